@@ -1,0 +1,65 @@
+# Every target first creates .venv from pyproject.toml and constraints.txt, and does so again only when one of them changes.
+# `make help` lists the targets and their variables.
+
+PYTHON   ?= python3
+PIP_ARGS ?=
+DATASET  ?= digits
+TRIALS   ?= 6
+SEEDS    ?= 3
+NAME     ?=
+ARGS     ?=
+SUITE    ?=
+RESULTS  ?= results
+export RESULTS
+
+VENV  := .venv
+READY := $(VENV)/.ready
+RUN   := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep train ablation ui test lint format bench clean
+
+help: ## list the targets
+	@echo "make TARGET [VARIABLE=value ...]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "variables: DATASET=$(DATASET) TRIALS=$(TRIALS) SEEDS=$(SEEDS) NAME= RESULTS=$(RESULTS) ARGS=\"key=value ...\""
+	@echo "           PYTHON=$(PYTHON) (3.11 to 3.13) PIP_ARGS=\"...\" for an own package index"
+
+setup: $(READY) ## install into .venv
+
+sweep: $(READY) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME, ARGS
+	@$(RUN) -m sweeps run --dataset "$(DATASET)" --trials $(TRIALS) --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(ARGS)
+
+train: $(READY) ## one training run without Ray and MLflow: DATASET, ARGS
+	@$(RUN) -m safe train --dataset "$(DATASET)" $(ARGS)
+
+ablation: $(READY) ## the baselines beside SAFE, over SEEDS seeds: DATASET, SEEDS, ARGS
+	@$(RUN) -m sweeps ablation --dataset "$(DATASET)" --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(ARGS)
+
+ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1
+	@$(RUN) -m sweeps ui $(ARGS)
+
+test: $(READY) ## run the tests
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY) ## let ruff format and sort the code
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY) ## measure against the straightforward way, side by side: SUITE
+	@$(RUN) -m benchmarks $(if $(SUITE),--suite "$(SUITE)") $(ARGS)
+
+clean: ## remove .venv and caches; results and data stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "error: Python 3.11 to 3.13 is needed, this is %d.%d; choose one with PYTHON=python3.12" % v)'
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (some minutes and about 6 GB the first time) ..."
+	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
