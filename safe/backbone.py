@@ -1,0 +1,184 @@
+"""The frozen pre-trained network: a timm `VisionTransformer` by name, with known weights or none at all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from timm.models import (
+    PretrainedCfg,
+    get_pretrained_cfg,
+    is_model,
+    is_model_in_modules,
+    load_state_dict,
+    split_model_name_tag,
+)
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+
+from safe.errors import UserError, nearest
+from safe.seeding import derive_seed
+
+SMALL_VIT = "safe_small_vit"
+
+_MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit")  # where timm builds a VisionTransformer
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+_UNUSED = ("head.", "head_dist.", "attn_pool.")  # what files may hold that a network without a classifier does not
+_HUB_TIMEOUT_SECONDS = 5.0
+
+
+def load_backbone(
+    name: str, weights: str | None = None, *, image_size: int | None = None, seed: int = 0
+) -> VisionTransformer:
+    """Return a frozen float32 ViT in eval mode and without a classifier.
+
+    `name` is `safe_small_vit` or a full timm `architecture.tag`. `weights` is None (the network's own pre-trained
+    weights: from timm's cache, else downloaded), the path of a local copy (.safetensors, .pth/.pt/.bin read without
+    running pickled code, or .npz in Google's JAX layout), or `random`, drawn from `seed`. With an `image_size`
+    other than the network's own, position embeddings are resampled. No global random state is changed.
+
+    Raises:
+        UserError: for an unknown or ambiguous name, an architecture that is not a VisionTransformer, an image size
+            that patches do not divide, weights that are missing, unreadable or do not fit.
+    """
+    if name != SMALL_VIT:
+        _check_name(name)
+    path = None if weights == "random" else _locate(name, weights)
+    # Building a network draws its first values from the global generator, needed or not: put that back afterwards.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
+        vit = _build(name, image_size, pretrained=weights is None)
+    patch = int(vit.patch_embed.feat_ratio())
+    if image_size is not None and (image_size < patch or image_size % patch):
+        raise UserError(f"image_size must be a multiple of the patch size {patch} of {name}, got {image_size}")
+    if path is not None:
+        _load_file(vit, path)
+    return vit.float().requires_grad_(False).eval()
+
+
+def weights_digest(vit: VisionTransformer) -> str:
+    """Return the SHA-256 over name, dtype, shape and bytes of every tensor of the network, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(vit.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _build(name: str, image_size: int | None, *, pretrained: bool) -> VisionTransformer:
+    if name == SMALL_VIT:
+        from safe.small_vit import small_vit  # here, as it carries its own weights and is rarely the one asked for
+
+        vit = small_vit(pretrained=pretrained)
+        if image_size is not None:
+            vit.set_input_size(img_size=(image_size, image_size))
+        return vit
+    size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+    model = timm.create_model(name, pretrained=False, num_classes=0, **size)
+    if not isinstance(model, VisionTransformer):
+        raise UserError(f"{name} is a {type(model).__name__}; PET attaches to timm's VisionTransformer only")
+    return model
+
+
+def _check_name(name: str) -> None:
+    known = timm.list_models(include_tags=True)
+    architecture, tag = split_model_name_tag(name)
+    if is_model(name) and not is_model_in_modules(name, _MODULES):
+        raise UserError(f"{name} is not built on timm's VisionTransformer, the only network that PET attaches to")
+    if name in known:
+        return
+    tags = [other for other in known if split_model_name_tag(other)[0] == architecture]
+    if tags and not tag:
+        raise UserError(
+            f"{name} names an architecture without weights; timm resolves that to different weights over time. "
+            f"Choose one of: {', '.join(tags)}"
+        )
+    if tags:
+        raise UserError(f"timm has no weights {tag!r} for {architecture}; choose one of: {', '.join(tags)}")
+    ours = [other for other in known if is_model_in_modules(other, _MODULES)]
+    raise UserError(
+        f"unknown backbone {name!r}: it is {SMALL_VIT} or the architecture.tag of one of timm's ViTs."
+        f"{nearest(name, [SMALL_VIT, *ours])}"
+    )
+
+
+def _locate(name: str, weights: str | None) -> Path | None:
+    """Return the weights file to load, or None where the network brings its own."""
+    if weights is None:
+        return None if name == SMALL_VIT else _fetch(name)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"backbone.weights={weights} is not a file; give a path, 'random', or leave it out")
+    return path
+
+
+def _fetch(name: str) -> Path:
+    """Return the cached file of timm's weights, downloading it first if need be."""
+    cfg = get_pretrained_cfg(name) or PretrainedCfg()
+    repository = cfg.hf_hub_id
+    if not isinstance(repository, str):
+        raise UserError(_missing(name, "timm keeps no copy of them", str(cfg.url or "none is published"), "not used"))
+    files = [cfg.hf_hub_filename] if cfg.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for file in files:
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    reason: object = "no such file there"
+    for file in files:
+        try:
+            # Asked once, as hf_hub_download by itself retries an unreachable hub for half a minute.
+            get_hf_file_metadata(hf_hub_url(repository, file), timeout=_HUB_TIMEOUT_SECONDS)
+            return Path(hf_hub_download(repository, file))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # whatever the HTTP library raises, the person needs the same three facts
+            reason = error
+            break
+    source = f"{' or '.join(files)} of {constants.ENDPOINT}/{repository}"
+    raise UserError(_missing(name, str(reason), source, f"{constants.HF_HUB_CACHE} (HF_HOME moves it)"))
+
+
+def _missing(name: str, reason: str, source: str, cache: str) -> str:
+    first_line = reason.strip().partition("\n")[0]
+    return (
+        f"the weights of {name} are not on this machine and could not be downloaded ({first_line}). "
+        f"Source: {source}. Cache: {cache}. "
+        "To use a local copy (.safetensors, .pth, .npz): backbone.weights=/path/to/file"
+    )
+
+
+def _load_file(vit: VisionTransformer, path: Path) -> None:
+    """Load a local weights file into `vit`; every tensor of the network must come from it."""
+    if path.suffix not in (".safetensors", ".npz", *_TORCH_SUFFIXES):
+        raise UserError(f"backbone.weights={path}: expected .safetensors, .npz or {', '.join(_TORCH_SUFFIXES)}")
+    try:
+        missing, unexpected = _load_jax(vit, path) if path.suffix == ".npz" else _load_torch(vit, path)
+    except Exception as error:  # a damaged or foreign file fails in many ways, and all mean the same to the person
+        raise UserError(f"backbone.weights={path} could not be loaded into this network: {error}") from error
+    foreign = [key for key in unexpected if not key.startswith(_UNUSED)]
+    if missing or foreign:
+        raise UserError(
+            f"backbone.weights={path} does not fit this network: "
+            f"missing {', '.join(missing) or 'nothing'}; unexpected {', '.join(foreign) or 'nothing'}"
+        )
+
+
+def _load_torch(vit: VisionTransformer, path: Path) -> tuple[list[str], list[str]]:
+    """Load a state dictionary; return the names it lacks and the names it has too many."""
+    state = load_state_dict(str(path), weights_only=True)
+    # timm's own conversion: older key names, and position embeddings resampled to this image size.
+    missing, unexpected = vit.load_state_dict(checkpoint_filter_fn(state, vit, adapt_layer_scale=True), strict=False)
+    return missing, unexpected
+
+
+def _load_jax(vit: VisionTransformer, path: Path) -> tuple[list[str], list[str]]:
+    """Load Google's JAX layout (timm reads it without pickles); return the names it lacks, and none too many."""
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.fill_(torch.nan)  # timm does not say what it left alone: what is still NaN afterwards
+        vit.load_pretrained(str(path))
+    return [name for name, parameter in vit.named_parameters() if parameter.isnan().any()], []

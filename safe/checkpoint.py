@@ -1,0 +1,75 @@
+"""States on disk: written atomically, checked on reading, never unpickled.
+
+A file is a magic word, the format version, the SHA-256 of the payload and the payload, which `torch.load` reads with
+`weights_only=True`: tensors, numbers, strings, lists and dicts only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from safe.errors import UserError
+
+_MAGIC = b"SAFESTATE"
+FORMAT_VERSION = 1
+_HEADER = len(_MAGIC) + 4 + 32
+
+
+def save_state(state: dict[str, Any], path: str | Path) -> None:
+    """Write `state` so that `path` is either the old file or the whole new one, also after a crash.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; `path` is then unchanged.
+    """
+    path = Path(path)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + FORMAT_VERSION.to_bytes(4, "big") + hashlib.sha256(payload).digest())
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+    """Return the state in `path`.
+
+    Raises:
+        UserError: no such file, not one of ours, damaged, of a newer version, or holding anything but plain data.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
+    if len(content) < _HEADER or not content.startswith(_MAGIC):
+        raise UserError(f"{path} is not a checkpoint of this project")
+    version = int.from_bytes(content[len(_MAGIC) : len(_MAGIC) + 4], "big")
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {version}; this installation reads up to {FORMAT_VERSION}: upgrade it"
+        )
+    payload = content[_HEADER:]
+    if hashlib.sha256(payload).digest() != content[_HEADER - 32 : _HEADER]:
+        raise UserError(f"the checkpoint {path} is damaged (its checksum does not match): delete it and run again")
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"the checkpoint {path} holds more than plain data and was not loaded") from None
+    return state

@@ -1,0 +1,344 @@
+"""The typed configuration of one training run: preset, then file, then `key=value` overrides.
+
+Dotted names (`slow.diag_weight`) are the same in YAML, on the command line, in search spaces, JSON and MLflow.
+Only the trainer and the builders unpack a `Config`; numerics receive plain scalars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safe.data.registry import canonical_name
+from safe.errors import UserError, nearest
+
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+
+
+class DataConfig(_Section):
+    """Which images, in which order, and how they are shown to the network."""
+
+    root: str = "data"
+    """Folder that holds `<dataset>/{train,test}/...` of the downloaded data sets and the cache of generated ones."""
+    init_classes: Count = 10
+    """Classes in the first session; the number of all classes gives one joint session."""
+    increment: Count = 10
+    """Classes in each later session; the last one may be smaller."""
+    class_order: Literal["seeded", "natural"] = "seeded"
+    """`seeded`: a permutation drawn from `class_order_seed`; `natural`: the data set's own order."""
+    evaluate_on: Literal["test", "holdout"] = "test"
+    """Images that give the metrics: the test images, or the share of the training images held out for selection."""
+    holdout_share: Share = 0.0
+    """Share of each class's training images that is held out of training; at least one image once it is above 0."""
+    holdout_seed: Seed = 0
+    """Seed of the choice of held-out images, apart from `seed` so that every trial is judged on the same ones."""
+    crop_scale: tuple[Positive, Positive] = (0.05, 1.0)
+    """Range of the area of a random resized crop, as a share of the image."""
+    crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
+    """Range of the aspect ratio of a random resized crop."""
+    horizontal_flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Probability of a left-right flip of a training image."""
+
+    @model_validator(mode="after")
+    def _ranges(self) -> DataConfig:
+        if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise ValueError(f"crop_scale must be low <= high <= 1, got {self.crop_scale}")
+        if not self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise ValueError(f"crop_ratio must be low <= high, got {self.crop_ratio}")
+        if self.evaluate_on == "holdout" and self.holdout_share == 0:
+            raise ValueError("evaluate_on=holdout needs holdout_share above 0, for example holdout_share=0.2")
+        return self
+
+
+class BackboneConfig(_Section):
+    """The frozen pre-trained ViT."""
+
+    name: str = "safe_small_vit"
+    """`safe_small_vit` (shipped) or a full timm name `arch.tag`."""
+    weights: str | None = None
+    """Local weights file (.safetensors, .pth, .npz) or `random`; empty for the backbone's own."""
+
+
+class PetConfig(_Section):
+    """Parameter-efficient tuning modules of both learners."""
+
+    kind: Literal["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora"] = "adapter"
+    """Which modules are attached; `none` leaves the plain pre-trained model."""
+    bottleneck: Count = 64
+    """Adapter: width of the bottleneck."""
+    scale: Positive = 0.1
+    """Adapter: factor of its output."""
+    dropout: Share = 0.1
+    """Adapter: dropout after the ReLU."""
+    prompts: Count = 5
+    """VPT: prompt tokens per block (deep) or in all (shallow)."""
+    rank: Count = 8
+    """LoRA: rank of the update."""
+    alpha: Positive = 8.0
+    """LoRA: the update is scaled by alpha / rank."""
+
+
+class OptimizerConfig(_Section):
+    """SGD with a cosine schedule from `lr` to 0 over `schedule_epochs`."""
+
+    epochs: Annotated[int, Field(ge=0)] = 20
+    """Epochs in a session; 0 trains nothing."""
+    schedule_epochs: Count | None = None
+    """Length of the cosine schedule in epochs, at least `epochs`; empty for `epochs`."""
+    batch_size: Count = 48
+    """Images in a step; the last batch of an epoch may be smaller."""
+    lr: Positive = 0.01
+    """Learning rate at the start of every session."""
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    weight_decay: NonNegative = 5e-4
+    """L2 weight decay of SGD."""
+
+    @model_validator(mode="after")
+    def _schedule(self) -> OptimizerConfig:
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs must be at least epochs ({self.epochs}), got {self.schedule_epochs}")
+        return self
+
+
+class SlowConfig(OptimizerConfig):
+    """The slow learner: trained in session 1, then frozen (method, session 1)."""
+
+    diag_weight: NonNegative = 1e-2
+    """Weight of L_diag, which keeps the PTM's directions; useful about 1e-3..1e1."""
+    offdiag_weight: NonNegative = 1e1
+    """Weight of L_rdn, which drops redundancy between channels; useful about 1e-1..1e3."""
+    correlation: Literal["sample", "batch"] = "sample"
+    """How the cross-correlation is normalised: each row to unit length, or each channel standardised over the batch."""
+
+
+class FastConfig(OptimizerConfig):
+    """The fast learner: starts as a copy of the slow one and trains in every later session."""
+
+    epochs: Annotated[int, Field(ge=0)] = 15
+    """Epochs in each session from the second on; 0 leaves the fast learner equal to the slow one."""
+    feature_weight: NonNegative = 24.0
+    """Weight of L_cos, which holds the fast features to the slow ones; 48 times the released `fast_disf`."""
+    cross_weight: NonNegative = 1.0
+    """Weight of L_s2f + L_f2s, the cross classification losses."""
+    new_rows: Literal["imprint", "uniform", "zeros"] = "imprint"
+    """Start of the fast head's rows of new classes."""
+    slow_rows: Literal["imprint", "zeros"] = "imprint"
+    """The slow head's rows of classes of later sessions, which it never trains."""
+
+
+class HeadConfig(_Section):
+    """The closed-form classifier of each learner (RanPAC)."""
+
+    kind: Literal["ridge", "class_means"] = "ridge"
+    """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature."""
+    projection_dim: Annotated[int, Field(ge=0)] = 10_000
+    """M, the width of the random projection; 0 fits the ridge on the features themselves."""
+    projection_seed: Seed | None = None
+    """Seed of W_rand; empty derives it from `seed`."""
+    ridge_grid: tuple[Positive, ...] = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+    """Values of lambda that are tried in every session."""
+    ridge_split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Share of a session's images that lambda is fitted on; the others judge it."""
+    logit_scale: Literal["learned"] | Positive = "learned"
+    """Factor of the ridge scores before the softmax: each learner's sigma, or one number. Acts at prediction only."""
+
+    @model_validator(mode="after")
+    def _grid(self) -> HeadConfig:
+        if not self.ridge_grid:
+            raise ValueError("ridge_grid needs at least one value")
+        return self
+
+
+class AggregationConfig(_Section):
+    """How the two learners' predictions become one; acts at prediction only."""
+
+    kind: Literal["entropy", "mean", "max", "slow", "fast"] = "entropy"
+    """`entropy`: weighted by certainty; `mean`, `max`: of the two logits; `slow`, `fast`: one learner alone."""
+    temperature: Positive = 1.0
+    """tau of the entropy weights: large is the plain average, towards 0 the more certain learner decides."""
+
+
+class RuntimeConfig(_Section):
+    """Where and how it is computed."""
+
+    device: str = "auto"
+    """`auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch; 0 leaves torch's own choice. Results are equal for equal thread counts."""
+    eval_batch_size: Count = 256
+    """Images in a forward pass without gradients."""
+
+
+class Config(_Section):
+    """Everything one training run depends on."""
+
+    dataset: str = "digits"
+    """Name or alias of a data set."""
+    seed: Seed = 0
+    """Drives every random choice except the class order and the holdout."""
+    class_order_seed: Seed = 1993
+    """Seed of the class order (numpy's legacy generator, as in the published orders)."""
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    pet: PetConfig = PetConfig()
+    slow: SlowConfig = SlowConfig()
+    fast: FastConfig = FastConfig()
+    head: HeadConfig = HeadConfig()
+    aggregation: AggregationConfig = AggregationConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting under its dotted name, tuples as lists, in the order of declaration."""
+        return flatten(self.model_dump(mode="json"))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `1e-3` is a number, as people write it (YAML 1.1 asks for `1.0e-3`)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parse YAML text safely; `where` names the source in the `UserError` for text that is not YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{where} is not valid YAML: {detail}") from None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return the dotted name of every setting."""
+    return tuple(Config().flat())
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the data sets that have a preset, sorted."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _presets().iterdir() if p.name.endswith(".yaml")))
+
+
+def load_config(
+    dataset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> Config:
+    """Return the configuration of a data set's preset, changed by a YAML file, then by overrides.
+
+    Args:
+        dataset: name or alias; `None` takes it from the file or overrides, else `digits`.
+        file: YAML, nested (`slow: {epochs: 5}`) or with dotted names (`slow.epochs: 5`).
+        overrides: `key=value` words with YAML values, or a mapping of dotted names.
+
+    Raises:
+        UserError: names every unknown key (with the nearest known one) and every value out of range, all at once.
+    """
+    from_file = _read_file(Path(file)) if file is not None else {}
+    from_words = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    for word_source in (from_words, from_file):
+        if dataset is None and "dataset" in word_source:
+            dataset = str(word_source["dataset"])
+    name = canonical_name("digits" if dataset is None else dataset)
+    preset = _presets() / f"{name}.yaml"
+    flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if preset.is_file() else {}
+    flat = {**flat, **from_file, **from_words, "dataset": name}
+    return validate(flat)
+
+
+def validate(flat: Mapping[str, Any]) -> Config:
+    """Return the `Config` of a mapping of dotted names; see `load_config` for what is raised."""
+    known = setting_names()
+    problems = [f"unknown setting {name!r}.{_hint(name, known)}" for name in flat if name not in known]
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        if name in known:
+            section, _, leaf = name.rpartition(".")
+            (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    config: Config | None = None
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += _problems(error)
+    if problems or config is None:
+        raise UserError("\n".join(["the configuration is not valid:", *(f"  - {p}" for p in problems)]))
+    return config
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """Return `key=value` words as a mapping; values are YAML, so `1e-3`, `true` and `[1, 2]` have their types."""
+    parsed: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UserError(f"cannot read {word!r}: write settings as key=value, for example fast.epochs=3")
+        parsed[name.strip()] = parse_yaml(text, f"the value of {name!r}")
+    return parsed
+
+
+def _presets() -> Any:
+    return files("safe") / "presets"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration file {path}: {error}") from None
+    tree = parse_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{path} must hold settings (`name: value`), got {type(tree).__name__}")
+    return flatten(tree)
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    by_leaf = {k.rpartition(".")[2]: k for k in known}
+    leaf = name.rpartition(".")[2]
+    if leaf in by_leaf:
+        return f" Did you mean {by_leaf[leaf]!r}?"
+    return nearest(name, known) or f" Sections: {', '.join(dict.fromkeys(k.split('.')[0] for k in known))}."
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One line per pydantic error: dotted name, what was given, what is allowed."""
+    lines: dict[str, str] = {}
+    for item in error.errors():
+        # A union reports one error per member, its location extended by the member's name: one line is enough.
+        parts = [str(p) for p in item["loc"]]
+        name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+        lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{name}: {message}{given}"
+    return list(lines.values())

@@ -1,0 +1,32 @@
+"""Errors that a person can act on.
+
+`UserError` carries one message for the person who gave the input; the command lines print it without a
+traceback and end with exit code 2. Every other exception is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """Bad input: says what was given, what is allowed and what to do."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss term became NaN or infinite; the message names session, step and term."""
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the closest allowed word, or `""` when none is close."""
+    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def choices(given: str, allowed: Iterable[str], what: str) -> str:
+    """Return the message for a word outside a fixed list: what was given, what is allowed, the nearest choice."""
+    allowed = list(allowed)
+    return f"unknown {what} {given!r}; choose one of: {', '.join(allowed)}.{nearest(given, allowed)}"

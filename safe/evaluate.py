@@ -1,0 +1,52 @@
+"""Judging a trained state from cached logits, so that settings of prediction cost no forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safe.aggregate import aggregate
+
+
+@dataclass(frozen=True)
+class SessionLogits:
+    """Both learners' logits of every evaluation image seen so far, ordered by session group.
+
+    Attributes:
+        slow, fast: (N, C) readout scores, not yet scaled.
+        slow_scale, fast_scale: factor of each learner's scores before the softmax.
+        labels: int64 (N,).
+        counts: images of each group; they add up to N.
+    """
+
+    slow: Tensor
+    fast: Tensor
+    slow_scale: float
+    fast_scale: float
+    labels: Tensor
+    counts: list[int]
+
+    def combined(self, kind: str, temperature: float) -> Tensor:
+        """Return the aggregated logits (N, C); see `safe.aggregate.aggregate`."""
+        return aggregate(self.slow * self.slow_scale, self.fast * self.fast_scale, kind, temperature)
+
+
+def accuracy_row(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> list[float]:
+    """Return the share of rows whose largest logit is their label, for each consecutive group of `counts` rows."""
+    correct = (logits.argmax(dim=1) == labels).split(list(counts))
+    return [group.sum().item() / len(group) for group in correct]
+
+
+def score_grid(logits: SessionLogits, kind: str, temperatures: Sequence[float]) -> list[list[float]]:
+    """Return one accuracy row per temperature; row i has the accuracy of each session group at temperatures[i]."""
+    return [accuracy_row(logits.combined(kind, t), logits.labels, logits.counts) for t in temperatures]
+
+
+@torch.no_grad()
+def extract(network: torch.nn.Module, batches: Iterable[Tensor]) -> Tensor:
+    """Return the features (N, D) of an iterable of ready batches, in evaluation mode."""
+    network.eval()
+    return torch.cat([network(batch) for batch in batches])

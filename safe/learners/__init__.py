@@ -1,0 +1,1 @@
+"""The two learners: what each trains, on which loss."""

@@ -1,0 +1,99 @@
+"""What the slow and the fast learner have in common: tuned network, gradient head, closed-form head."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from safe.errors import NonFiniteLossError
+from safe.heads.class_means import ClassMeansHead
+from safe.heads.cosine import CosineHead
+from safe.heads.ridge import RidgeHead
+from safe.pet import PetViT
+
+ClosedFormHead = RidgeHead | ClassMeansHead
+
+
+@dataclass
+class Learner:
+    """One learner: `net` gives features, `head` is trained with it, `closed` classifies."""
+
+    net: PetViT
+    head: CosineHead
+    closed: ClosedFormHead
+
+    def scale(self, setting: float | str) -> float:
+        """Return the factor of this learner's scores before the softmax: its sigma if `learned`."""
+        return float(self.head.scale.detach()) if setting == "learned" else float(setting)
+
+    def copy(self) -> Learner:
+        """Return an independent learner in the same state that shares the frozen backbone's memory."""
+        return Learner(self.net.clone(), copy.deepcopy(self.head), self.closed.copy())
+
+    def trained(self) -> list[nn.Parameter]:
+        """Return the parameters that gradient steps change: PET and cosine head."""
+        return [*self.net.pet_parameters().values(), *self.head.parameters()]
+
+    def state_dict(self) -> dict[str, object]:
+        """Return copies of everything that training changes."""
+        return {
+            "pet": self.net.pet_state(),
+            "head": {name: value.detach().clone() for name, value in self.head.state_dict().items()},
+            "closed": self.closed.state_dict(),
+        }
+
+
+def cosine_lr(lr: float, epoch: int, schedule_epochs: int) -> float:
+    """Return the learning rate of an epoch (from 0): lr (1 + cos(pi epoch / schedule_epochs)) / 2."""
+    return lr * (1 + math.cos(math.pi * epoch / schedule_epochs)) / 2
+
+
+def train_epoch(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    terms: Callable[[Tensor, Tensor], Mapping[str, tuple[float, Tensor]]],
+    where: str,
+) -> dict[str, float]:
+    """Take one gradient step per batch and return each term's mean over the epoch's images, unweighted.
+
+    Args:
+        learner: whose parameters `optimizer` holds.
+        batches: (images (B, 3, S, S), targets int64 (B,)).
+        terms: gives for a batch each term's name, weight and value; the loss is their weighted sum.
+        where: names the session and epoch in errors.
+
+    Raises:
+        NonFiniteLossError: a term became NaN or infinite; names the step and the term.
+    """
+    learner.net.train()
+    history: list[Tensor] = []
+    sizes: list[int] = []
+    names: tuple[str, ...] = ()
+    for images, targets in batches:
+        found = terms(images, targets)
+        names = tuple(found)
+        loss = torch.stack([weight * value for weight, value in found.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        history.append(torch.stack([value.detach() for _, value in found.values()]))
+        sizes.append(len(targets))
+    if not history:
+        return {}
+    # Looked at once an epoch: asking after every step would make a GPU wait for the CPU.
+    table = torch.stack(history).double().cpu()
+    if not table.isfinite().all():
+        step, term = (~table.isfinite()).nonzero()[0].tolist()
+        raise NonFiniteLossError(
+            f"the loss term {names[term]!r} became {table[step, term].item()} in {where}, step {step + 1}: "
+            "lower the learning rate or the term's weight"
+        )
+    weights = torch.tensor(sizes, dtype=torch.float64)
+    means = (table * weights.unsqueeze(1)).sum(dim=0) / weights.sum()
+    return dict(zip(names, means.tolist(), strict=True))

@@ -1,0 +1,9 @@
+"""Parameter-efficient tuning (PET) of a frozen timm ViT: adapter, SSF, VPT and LoRA behind one `attach`."""
+
+from __future__ import annotations
+
+from safe.pet import adapter, lora, ssf, vpt  # noqa: F401 - importing a kind registers it
+from safe.pet.base import PetViT
+from safe.pet.registry import attach, default_settings, kinds, register
+
+__all__ = ["PetViT", "attach", "default_settings", "kinds", "register"]

@@ -1,0 +1,115 @@
+"""Refusals of `attach`, the registry, and dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from torch import Tensor, nn
+
+from safe.errors import UserError
+from safe.pet import attach, default_settings, register
+from safe.pet.base import GeneratorDropout
+from safe.seeding import generator
+
+
+def test_unknown_kind_names_the_choices_and_the_nearest(vit: VisionTransformer) -> None:
+    with pytest.raises(UserError, match=r"unknown PET kind 'adaptor'; choose one of: .*vpt_deep.*mean 'adapter'\?"):
+        attach(vit, "adaptor", generator=None)
+
+
+def test_unknown_setting_names_the_nearest(vit: VisionTransformer) -> None:
+    with pytest.raises(UserError, match=r"unknown setting of the PET kind 'adapter' 'botleneck'.*mean 'bottleneck'"):
+        attach(vit, "adapter", generator=generator(0), botleneck=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("adapter", {"bottleneck": 0}, "adapter.bottleneck must be an integer >= 1, got 0"),
+        ("adapter", {"bottleneck": 1.5}, "adapter.bottleneck must be an integer >= 1, got 1.5"),
+        ("adapter", {"scale": float("nan")}, "adapter.scale must be a finite number, got nan"),
+        ("adapter", {"dropout": 1.0}, r"adapter.dropout must lie in \[0, 1\), got 1.0"),
+        ("vpt_deep", {"prompts": 0}, "vpt_deep.prompts must be an integer >= 1, got 0"),
+        ("vpt_shallow", {"prompts": True}, "vpt_shallow.prompts must be an integer >= 1, got True"),
+        ("lora", {"rank": -1}, "lora.rank must be an integer >= 1, got -1"),
+        ("lora", {"alpha": 0.0}, "lora.alpha must be a finite number > 0, got 0.0"),
+    ],
+)
+def test_bad_settings(vit: VisionTransformer, kind: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        attach(vit, kind, generator=generator(0), **settings)
+
+
+def test_default_settings() -> None:
+    assert default_settings("adapter") == {"bottleneck": 64, "scale": 0.1, "dropout": 0.1}
+    assert default_settings("lora") == {"rank": 8, "alpha": 8.0}
+    assert default_settings("vpt_deep") == default_settings("vpt_shallow") == {"prompts": 5}
+    assert default_settings("none") == default_settings("ssf") == {}
+
+
+def test_registering_a_name_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="'adapter' is already registered"):
+        register("adapter")(lambda vit, generator: None)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "ssf", "lora"])
+def test_kinds_that_draw_need_a_generator(vit: VisionTransformer, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"'{kind}' draws its initial values"):
+        attach(vit, kind, generator=None)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "vpt_deep", "vpt_shallow", "lora"])
+def test_attaching_to_nothing_is_an_error(vit: VisionTransformer, kind: str) -> None:
+    vit.blocks = nn.Sequential()
+    with pytest.raises(UserError, match="found nothing to attach to"):
+        attach(vit, kind, generator=generator(0))
+
+
+def test_only_a_pooling_vision_transformer_is_accepted(vit: VisionTransformer) -> None:
+    with pytest.raises(UserError, match="timm VisionTransformer, got Linear"):
+        attach(nn.Linear(2, 2), "none", generator=None)
+    vit.global_pool = ""
+    with pytest.raises(UserError, match="does not pool"):
+        attach(vit, "none", generator=None)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "ssf"])
+def test_differently_wired_blocks_are_refused(kind: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        vit = VisionTransformer(
+            img_size=16, patch_size=8, embed_dim=8, depth=1, num_heads=2, num_classes=0, block_fn=ResPostBlock
+        )
+    with pytest.raises(UserError, match=r"pre-norm Block .* this model has ResPostBlock"):
+        attach(vit, kind, generator=generator(0))
+
+
+def test_training_with_dropout_needs_a_generator(vit: VisionTransformer, images: Tensor) -> None:
+    pet = attach(vit, "adapter", generator=generator(0))
+    pet.set_dropout_generator(generator(1))
+    fast = pet.clone().train()
+    with pytest.raises(RuntimeError, match=r"no generator in train mode: call set_dropout_generator"):
+        fast(images)
+    attach(vit, "adapter", generator=generator(0), dropout=0.0).train()(images)
+
+
+def test_dropout_masks_come_from_the_generator() -> None:
+    dropout = GeneratorDropout(0.25)
+    x = torch.full((1000, 10), 3.0)
+    assert dropout.eval()(x) is x
+    dropout.train().generator = generator(5)
+    y = dropout(x)
+    expected = torch.empty_like(x).bernoulli_(0.75, generator=generator(5))
+    assert torch.equal(y, expected * 4.0)
+    assert (y != 0).float().mean().item() == pytest.approx(0.75, abs=0.022)  # 5 standard errors of 10 000 draws
+    assert not torch.equal(dropout(x), y)
+
+
+def test_train_leaves_the_frozen_network_in_eval_mode(vit: VisionTransformer) -> None:
+    pet = attach(vit, "adapter", generator=generator(0)).train()
+    training = [type(module) for module in pet.vit.modules() if module.training]
+    assert pet.training
+    assert training == [GeneratorDropout] * 3
+    assert not any(module.training for module in pet.eval().modules())
