@@ -1,0 +1,75 @@
+"""Tags of the surroundings, and telemetry."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tracking import environment_tags, telemetry_off
+from tracking.environment import git_tags
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git(tmp_path, "init")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "--no-gpg-sign", "-m", "first")
+    return tmp_path
+
+
+def test_versions_without_the_host() -> None:
+    tags = environment_tags()
+    assert tags["version.mlflow"] == importlib.metadata.version("mlflow")
+    assert tags["version.python"] == platform.python_version()
+    assert all(isinstance(value, str) and value for value in tags.values())
+    assert platform.node() not in tags.values()
+
+
+def test_commit_and_dirty(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")  # as inside a hook of another checkout
+    clean = git_tags(checkout)
+    monkeypatch.delenv("GIT_DIR")
+    assert clean == {"git.commit": git(checkout, "rev-parse", "HEAD"), "git.dirty": "false"}
+    (checkout / "new.txt").write_text("untracked")
+    assert git_tags(checkout) == clean
+    (checkout / "code.py").write_text("a = 2\n")
+    assert git_tags(checkout) == clean | {"git.dirty": "true"}
+
+
+def test_no_commit_is_invented(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (checkout / "site-packages").mkdir()
+    assert git_tags(checkout / "site-packages") == {}, "a package inside an unrelated checkout"
+    assert git_tags(tmp_path_factory.mktemp("plain")) == {}
+    assert git_tags(checkout / "absent") == {}
+
+
+def test_git_missing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert git_tags(checkout) == {}
+
+
+def test_telemetry_is_off_unless_decided_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "false")
+    telemetry_off()
+    assert (os.environ["MLFLOW_DISABLE_TELEMETRY"], os.environ["DO_NOT_TRACK"]) == ("true", "false")
+
+
+def test_importing_tracking_imports_nothing_heavy() -> None:
+    heavy = ("mlflow", "pandas", "ray", "torch", "safe", "sweeps")
+    code = f"import sys, tracking; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

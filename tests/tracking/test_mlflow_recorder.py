@@ -1,0 +1,211 @@
+"""What is special about MLflow: its stores, its statuses, its limits, its global state."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking import FINISHED, STOPPED, MlflowRecorder, Point, TrackingError, sqlite_uri
+from tracking.mlflow_backend import shown, sqlite_path
+
+SWEEP = """
+import sys
+from tracking import MlflowRecorder
+recorder = MlflowRecorder(sys.argv[1], "shared")
+recorder.start(sys.argv[2], {}, {})
+for step in range(1, 21):
+    recorder.log_metrics(sys.argv[2], {"val/accuracy": step / 20}, step)
+recorder.close()
+print(recorder.experiment_id)
+"""
+
+
+@pytest.fixture
+def recorder(database: Path) -> MlflowRecorder:
+    return MlflowRecorder(sqlite_uri(database), "sweeps")
+
+
+def test_two_processes_make_one_database_and_one_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "Läufe 100%" / "mlflow.db"
+    command = [sys.executable, "-c", SWEEP, sqlite_uri(path)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen([*command, key], stdout=pipe, stderr=pipe, text=True) for key in ("one", "two")]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0] == outputs[1] == (outputs[0][0], ""), "one experiment, and no migration log on the screen"
+
+    recorder = MlflowRecorder(sqlite_uri(path), "shared")
+    runs = recorder._client.search_runs([recorder.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["one", "two"]
+    for run in runs:
+        assert len(recorder._client.get_metric_history(run.info.run_id, "val/accuracy")) == 20
+    beside = {file.name for file in path.parent.iterdir()}
+    assert beside - {"mlflow.db-wal", "mlflow.db-shm"} == {"mlflow.db", "mlflow.db.lock"}
+
+
+def test_global_state_and_logging_are_left_alone(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    logging.getLogger("mlflow").setLevel(logging.DEBUG)
+    before, environment = mlflow.get_tracking_uri(), dict(os.environ)
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "a").write_text("a")
+    recorder = MlflowRecorder(sqlite_uri(database), "sweeps", artifact_root=tmp_path / "Ergebnisse ä")
+    recorder.start("demo", {"a": 1}, {})
+    recorder.log_metrics("demo", {"a": 1.0}, 1)
+    recorder.log_directory("demo", files)
+    recorder.finish("demo", FINISHED)
+    assert mlflow.get_tracking_uri() == before
+    assert mlflow.active_run() is None
+    assert dict(os.environ) == environment
+    assert logging.getLogger("mlflow").level == logging.DEBUG
+    assert (tmp_path / "Ergebnisse ä" / recorder.run_id("demo") / "artifacts" / "a").read_text() == "a"
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_wal_is_on_and_closing_leaves_a_whole_file(database: Path, recorder: MlflowRecorder, tmp_path: Path) -> None:
+    recorder.start("demo", {}, {})
+    recorder.log_metrics("demo", {"val/accuracy": 0.5}, 1)
+    recorder.close()
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(database.read_bytes())
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("SELECT value FROM metrics").fetchall() == [(0.5,)]
+
+
+def test_a_stopped_trial_is_finished_with_a_tag(recorder: MlflowRecorder) -> None:
+    def seen() -> tuple[str, str | None, bool]:
+        run = recorder._client.get_run(recorder.run_id("demo"))
+        return run.info.status, run.data.tags.get("stopped_early"), run.info.end_time is not None
+
+    recorder.start("demo", {}, {})
+    assert seen() == ("RUNNING", None, False)
+    recorder.finish("demo", STOPPED)
+    assert seen() == ("FINISHED", "true", True)
+    recorder.start("demo", {}, {})
+    assert seen()[:2] == ("RUNNING", None)
+    recorder.finish("demo", FINISHED)
+    assert seen() == ("FINISHED", None, True)
+
+
+def test_children_name_their_parent(recorder: MlflowRecorder) -> None:
+    recorder.start("demo", {}, {})
+    recorder.start("demo/trial-00", {}, {}, parent="demo")
+    child = recorder._client.get_run(recorder.run_id("demo/trial-00"))
+    assert child.data.tags["mlflow.parentRunId"] == recorder.run_id("demo")
+    assert child.data.tags["safe.run_key"] == "demo/trial-00"
+
+
+def test_more_than_one_call_holds(recorder: MlflowRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int, int]] = []
+    log_batch = recorder._client.log_batch
+
+    def counted(run_id: str, **batch: Any) -> None:
+        calls.append((len(batch.get("metrics", ())), len(batch.get("params", ())), len(batch.get("tags", ()))))
+        log_batch(run_id, **batch)
+
+    monkeypatch.setattr(recorder._client, "log_batch", counted)
+    recorder.start("demo", {f"p{i}": i for i in range(250)}, {f"t{i}": "" for i in range(120)})
+    recorder.log_points("demo", [Point(f"val/{key}", 0.5, step) for key in range(30) for step in range(50)])
+    recorder.log_points("demo", [Point("val/0", 0.5, 1)])
+    assert calls == [(0, 100, 0), (0, 100, 0), (0, 50, 0), (0, 0, 100), (0, 0, 20), (1000, 0, 0), (500, 0, 0)]
+    run = recorder._client.get_run(recorder.run_id("demo"))
+    assert run.data.params == {f"p{i}": str(i) for i in range(250)}
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(database: Path, recorder: MlflowRecorder) -> None:
+    recorder._client.delete_experiment(recorder.experiment_id)
+    with pytest.raises(TrackingError, match=f"mlflow experiments restore -x {recorder.experiment_id}"):
+        MlflowRecorder(sqlite_uri(database), "sweeps")
+
+
+def test_a_failing_store_is_reported_in_words(recorder: MlflowRecorder) -> None:
+    recorder.start("demo", {}, {})
+    recorder._client.delete_run(recorder.run_id("demo"))
+    with pytest.raises(TrackingError, match=r"MLflow at sqlite:.*mlflow\.db refused"):
+        recorder.log_metrics("demo", {"val/accuracy": 0.5}, 1)
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "/tmp/mlruns", "file:///tmp/mlruns", ""])
+def test_file_stores_are_refused(uri: str) -> None:
+    with pytest.raises(TrackingError, match="mlflow migrate-filestore --source FOLDER --target sqlite:"):
+        MlflowRecorder(uri, "sweeps")
+
+
+def test_another_schema_version_is_not_migrated_silently(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    with pytest.raises(TrackingError, match=r"schema 451aebb31d03.*mlflow db upgrade 'sqlite:.*mlflow\.db'"):
+        MlflowRecorder(sqlite_uri(database), "sweeps")
+
+
+@pytest.mark.parametrize("content", [b"no database " * 100, None])
+def test_a_file_that_is_no_mlflow_database_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "other.db"
+    if content is None:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE something (a)")
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    with pytest.raises(TrackingError, match=r"other\.db cannot be used as an MLflow database"):
+        MlflowRecorder(sqlite_uri(path), "sweeps")
+    assert path.read_bytes() == before
+
+
+def test_a_half_made_database_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db.creating").write_bytes(b"left by a killed process")
+    MlflowRecorder(sqlite_uri(tmp_path / "mlflow.db"), "sweeps").close()
+    assert not (tmp_path / "mlflow.db.creating").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrackingError, match="choose another folder"):
+        MlflowRecorder(sqlite_uri(tmp_path / "file" / "mlflow.db"), "sweeps")
+
+
+def test_an_unreachable_server_is_reported_quickly() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound but not listening: refuses, and nobody else takes the port
+        uri = f"http://user:secret@127.0.0.1:{held.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(TrackingError, match="no MLflow server answers at http://user") as caught:
+            MlflowRecorder(uri, "sweeps")
+    assert time.monotonic() - began < 5
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["http://", "http://127.0.0.1:port", "http://with space:1"])
+def test_a_malformed_address_is_reported(uri: str) -> None:
+    with pytest.raises(TrackingError, match="no MLflow server answers"):
+        MlflowRecorder(uri, "sweeps")
+
+
+def test_sqlite_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("mlflow.db"), tmp_path / "ä b" / "c%20#d.db"):
+        assert sqlite_path(sqlite_uri(path)) == path.absolute()
+    assert sqlite_path("sqlite:///mlflow.db") == tmp_path / "mlflow.db"
+    assert sqlite_path("http://localhost:5000") is None
+    for uri in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(TrackingError, match="lost when the program ends"):
+            sqlite_path(uri)
+    with pytest.raises(TrackingError, match="cannot contain"):
+        sqlite_uri(Path("what?.db"))
+    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"

@@ -1,0 +1,307 @@
+"""The laws of `Recorder`, held to every implementation; values are compared exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tracking import (
+    FAILED,
+    FINISHED,
+    KILLED,
+    RUNNING,
+    STOPPED,
+    JsonlRecorder,
+    MemoryRecorder,
+    MlflowRecorder,
+    Point,
+    Recorder,
+    TrackingError,
+    sqlite_uri,
+)
+from tracking.state import CUT_NOTE, MAX_PARAM, MAX_TAG
+
+MLFLOW_ONLY = ("mlflow.", "safe.run_key", "stopped_early")  # tags that carry what other recorders have fields for
+AWKWARD = (0.1 + 0.2, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def observe_memory(recorder: Any) -> dict[str, Any]:
+    return {key: asdict(run) for key, run in recorder.runs.items()}
+
+
+def observe_jsonl(recorder: Any) -> dict[str, Any]:
+    seen = JsonlRecorder(recorder.path)  # what the file says, not what the object remembers
+    runs = {
+        key: {**asdict(run), "artefacts": files_below(seen.artifact_directory(key))} for key, run in seen.runs.items()
+    }
+    seen.close()
+    return runs
+
+
+def observe_mlflow(recorder: Any) -> dict[str, Any]:
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
+
+    client = MlflowClient(recorder.tracking_uri)
+    runs = client.search_runs([recorder.experiment_id], order_by=["attributes.start_time ASC"])
+    keys = {run.info.run_id: run.data.tags["safe.run_key"] for run in runs}
+    assert len(set(keys.values())) == len(runs), "a run was duplicated"
+    seen = {}
+    for run in runs:
+        tags = dict(run.data.tags)
+        metrics: dict[str, dict[int, float]] = {}
+        for key in run.data.metrics:
+            history = client.get_metric_history(run.info.run_id, key)
+            metrics[key] = {metric.step: metric.value for metric in history}
+            assert len(metrics[key]) == len(history), f"a point of {key} was duplicated"
+        parent = tags.get("mlflow.parentRunId")
+        has_files = bool(client.list_artifacts(run.info.run_id))
+        seen[keys[run.info.run_id]] = {
+            "key": keys[run.info.run_id],
+            "name": run.info.run_name,
+            "parent": keys[parent] if parent else None,
+            "params": dict(run.data.params),
+            "tags": {key: value for key, value in tags.items() if not key.startswith(MLFLOW_ONLY)},
+            "metrics": metrics,
+            "description": tags.get("mlflow.note.content", ""),
+            "status": STOPPED if tags.get("stopped_early") == "true" else run.info.status,
+            "artefacts": files_below(Path(download_artifacts(artifact_uri=run.info.artifact_uri))) if has_files else {},
+        }
+    return seen
+
+
+@dataclass
+class Kind:
+    """One implementation: how to make or reopen it, and how to read what it recorded."""
+
+    open: Callable[[], Recorder]
+    observe: Callable[[Any], dict[str, Any]]
+    persistent: bool
+
+
+@pytest.fixture(params=["memory", "jsonl", "mlflow"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    if request.param == "memory":
+        return Kind(MemoryRecorder, observe_memory, persistent=False)
+    if request.param == "jsonl":
+        return Kind(lambda: JsonlRecorder(tmp_path / "journal.jsonl"), observe_jsonl, persistent=True)
+    database: Path = request.getfixturevalue("database")
+    return Kind(lambda: MlflowRecorder(sqlite_uri(database), "sweeps"), observe_mlflow, persistent=True)
+
+
+@pytest.fixture
+def recorder(kind: Kind) -> Iterator[Recorder]:
+    opened = kind.open()
+    yield opened
+    opened.close()
+
+
+def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "files" / "deep").mkdir(parents=True)
+    (tmp_path / "files" / "a.json").write_bytes(b"{}\n")
+    (tmp_path / "files" / "deep" / "b ü.bin").write_bytes(bytes(range(256)))
+    params = {
+        "seed": 0,
+        "slow.lr": 0.1,
+        "head.kind": "ridge",
+        "fast.on": False,
+        "limit": None,
+        "note": "ä = 'x'\n\"y\"",
+    }
+
+    recorder.start("demo", params, {"sweep": "demo"}, name="Demo")
+    recorder.start("demo/trial-00", {"slow.lr": 1e-05}, {}, parent="demo")
+    for step, value in enumerate(AWKWARD, start=1):
+        recorder.log_metrics("demo/trial-00", {"val/accuracy": value, "val/slow/accuracy": -value}, step)
+    recorder.log_points("demo", [Point("best/accuracy", 0.5, 1), Point("best/accuracy", 0.75, 7)])
+    recorder.set_tags("demo", {"sweep": "demo 2", "umlaut": "ü"})
+    recorder.set_description("demo", "# Demo\n\n| a | b |")
+    recorder.log_directory("demo", tmp_path / "files")
+    recorder.log_directory("demo", tmp_path / "files" / "deep", "again/here")
+    recorder.finish("demo/trial-00", STOPPED)
+
+    expected = {
+        "demo": {
+            "key": "demo",
+            "name": "Demo",
+            "parent": None,
+            "params": {
+                "seed": "0",
+                "slow.lr": "0.1",
+                "head.kind": "ridge",
+                "fast.on": "False",
+                "limit": "None",
+                "note": "ä = 'x'\n\"y\"",
+            },
+            "tags": {"sweep": "demo 2", "umlaut": "ü"},
+            "metrics": {"best/accuracy": {1: 0.5, 7: 0.75}},
+            "description": "# Demo\n\n| a | b |",
+            "status": RUNNING,
+            "artefacts": {
+                "a.json": b"{}\n",
+                "deep/b ü.bin": bytes(range(256)),
+                "again/here/b ü.bin": bytes(range(256)),
+            },
+        },
+        "demo/trial-00": {
+            "key": "demo/trial-00",
+            "name": "demo/trial-00",
+            "parent": "demo",
+            "params": {"slow.lr": "1e-05"},
+            "tags": {},
+            "metrics": {
+                "val/accuracy": dict(enumerate(AWKWARD, start=1)),
+                "val/slow/accuracy": {step: -value for step, value in enumerate(AWKWARD, start=1)},
+            },
+            "description": "",
+            "status": STOPPED,
+            "artefacts": {},
+        },
+    }
+    assert kind.observe(recorder) == expected
+    if kind.persistent:
+        recorder.close()
+        assert kind.observe(kind.open()) == expected
+
+
+def test_work_done_twice_is_recorded_once(kind: Kind, recorder: Recorder) -> None:
+    def work(target: Recorder) -> None:
+        target.start("demo", {"seed": 0}, {"commit": "a"})
+        target.start("demo/trial-00", {"lr": 0.1}, {}, parent="demo")
+        target.log_points("demo/trial-00", [Point("val/accuracy", 0.1 * step, step) for step in range(1, 4)])
+        target.log_metrics("demo/trial-00", {"val/accuracy": 0.1 * 3, "time/session": 2.5}, step=3)
+        target.finish("demo/trial-00", FINISHED)
+
+    work(recorder)
+    once = kind.observe(recorder)
+    work(recorder)
+    assert kind.observe(recorder) == once
+    if kind.persistent:
+        recorder.close()
+        again = kind.open()
+        work(again)
+        assert kind.observe(again) == once
+        again.close()
+
+
+def test_a_reopened_run_goes_on(kind: Kind, recorder: Recorder) -> None:
+    recorder.start("demo", {}, {})
+    recorder.start("demo/trial-00", {"lr": 0.1}, {"commit": "a"}, name="first", parent="demo")
+    recorder.log_metrics("demo/trial-00", {"val/accuracy": 0.5}, step=1)
+    recorder.finish("demo/trial-00", STOPPED)
+    if kind.persistent:
+        recorder.close()
+        recorder = kind.open()
+    recorder.start("demo/trial-00", {"lr": 0.1, "epochs": 2}, {"commit": "b"}, name="second")
+    run = kind.observe(recorder)["demo/trial-00"]
+    assert (run["status"], run["name"], run["parent"]) == (RUNNING, "second", "demo")
+    assert run["params"] == {"lr": "0.1", "epochs": "2"}
+    assert run["tags"] == {"commit": "b"}
+    recorder.log_metrics("demo/trial-00", {"val/accuracy": 0.6}, step=2)
+    recorder.finish("demo/trial-00", FINISHED)
+    run = kind.observe(recorder)["demo/trial-00"]
+    assert (run["status"], run["metrics"]) == (FINISHED, {"val/accuracy": {1: 0.5, 2: 0.6}})
+
+
+def test_a_changed_param_is_refused_and_nothing_changes(kind: Kind, recorder: Recorder) -> None:
+    recorder.start("demo", {"seed": 0}, {"commit": "a"})
+    recorder.finish("demo", FAILED)
+    before = kind.observe(recorder)
+    with pytest.raises(TrackingError, match=r"'seed' of run 'demo' .* '0' .* '1'"):
+        recorder.start("demo", {"extra": 1, "seed": 1}, {"commit": "b"})
+    assert kind.observe(recorder) == before
+
+
+def test_too_long_values_are_refused_before_the_run_exists(kind: Kind, recorder: Recorder) -> None:
+    with pytest.raises(TrackingError, match=f"'long' .* {MAX_PARAM + 1} characters"):
+        recorder.start("demo", {"long": "x" * (MAX_PARAM + 1)}, {})
+    with pytest.raises(TrackingError, match=f"'long' has {MAX_TAG + 1} characters"):
+        recorder.start("demo", {}, {"long": "x" * (MAX_TAG + 1)})
+    assert kind.observe(recorder) == {}
+    recorder.start("demo", {"long": "x" * MAX_PARAM}, {"long": "y" * MAX_TAG})
+    recorder.set_description("demo", "line\n" * MAX_TAG)
+    run = kind.observe(recorder)["demo"]
+    assert (run["params"]["long"], run["tags"]["long"]) == ("x" * MAX_PARAM, "y" * MAX_TAG)
+    assert run["description"].endswith("line" + CUT_NOTE)
+    assert len(run["description"]) <= MAX_TAG
+
+
+def test_another_value_at_a_known_step_is_refused_unless_volatile(kind: Kind, recorder: Recorder) -> None:
+    recorder.start("demo", {}, {})
+    recorder.log_metrics("demo", {"val/accuracy": 0.5, "time/session": 1.0, "memory/peak": 2.0}, step=1)
+    before = kind.observe(recorder)
+    recorder.log_metrics("demo", {"val/accuracy": 0.5, "time/session": 9.0, "memory/peak": 9.0}, step=1)
+    with pytest.raises(TrackingError, match=r"'val/accuracy' of run 'demo' .* 0.5 at step 1 .* 0.5000001"):
+        recorder.log_points("demo", [Point("val/new", 1.0, 1), Point("val/accuracy", 0.5000001, 1)])
+    assert kind.observe(recorder) == before
+    with pytest.raises(TrackingError, match="recorded as"):
+        recorder.log_points("demo", [Point("val/new", 1.0, 1), Point("val/new", 2.0, 1)])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_undefined_values_are_refused(kind: Kind, recorder: Recorder, value: float) -> None:
+    recorder.start("demo", {}, {})
+    with pytest.raises(ValueError, match=rf"'val/forgetting' .* {value} at step 3"):
+        recorder.log_metrics("demo", {"val/accuracy": 0.5, "val/forgetting": value}, step=3)
+    assert kind.observe(recorder)["demo"]["metrics"] == {}
+
+
+def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> None:
+    calls: list[Callable[[], None]] = [
+        lambda: recorder.start("child", {}, {}, parent="nobody"),
+        lambda: recorder.log_metrics("nobody", {"a": 1.0}, 1),
+        lambda: recorder.log_points("nobody", []),
+        lambda: recorder.set_tags("nobody", {}),
+        lambda: recorder.set_description("nobody", ""),
+        lambda: recorder.log_directory("nobody", tmp_path),
+        lambda: recorder.finish("nobody", FINISHED),
+    ]
+    for call in calls:
+        with pytest.raises(KeyError, match="nobody"):
+            call()
+
+
+@pytest.mark.parametrize("key", ["", "/demo", "../demo", "demo//a", "demo/", "it's", "a\nb", "x" * 251])
+def test_bad_keys_are_refused(recorder: Recorder, key: str) -> None:
+    with pytest.raises(ValueError, match="a key is"):
+        recorder.start(key, {}, {})
+    recorder.start("demo", {}, {})
+    with pytest.raises(ValueError, match="a key is"):
+        recorder.log_metrics("demo", {key: 1.0}, 1)
+
+
+@pytest.mark.parametrize("status", [FINISHED, STOPPED, FAILED, KILLED])
+def test_finish(kind: Kind, recorder: Recorder, status: str) -> None:
+    recorder.start("demo", {}, {})
+    recorder.finish("demo", STOPPED)
+    recorder.finish("demo", status)
+    recorder.finish("demo", status)
+    assert kind.observe(recorder)["demo"]["status"] == status
+    for bad in (RUNNING, "finished"):
+        with pytest.raises(ValueError, match=f"got '{bad}'"):
+            recorder.finish("demo", bad)
+
+
+def test_files_overwrite_and_must_exist(kind: Kind, recorder: Recorder, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    recorder.start("demo", {}, {})
+    recorder.start("demo/child", {}, {}, parent="demo")
+    for content in (b"old", b"new"):
+        (tmp_path / "files" / "result").write_bytes(content)
+        recorder.log_directory("demo", tmp_path / "files", "child")
+    with pytest.raises(NotADirectoryError):
+        recorder.log_directory("demo", tmp_path / "absent")
+    with pytest.raises(ValueError, match="a key is"):
+        recorder.log_directory("demo", tmp_path / "files", "../outside")
+    seen = kind.observe(recorder)
+    assert seen["demo"]["artefacts"] == {"child/result": b"new"}
+    assert seen["demo/child"]["artefacts"] == {}, "one run's files must not show in another"

@@ -1,0 +1,68 @@
+"""What surrounds a run: package versions, the commit of the code, and telemetry switched off."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "timm", "ray", "mlflow", "numpy")
+
+_GIT_TIMEOUT_S = 5
+
+
+def telemetry_off() -> None:
+    """Switch MLflow's usage reports off for this process and its children; call it before mlflow is imported.
+
+    A variable that is already set is left as it is: that is somebody's decision.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def environment_tags() -> dict[str, str]:
+    """Return what may differ when a run is resumed, as tags; nothing in it names the machine or its user.
+
+    `version.<package>` for the installed ones of PACKAGES (read from their metadata, none is imported),
+    `version.python`, `platform`, and the tags of `git_tags` for the checkout this file is part of.
+    """
+    tags = {"version.python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}"}
+    for package in PACKAGES:
+        try:
+            tags[f"version.{package}"] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tags | git_tags(Path(__file__).resolve().parents[1])
+
+
+def git_tags(checkout: Path) -> dict[str, str]:
+    """Return `git.commit` and `git.dirty` ("true" when a tracked file was changed) of `checkout`.
+
+    Empty when `checkout` is not the top of a git checkout, has no commit, or git is missing or slow: an installed
+    package may lie inside an unrelated checkout, whose commit would be wrong. Never raises.
+    """
+    try:
+        if Path(_git(checkout, "rev-parse", "--show-toplevel")) != checkout.resolve():
+            return {}
+        commit = _git(checkout, "rev-parse", "HEAD")
+        dirty = bool(_git(checkout, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git.commit": commit, "git.dirty": str(dirty).lower()}
+
+
+def _git(checkout: Path, *arguments: str) -> str:
+    # GIT_DIR and its like (set inside git hooks) would point git elsewhere; optional locks would write to the index.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", "-C", str(checkout), *arguments],
+        env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=_GIT_TIMEOUT_S,
+    )
+    return done.stdout.strip()

@@ -1,0 +1,183 @@
+"""Opening an MLflow store: which are accepted, and how an SQLite one is made safely.
+
+Nothing here touches MLflow's global state (active run, tracking URI); mlflow is imported late, as it takes seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import logging
+import os
+import sqlite3
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tracking.environment import telemetry_off
+from tracking.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
+PROBE_TIMEOUT_S = 3.0
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the tracking URI of an SQLite file; spaces and any letters are fine and stay unquoted, as MLflow needs.
+
+    Raises TrackingError for a "?" in the path, which a URI cannot hold.
+    """
+    absolute = os.path.abspath(path)
+    if "?" in absolute:
+        raise TrackingError(f"the path of an SQLite store cannot contain '?'; got {absolute!r}")
+    return f"sqlite:///{absolute}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the absolute path behind an SQLite tracking URI, None for other kinds.
+
+    Raises TrackingError for an in-memory database, which would be lost at the end of the process.
+    """
+    scheme, _, rest = uri.partition("://")
+    if scheme.partition("+")[0] != "sqlite":
+        return None
+    database = rest.removeprefix("/").partition("?")[0]
+    if database in ("", ":memory:"):
+        raise TrackingError(f"{uri!r} is lost when the program ends; name a file: sqlite:////folder/mlflow.db")
+    return Path(os.path.abspath(database))
+
+
+def shown(uri: str) -> str:
+    """Return `uri` as it may stand in a message: without its password."""
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@", 1) if password else uri
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """Return a client of the store, made first when it is an SQLite file that does not exist.
+
+    Raises:
+        TrackingError: a folder of files (MLflow's old store), a file that is no MLflow database or has another
+            schema version, a server that does not answer within PROBE_TIMEOUT_S.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is None and urlsplit(tracking_uri).scheme in ("", "file"):
+        raise TrackingError(
+            f"{tracking_uri!r} names a folder of files, a kind of store MLflow no longer develops; "
+            "use sqlite:////folder/mlflow.db or http://host:port. To take existing runs along: "
+            "mlflow migrate-filestore --source FOLDER --target sqlite:////folder/mlflow.db"
+        )
+    if urlsplit(tracking_uri).scheme in ("http", "https"):
+        _probe(tracking_uri)
+    telemetry_off()
+    from mlflow import MlflowClient
+
+    # The registry is unused, but without its own URI the client would look up the global one.
+    if path is None:
+        with in_words(tracking_uri):
+            return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    # The first client writes the default experiment, so it is made under the lock too.
+    with _locked(path), _quiet(), in_words(tracking_uri):
+        _prepare(path)
+        return MlflowClient(sqlite_uri(path), registry_uri=sqlite_uri(path))
+
+
+@contextmanager
+def in_words(tracking_uri: str) -> Iterator[None]:
+    """Turn what MLflow reports about its store into a TrackingError that names the store."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"MLflow at {shown(tracking_uri)} refused: {error.message}") from error
+
+
+def checkpoint(path: Path) -> None:
+    """Move what lies in SQLite's write-ahead log into the file itself, so that a copy of the file is complete."""
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _probe(uri: str) -> None:
+    # MLflow itself would retry for minutes. Any answer will do, also a refusal: permissions are MLflow's to report.
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):
+            return
+        raise TrackingError(
+            f"no MLflow server answers at {shown(uri)} ({reason}); check the address, start the server "
+            "(mlflow server --backend-store-uri sqlite:////folder/mlflow.db), or use an sqlite:// tracking URI"
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `<path>.lock`, so that of several processes one makes the database and the others find it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f"{path.name}.lock").open("a")
+    except OSError as error:
+        raise TrackingError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's and alembic's reports of every migration step off the screen; warnings still appear."""
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _prepare(path: Path) -> None:
+    """Make the database when there is none, and check that it is one of this MLflow's schema version."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    if not path.exists() or path.stat().st_size == 0:
+        _create(path)
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+            # Readers (the UI) and the one writer do not block each other; the mode stays with the file.
+            connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(f"{path} cannot be used as an MLflow database ({error}); choose another file") from error
+    expected = _get_latest_schema_revision()
+    # MLflow would silently migrate some older databases on opening; that is for their owner to decide.
+    if found is None or found[0] != expected:
+        raise TrackingError(
+            f"{path} has MLflow schema {found and found[0]}, this MLflow needs {expected}; back the file up and run: "
+            f"mlflow db upgrade '{sqlite_uri(path)}' (or, if a newer MLflow wrote it, install that one)"
+        )
+
+
+def _create(path: Path) -> None:
+    # Made under another name and renamed when whole: a process killed on the way leaves no half-made database.
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    draft = path.with_name(f"{path.name}.creating")
+    draft.unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine(sqlite_uri(draft))
+    _initialize_tables(engine)
+    engine.dispose()
+    draft.replace(path)

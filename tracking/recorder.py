@@ -1,0 +1,108 @@
+"""What every recorder promises: the protocol, its words and the point it stores.
+
+A recorder writes down what a sweep does. Runs are named by a `run_key` that the sweep chooses and that never
+changes ("demo", "demo/trial-00"), so that a resumed sweep finds its runs again; points are named by key and step,
+so that work done twice is written once. `tests/tracking/test_recorder_contract.py` holds every implementation to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Param = str | int | float | bool | None
+
+RUNNING = "RUNNING"
+FINISHED = "FINISHED"
+STOPPED = "STOPPED"  # ended early by the scheduler: a result, not a failure
+FAILED = "FAILED"
+KILLED = "KILLED"
+FINAL_STATUSES = (FINISHED, STOPPED, FAILED, KILLED)
+
+# Metrics that differ each time the same work is done; of two values at one step the first is kept.
+VOLATILE_PREFIXES = ("time/", "system/", "memory/")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric; `step` counts what the metric counts (sessions or epochs, from 1)."""
+
+    key: str
+    value: float
+    step: int
+
+
+def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
+    """Return the metrics of one step as points."""
+    return [Point(key, value, step) for key, value in metrics.items()]
+
+
+class Recorder(Protocol):
+    """Writes down runs, their settings, metrics and files. One recorder belongs to one thread.
+
+    Logging to a `run_key` that this recorder never started is a bug and raises KeyError.
+    """
+
+    def start(
+        self,
+        run_key: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        name: str | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Create the run, or reopen the one already known by this key, and set it RUNNING.
+
+        Params are kept as text and are write-once: a repeated value is fine, new keys are added. Tags overwrite.
+        `name` is what people see (default on creation: the run key). `parent` is the run key of a run that this
+        recorder started before; nesting is decided when the run is created.
+
+        Raises:
+            TrackingError: a param differs from what is recorded, or a param or tag is too long.
+            KeyError: `parent` was not started.
+        """
+        ...
+
+    def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics that share one step; the rules are those of `log_points`."""
+        ...
+
+    def log_points(self, run_key: str, points: Iterable[Point]) -> None:
+        """Record points in one call to the store; a point already there is not written again.
+
+        Empty input does nothing.
+
+        Raises:
+            ValueError: a value is NaN or infinite (what is undefined must be absent).
+            TrackingError: another value is recorded at that key and step (volatile metrics: the first is kept).
+        """
+        ...
+
+    def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
+        """Set tags, overwriting those of the same key. Raises TrackingError when a value is too long."""
+        ...
+
+    def set_description(self, run_key: str, markdown: str) -> None:
+        """Replace the description of the run; a text over the store's limit ends in a line that says so."""
+        ...
+
+    def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
+        """Copy the files below `directory` into the run's artefacts, under `artifact_path`, overwriting.
+
+        Raises NotADirectoryError when `directory` is no directory.
+        """
+        ...
+
+    def finish(self, run_key: str, status: str) -> None:
+        """End the run with one of FINAL_STATUSES; repeating it does nothing, another status replaces the first.
+
+        Raises ValueError for any other status.
+        """
+        ...
+
+    def close(self) -> None:
+        """Bring everything to disk; the recorder is not used afterwards. Runs keep their status."""
+        ...

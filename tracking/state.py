@@ -1,0 +1,129 @@
+"""The rules all recorders share: what may be written, and what of it is new.
+
+The limits are MLflow's and hold for every recorder, so that a sweep tried out with one runs with the others.
+MLflow itself cuts long values silently; a setting cut short would be wrong, so it is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracking.errors import TrackingError
+from tracking.recorder import FINAL_STATUSES, RUNNING, VOLATILE_PREFIXES, Point
+
+MAX_KEY = 250
+MAX_PARAM = 6000
+MAX_TAG = 8000
+CUT_NOTE = f"\n\n(cut: a description holds {MAX_TAG} characters)"
+
+_KEY = re.compile(r"[/\w.\- :]+")
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it can name a run, param, tag, metric or artefact folder everywhere, else raise ValueError."""
+    normal = posixpath.normpath(key) == key and key != "." and not key.startswith(("..", "/"))
+    if not normal or not _KEY.fullmatch(key) or len(key) > MAX_KEY:
+        raise ValueError(
+            f"a key is a relative path of letters, digits and '_-.: /', at most {MAX_KEY} characters; got {key!r}"
+        )
+    return key
+
+
+def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags as a dict. Raises ValueError for a bad key and TrackingError for a value over MAX_TAG."""
+    for key, value in tags.items():
+        check_key(key)
+        if len(value) > MAX_TAG:
+            raise TrackingError(f"tag {key!r} has {len(value)} characters; at most {MAX_TAG} can be recorded")
+    return dict(tags)
+
+
+def check_status(status: str) -> None:
+    """Raise ValueError unless a run can end with `status`."""
+    if status not in FINAL_STATUSES:
+        raise ValueError(f"a run ends with one of {', '.join(FINAL_STATUSES)}; got {status!r}")
+
+
+def check_directory(directory: Path) -> None:
+    """Raise NotADirectoryError unless `directory` exists and is one."""
+    if not directory.is_dir():
+        raise NotADirectoryError(f"{directory} is not a directory")
+
+
+def cut_description(markdown: str) -> str:
+    """Return `markdown`, ended by CUT_NOTE after its last whole line when it is longer than MAX_TAG."""
+    if len(markdown) <= MAX_TAG:
+        return markdown
+    head = markdown[: MAX_TAG - len(CUT_NOTE)]
+    return head.rpartition("\n")[0] + CUT_NOTE if "\n" in head else head + CUT_NOTE
+
+
+@dataclass
+class RunState:
+    """What is recorded of one run: enough to know what is new."""
+
+    key: str
+    name: str
+    parent: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # key -> step -> value
+    description: str = ""
+    status: str = RUNNING
+
+    def new_params(self, params: Mapping[str, object]) -> dict[str, str]:
+        """Return, as text, the params not recorded yet.
+
+        Raises:
+            TrackingError: a param is longer than MAX_PARAM or differs from what is recorded.
+        """
+        new: dict[str, str] = {}
+        for key, value in params.items():
+            text, old = str(value), self.params.get(check_key(key))
+            if old is None and len(text) > MAX_PARAM:
+                raise TrackingError(
+                    f"setting {key!r} of run {self.key!r} has {len(text)} characters; "
+                    f"at most {MAX_PARAM} can be recorded"
+                )
+            if old is not None and old != text:
+                raise TrackingError(
+                    f"setting {key!r} of run {self.key!r} is recorded as {old!r} and cannot become {text!r}; "
+                    "continue with the recorded setting, or give the sweep a new name"
+                )
+            if old is None:
+                new[key] = text
+        return new
+
+    def new_points(self, points: Iterable[Point]) -> list[Point]:
+        """Return the points not recorded yet, each key and step once, in the order given.
+
+        Raises:
+            ValueError: a value is NaN or infinite.
+            TrackingError: another value is recorded at that key and step, and the metric is not volatile.
+        """
+        new: dict[tuple[str, int], Point] = {}
+        for point in points:
+            key, value, step = check_key(point.key), float(point.value), int(point.step)
+            if not math.isfinite(value):
+                raise ValueError(f"metric {key!r} of run {self.key!r} is {value} at step {step}; leave it out instead")
+            known = new.get((key, step))
+            old = known.value if known else self.metrics.get(key, {}).get(step)
+            if old is None:
+                new[key, step] = Point(key, value, step)
+            elif old != value and not key.startswith(VOLATILE_PREFIXES):
+                raise TrackingError(
+                    f"metric {key!r} of run {self.key!r} is recorded as {old!r} at step {step} and was now {value!r}; "
+                    "repeated work must give the same numbers: check that code, data, thread count, device and "
+                    "precision are those of the first time, or give the sweep a new name"
+                )
+        return list(new.values())
+
+    def add_points(self, points: Iterable[Point]) -> None:
+        """Take over points that are now recorded; of two at one key and step the first stays."""
+        for point in points:
+            self.metrics.setdefault(point.key, {}).setdefault(point.step, point.value)
