@@ -9,6 +9,9 @@ SEEDS    ?= 3
 NAME     ?=
 ARGS     ?=
 SUITE    ?=
+INIT     ?=
+INC      ?=
+FROM     ?=
 RESULTS  ?= results
 export RESULTS
 
@@ -16,8 +19,10 @@ VENV  := .venv
 READY := $(VENV)/.ready
 RUN   := $(VENV)/bin/python
 
+SESSIONS := $(if $(INIT),data.init_classes=$(INIT)) $(if $(INC),data.increment=$(INC))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train ablation ui test lint format bench clean
+.PHONY: help setup sweep train ablation data weights ui test lint format bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -27,14 +32,21 @@ help: ## list the targets
 
 setup: $(READY) ## install into .venv
 
-sweep: $(READY) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME, ARGS
-	@$(RUN) -m sweeps run --dataset "$(DATASET)" --trials $(TRIALS) --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(ARGS)
+sweep: $(READY) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME, INIT, INC, ARGS
+	@$(RUN) -m sweeps run --dataset "$(DATASET)" --trials $(TRIALS) --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(SESSIONS) $(ARGS)
 
 train: $(READY) ## one training run without Ray and MLflow: DATASET, ARGS
-	@$(RUN) -m safe train --dataset "$(DATASET)" $(ARGS)
+	@$(RUN) -m safe train --dataset "$(DATASET)" $(SESSIONS) $(ARGS)
 
 ablation: $(READY) ## the baselines beside SAFE, over SEEDS seeds: DATASET, SEEDS, ARGS
-	@$(RUN) -m sweeps ablation --dataset "$(DATASET)" --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(ARGS)
+	@$(RUN) -m sweeps ablation --dataset "$(DATASET)" --seeds $(SEEDS) $(if $(NAME),--name "$(NAME)") $(SESSIONS) $(ARGS)
+
+data: $(READY) ## fetch and check a data set: DATASET, FROM=archive
+	@$(RUN) -m safe.data fetch "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)
+	@$(RUN) -m safe.data check "$(DATASET)" $(ARGS)
+
+weights: $(READY) ## fetch, check and place the weights of a data set's backbone: DATASET, FROM=file
+	@$(RUN) -m safe.data weights "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)
 
 ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1
 	@$(RUN) -m sweeps ui $(ARGS)

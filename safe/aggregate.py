@@ -18,7 +18,7 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def entropy_weights(slow: Tensor, fast: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return (w_slow, w_fast), each (N,), positive and summing to 1.
+    """Return (w_slow, w_fast), each (N,), in [0, 1] and summing to 1.
 
     Args:
         slow, fast: (N, C) scaled logits.

@@ -32,14 +32,20 @@ _HUB_TIMEOUT_SECONDS = 5.0
 
 
 def load_backbone(
-    name: str, weights: str | None = None, *, image_size: int | None = None, seed: int = 0
+    name: str,
+    weights: str | None = None,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
 ) -> VisionTransformer:
     """Return a frozen float32 ViT in eval mode and without a classifier.
 
     `name` is `safe_small_vit` or a full timm `architecture.tag`. `weights` is None (the network's own pre-trained
-    weights: from timm's cache, else downloaded), the path of a local copy (.safetensors, .pth/.pt/.bin read without
-    running pickled code, or .npz in Google's JAX layout), or `random`, drawn from `seed`. With an `image_size`
-    other than the network's own, position embeddings are resampled. No global random state is changed.
+    weights: those placed under the data root `folder`, else from timm's cache, else downloaded), the path of a local
+    copy (.safetensors, .pth/.pt/.bin read without running pickled code, or .npz in Google's JAX layout), or `random`,
+    drawn from `seed`. With an `image_size` other than the network's own, position embeddings are resampled. No global
+    random state is changed.
 
     Raises:
         UserError: for an unknown or ambiguous name, an architecture that is not a VisionTransformer, an image size
@@ -47,7 +53,7 @@ def load_backbone(
     """
     if name != SMALL_VIT:
         _check_name(name)
-    path = None if weights == "random" else _locate(name, weights)
+    path = None if weights == "random" else _locate(name, weights, folder)
     # Building a network draws its first values from the global generator, needed or not: put that back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
@@ -58,6 +64,11 @@ def load_backbone(
     if path is not None:
         _load_file(vit, path)
     return vit.float().requires_grad_(False).eval()
+
+
+def weights_file(folder: str | Path, name: str) -> Path:
+    """Return where `python -m safe.data weights` places a backbone's weights under the data root `folder`."""
+    return Path(folder) / "weights" / f"{name}.safetensors"
 
 
 def weights_digest(vit: VisionTransformer) -> str:
@@ -106,10 +117,13 @@ def _check_name(name: str) -> None:
     )
 
 
-def _locate(name: str, weights: str | None) -> Path | None:
+def _locate(name: str, weights: str | None, folder: str | Path | None) -> Path | None:
     """Return the weights file to load, or None where the network brings its own."""
     if weights is None:
-        return None if name == SMALL_VIT else _fetch(name)
+        if name == SMALL_VIT:
+            return None
+        placed = None if folder is None else weights_file(folder, name)
+        return placed if placed is not None and placed.is_file() else _fetch(name)
     path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(f"backbone.weights={weights} is not a file; give a path, 'random', or leave it out")
@@ -147,7 +161,8 @@ def _missing(name: str, reason: str, source: str, cache: str) -> str:
     return (
         f"the weights of {name} are not on this machine and could not be downloaded ({first_line}). "
         f"Source: {source}. Cache: {cache}. "
-        "To use a local copy (.safetensors, .pth, .npz): backbone.weights=/path/to/file"
+        "To use a local copy (.safetensors, .pth, .npz): backbone.weights=/path/to/file, or for all runs: "
+        f"python -m safe.data weights {name} --from /path/to/file"
     )
 
 

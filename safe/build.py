@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from safe.config import Config
 from safe.data.sources import Dataset
-from safe.data.stream import Stream, class_incremental
+from safe.data.stream import Stream, class_incremental, domain_incremental
 from safe.errors import UserError
 from safe.heads.class_means import ClassMeansHead
 from safe.heads.cosine import CosineHead, uniform_rows
@@ -19,15 +19,25 @@ from safe.seeding import derive_seed, generator
 
 
 def build_stream(config: Config, dataset: Dataset) -> Stream:
-    """Return the sessions that a configuration cuts a data set into."""
+    """Return the sessions that a configuration cuts a data set into: its domains if it has some, else classes."""
+    order_seed = config.class_order_seed if config.data.class_order == "seeded" else None
+    data = config.data
+    if dataset.domains is not None and config.data.scenario == "auto":
+        return domain_incremental(
+            dataset,
+            order_seed=order_seed,
+            evaluate_on=data.evaluate_on,
+            holdout_share=data.holdout_share,
+            holdout_seed=data.holdout_seed,
+        )
     return class_incremental(
         dataset,
-        init_classes=config.data.init_classes,
-        increment=config.data.increment,
-        order_seed=config.class_order_seed if config.data.class_order == "seeded" else None,
-        evaluate_on=config.data.evaluate_on,
-        holdout_share=config.data.holdout_share,
-        holdout_seed=config.data.holdout_seed,
+        init_classes=data.init_classes,
+        increment=data.increment,
+        order_seed=order_seed,
+        evaluate_on=data.evaluate_on,
+        holdout_share=data.holdout_share,
+        holdout_seed=data.holdout_seed,
     )
 
 

@@ -1,7 +1,7 @@
 """States on disk: written atomically, checked on reading, never unpickled.
 
-A file is a magic word, the format version, the SHA-256 of the payload and the payload, which `torch.load` reads with
-`weights_only=True`: tensors, numbers, strings, lists and dicts only.
+A file is a magic word, the format version, the SHA-256 of version and payload, and the payload, which `torch.load`
+reads with `weights_only=True`: tensors, numbers, strings, lists and dicts only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + FORMAT_VERSION.to_bytes(4, "big") + hashlib.sha256(payload).digest())
+            version = FORMAT_VERSION.to_bytes(4, "big")
+            file.write(_MAGIC + version + hashlib.sha256(version + payload).digest())
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
@@ -60,16 +61,16 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     if len(content) < _HEADER or not content.startswith(_MAGIC):
         raise UserError(f"{path} is not a checkpoint of this project")
-    version = int.from_bytes(content[len(_MAGIC) : len(_MAGIC) + 4], "big")
-    if version > FORMAT_VERSION:
+    version, payload = content[len(_MAGIC) : len(_MAGIC) + 4], content[_HEADER:]
+    if int.from_bytes(version, "big") > FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {version}; this installation reads up to {FORMAT_VERSION}: upgrade it"
+            f"{path} has format version {int.from_bytes(version, 'big')}; this installation reads up to "
+            f"{FORMAT_VERSION}: upgrade it"
         )
-    payload = content[_HEADER:]
-    if hashlib.sha256(payload).digest() != content[_HEADER - 32 : _HEADER]:
+    if hashlib.sha256(version + payload).digest() != content[_HEADER - 32 : _HEADER]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum does not match): delete it and run again")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"the checkpoint {path} holds more than plain data and was not loaded") from None
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
+        raise UserError(f"the checkpoint {path} holds something other than plain data and was not loaded") from None
     return state

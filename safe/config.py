@@ -18,15 +18,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safe.data.registry import canonical_name
 from safe.errors import UserError, nearest
 
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+# Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+WholeNumber = Annotated[int, Field(ge=0, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DataConfig(_Section):
@@ -38,6 +40,8 @@ class DataConfig(_Section):
     """Classes in the first session; the number of all classes gives one joint session."""
     increment: Count = 10
     """Classes in each later session; the last one may be smaller."""
+    scenario: Literal["auto", "class"] = "auto"
+    """`auto`: sessions of domains where the data set has domains, else of classes; `class`: always of classes."""
     class_order: Literal["seeded", "natural"] = "seeded"
     """`seeded`: a permutation drawn from `class_order_seed`; `natural`: the data set's own order."""
     evaluate_on: Literal["test", "holdout"] = "test"
@@ -50,7 +54,7 @@ class DataConfig(_Section):
     """Range of the area of a random resized crop, as a share of the image."""
     crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
     """Range of the aspect ratio of a random resized crop."""
-    horizontal_flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    horizontal_flip: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.5
     """Probability of a left-right flip of a training image."""
 
     @model_validator(mode="after")
@@ -95,7 +99,7 @@ class PetConfig(_Section):
 class OptimizerConfig(_Section):
     """SGD with a cosine schedule from `lr` to 0 over `schedule_epochs`."""
 
-    epochs: Annotated[int, Field(ge=0)] = 20
+    epochs: WholeNumber = 20
     """Epochs in a session; 0 trains nothing."""
     schedule_epochs: Count | None = None
     """Length of the cosine schedule in epochs, at least `epochs`; empty for `epochs`."""
@@ -129,7 +133,7 @@ class SlowConfig(OptimizerConfig):
 class FastConfig(OptimizerConfig):
     """The fast learner: starts as a copy of the slow one and trains in every later session."""
 
-    epochs: Annotated[int, Field(ge=0)] = 15
+    epochs: WholeNumber = 15
     """Epochs in each session from the second on; 0 leaves the fast learner equal to the slow one."""
     feature_weight: NonNegative = 24.0
     """Weight of L_cos, which holds the fast features to the slow ones; 48 times the released `fast_disf`."""
@@ -146,13 +150,13 @@ class HeadConfig(_Section):
 
     kind: Literal["ridge", "class_means"] = "ridge"
     """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature."""
-    projection_dim: Annotated[int, Field(ge=0)] = 10_000
+    projection_dim: WholeNumber = 10_000
     """M, the width of the random projection; 0 fits the ridge on the features themselves."""
     projection_seed: Seed | None = None
     """Seed of W_rand; empty derives it from `seed`."""
     ridge_grid: tuple[Positive, ...] = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
     """Values of lambda that are tried in every session."""
-    ridge_split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    ridge_split: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.8
     """Share of a session's images that lambda is fitted on; the others judge it."""
     logit_scale: Literal["learned"] | Positive = "learned"
     """Factor of the ridge scores before the softmax: each learner's sigma, or one number. Acts at prediction only."""
@@ -178,7 +182,7 @@ class RuntimeConfig(_Section):
 
     device: str = "auto"
     """`auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: WholeNumber = 0
     """CPU threads of torch; 0 leaves torch's own choice. Results are equal for equal thread counts."""
     eval_batch_size: Count = 256
     """Images in a forward pass without gradients."""
@@ -188,7 +192,7 @@ class Config(_Section):
     """Everything one training run depends on."""
 
     dataset: str = "digits"
-    """Name or alias of a data set."""
+    """Name or alias of a data set, or the path of a folder with train/ and test/."""
     seed: Seed = 0
     """Drives every random choice except the class order and the holdout."""
     class_order_seed: Seed = 1993
@@ -271,7 +275,7 @@ def load_config(
             dataset = str(word_source["dataset"])
     name = canonical_name("digits" if dataset is None else dataset)
     preset = _presets() / f"{name}.yaml"
-    flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if preset.is_file() else {}
+    flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
     flat = {**flat, **from_file, **from_words, "dataset": name}
     return validate(flat)
 

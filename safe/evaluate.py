@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,13 @@ class SessionLogits:
     fast_scale: float
     labels: Tensor
     counts: list[int]
+
+    def first(self, groups: int) -> SessionLogits:
+        """Return the logits of the first `groups` session groups alone."""
+        n = sum(self.counts[:groups])
+        return replace(
+            self, slow=self.slow[:n], fast=self.fast[:n], labels=self.labels[:n], counts=self.counts[:groups]
+        )
 
     def combined(self, kind: str, temperature: float) -> Tensor:
         """Return the aggregated logits (N, C); see `safe.aggregate.aggregate`."""

@@ -84,5 +84,6 @@ def cross_term(
 
 def _standardise(features: Tensor) -> Tensor:
     centred = features - features.mean(dim=0)
-    deviation = centred.square().mean(dim=0).sqrt()
-    return centred / deviation.clamp_min(torch.finfo(features.dtype).eps)
+    # Bounded before the root, whose slope at 0 is infinite: a constant channel has no gradient rather than NaN.
+    variance = centred.square().mean(dim=0).clamp_min(torch.finfo(features.dtype).eps ** 2)
+    return centred / variance.sqrt()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
 from safe.data.stream import Session, Subset
 from safe.data.transforms import test_view, train_view
-from safe.errors import UserError
+from safe.errors import NonFiniteLossError, UserError
 from safe.evaluate import SessionLogits, accuracy_row, extract
 from safe.heads.cosine import CosineHead, new_class_rows
 from safe.learners.fast import fast_terms
@@ -59,7 +61,7 @@ class SafeTrainer:
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
         self.device = resolve_device(config.runtime.device)
-        vit = backbone or load_backbone(config.backbone.name, config.backbone.weights)
+        vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
         self._backbone = vit.to(self.device)
         self._size = int(vit.patch_embed.img_size[0])
         self._dataset = dataset or load_dataset(config.dataset, config.data.root, self._size)
@@ -97,9 +99,13 @@ class SafeTrainer:
         """Return what identifies the inputs: digests of data and weights, and the class order."""
         return {
             "data_digest": self._dataset.digest,
-            "weights_digest": weights_digest(self._backbone),
+            "weights_digest": self._weights_digest,
             "class_order": ",".join(map(str, self._stream.order)),
         }
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        return weights_digest(self._backbone)
 
     def run_session(self, on_epoch: Callable[[EpochDone], None] | None = None) -> SessionResult:
         """Advance to the end of the present session and return its result."""
@@ -115,7 +121,7 @@ class SafeTrainer:
 
         Raises:
             RuntimeError: every session is finished.
-            NonFiniteLossError: a loss term became NaN or infinite.
+            NonFiniteLossError: a loss term or a feature became NaN or infinite.
         """
         if self.done:
             raise RuntimeError(f"all {self.sessions} sessions are finished")
@@ -203,6 +209,8 @@ class SafeTrainer:
         """Give both gradient heads rows for the new classes."""
         assert self.fast is not None
         now, config = self._now, self.config.fast
+        if not now.classes:  # a later domain: every class has its rows
+            return
         labels = now.train.labels.to(self.device)
         for learner, kind, name in ((self.slow, config.slow_rows, "slow"), (self.fast, config.new_rows, "fast")):
             features = torch.empty(0, self._backbone.embed_dim, device=self.device)
@@ -228,6 +236,12 @@ class SafeTrainer:
         train_features = {"slow": self._features(self.slow, now.train, "train", now.index)}
         if self.fast is not None:
             train_features["fast"] = self._features(self.fast, now.train, "train", now.index)
+        for name, features in train_features.items():
+            if not features.isfinite().all():
+                raise NonFiniteLossError(
+                    f"the {name} learner's features are not finite after session {now.index}: its last steps diverged; "
+                    "lower the learning rate or the loss weights"
+                )
         features_done = time.perf_counter()
 
         labels = now.train.labels.to(self.device)
@@ -238,8 +252,9 @@ class SafeTrainer:
             self.fast = self.slow.copy()
         head_done = time.perf_counter()
 
-        self.session_logits = self._evaluate()
-        metrics = self._score(self.session_logits)
+        judged = self._evaluate()
+        self.session_logits = judged.first(self.session + 1)
+        metrics = self._score(self.session_logits) | self._score_all_domains(judged)
         self._slow_features = {key: value for key, value in self._slow_features.items() if key[0] != "train"}
         evaluated = time.perf_counter()
 
@@ -288,8 +303,9 @@ class SafeTrainer:
 
     def _evaluate(self) -> SessionLogits:
         assert self.fast is not None
-        seen = self._stream.sessions[: self.session + 1]
-        subsets = [(s.evaluation, s.index) for s in seen]
+        # Every class is known in every domain, so those still to come are judged too, as RanPAC does.
+        reached = len(self._stream) if self._stream.domain_incremental else self.session + 1
+        subsets = [(s.evaluation, s.index) for s in self._stream.sessions[:reached]]
         slow = torch.cat([self._features(self.slow, subset, "evaluation", index) for subset, index in subsets])
         same = self.session == 0 or self.config.fast.epochs == 0
         fast = slow if same else torch.cat([self._features(self.fast, sub, "evaluation", i) for sub, i in subsets])
@@ -313,6 +329,15 @@ class SafeTrainer:
             metrics |= {f"{prefix}{metric}": value for metric, value in found.items()}
         return metrics
 
+    def _score_all_domains(self, logits: SessionLogits) -> dict[str, float]:
+        """Return the accuracies on all domains, seen or not; none of a class-incremental stream."""
+        if not self._stream.domain_incremental:
+            return {}
+        combined = logits.combined(self.config.aggregation.kind, self.config.aggregation.temperature)
+        row = accuracy_row(combined, logits.labels, logits.counts)
+        overall = accuracy_row(combined, logits.labels, [len(logits.labels)])[0]
+        return {"all_domains/accuracy": overall, "all_domains/accuracy_session_mean": fmean(row)}
+
     # ------------------------------------------------------------------ state
 
     def state_dict(self) -> dict[str, Any]:
@@ -320,6 +345,7 @@ class SafeTrainer:
         return {
             "version": STATE_VERSION,
             "config": self.config.model_dump_json(exclude={"runtime"}),
+            "provenance": self.provenance(),
             "session": self.session,
             "epoch": self._epoch,
             "total_epochs": self._total_epochs,
@@ -334,12 +360,14 @@ class SafeTrainer:
         """Continue from a state of the same configuration.
 
         Raises:
-            UserError: a newer format, or a state of another configuration.
+            UserError: a newer format, or a state of another configuration, other data or other weights.
         """
         if state["version"] > STATE_VERSION:
             raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
         if state["config"] != self.config.model_dump_json(exclude={"runtime"}):
             raise UserError("the state belongs to another configuration; continue it with the settings it began with")
+        if state["provenance"] != self.provenance():
+            raise UserError("the state belongs to other data or other backbone weights than are loaded now")
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
         self._rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}

@@ -93,6 +93,24 @@ def test_a_local_copy_gives_the_same_network(tmp_path: Path, suffix: str) -> Non
     assert torch.equal(features(loaded), features(vit))
 
 
+def test_weights_placed_under_the_data_root_come_before_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fetched(name: str) -> Path:
+        raise UserError(f"asked the cache for {name}")
+
+    monkeypatch.setattr(backbone, "_fetch", fetched)
+    placed = backbone.weights_file(tmp_path, TINY)
+    assert placed == tmp_path / "weights" / f"{TINY}.safetensors"
+    with pytest.raises(UserError, match=f"asked the cache for {TINY}"):
+        tiny(folder=tmp_path)
+    placed.parent.mkdir()
+    own = tiny(weights="random", seed=4)
+    save(own, placed)
+    assert weights_digest(tiny(folder=tmp_path)) == weights_digest(own)
+    assert weights_digest(tiny(folder=tmp_path, weights="random", seed=5)) != weights_digest(own)
+
+
 def test_a_local_copy_may_hold_a_classifier_and_another_image_size(tmp_path: Path) -> None:
     vit = load_backbone(TINY, "random", image_size=64)
     path = save(vit, tmp_path / "weights.safetensors", {"head.weight": torch.zeros(5, 64)})

@@ -1,0 +1,128 @@
+"""`python -m safe.data list|fetch|check|weights`: getting data sets and weights onto this machine."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from safe.data.registry import DATASETS, DOMAINS, DatasetInfo, canonical_name
+from safe.errors import EXIT_USER_ERROR, UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 for a data set with problems, 2 for bad input."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m safe.data", description="Data sets and weights on this machine.")
+    commands = parser.add_subparsers(required=True)
+    words = {
+        "list": (_list, "all data sets: classes, images, sessions, and whether they are there"),
+        "fetch": (_fetch, "download (or take from --from) and unpack a data set"),
+        "check": (_check, "layout, counts and readability of a data set; exit code 1 if anything is wrong"),
+        "weights": (_weights, "download (or take from --from), check and place a backbone's weights"),
+    }
+    for word, (run, text) in words.items():
+        command = commands.add_parser(word, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument("--root", default="data", help="folder of all data sets (data.root; default: data)")
+        if word != "list":
+            what = "data set" if word != "weights" else "data set, whose preset names the backbone, or architecture.tag"
+            command.add_argument("name", help=what)
+        if word in ("fetch", "weights"):
+            command.add_argument("--from", dest="source", type=Path, help="local file (or folder of archives) to use")
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    row = "{:14} {:>7} {:>8} {:>7} {:>8}  {:8} {}"
+    print(row.format("data set", "classes", "train", "test", "sessions", "there", "place"))
+    for info in DATASETS.values():
+        there = "embedded" if info.embedded else "no" if info.missing(arguments.root) else "yes"
+        place = "" if info.embedded else str(info.folder(arguments.root))
+        counts = ["-" if n is None else str(n) for n in (info.train_images, info.test_images)]
+        print(row.format(info.name, info.classes, *counts, _sessions(info), there, place).rstrip())
+    return 0
+
+
+def _sessions(info: DatasetInfo) -> int:
+    from safe.config import load_config
+    from safe.data.split import session_sizes
+
+    if info.kind == "domains":
+        return len(DOMAINS)
+    data = load_config(info.name).data
+    return len(session_sizes(info.classes, data.init_classes, data.increment))
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from safe.data.fetch import MIRROR_VARIABLE, fetch, get_archive
+    from safe.data.locations import Archive
+
+    console = Console(stderr=True)
+
+    def get(archive: Archive, address: str, target: Path) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(archive.file, total=None)
+
+            def advance(received: int, total: int | None) -> None:
+                progress.update(task, completed=received, total=total)
+
+            get_archive(archive, address, target, advance)
+
+    mirror = os.environ.get(MIRROR_VARIABLE, "")
+    fetch(arguments.name, arguments.root, source=arguments.source, mirror=mirror, get=get)
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from safe.data.check import check
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("images", total=None)
+        report = check(
+            arguments.name, arguments.root, lambda done, total: progress.update(task, completed=done, total=total)
+        )
+    print(f"{report.name}: {report.classes} classes, {report.train} training and {report.test} test images")
+    print(f"place:  {report.folder}\ndigest: {report.digest or '-'}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    for problem in report.unreadable:
+        print(f"unreadable: {problem}")
+    print("ok" if report.ok else f"{len(report.problems)} problems, {len(report.unreadable)} unreadable images")
+    return 0 if report.ok else 1
+
+
+def _weights(arguments: argparse.Namespace) -> int:
+    from safe.config import load_config
+    from safe.data.weights import place_weights
+
+    name = arguments.name
+    if "." not in name:
+        name = load_config(canonical_name(name)).backbone.name
+    path, digest = place_weights(name, arguments.root, arguments.source)
+    print(f"weights: {path}\ndigest:  {digest}")
+    print(f"runs with data.root={arguments.root} find it; elsewhere: backbone.weights={path.absolute()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The data sets by name: what each holds, where its files lie, and how it is loaded.
+
+Facts of the folder data sets: the splits of Zhou et al. (arXiv 2303.07338) and RanPAC (arXiv 2307.02251); of CIFAR-100
+and DomainNet (cleaned version): the counts that their pages publish.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from safe.errors import UserError, choices
+
+if TYPE_CHECKING:
+    from safe.data.sources import Dataset
+
+Kind = Literal["embedded", "folder", "cifar", "domains"]
+
+CIFAR_FILES = ("train.bin", "test.bin", "fine_label_names.txt")
+DOMAINS = ("real", "quickdraw", "painting", "sketch", "infograph", "clipart")  # in RanPAC's order of arrival
+DOMAIN_LISTS = tuple(f"{domain}_{split}.txt" for domain in DOMAINS for split in ("train", "test"))
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One row of the table: name, other names, and what the files should hold (`None`: nothing is published)."""
+
+    name: str
+    classes: int
+    train_images: int | None
+    test_images: int | None
+    aliases: tuple[str, ...] = ()
+    kind: Kind = "folder"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the data set needs no files."""
+        return self.kind == "embedded"
+
+    def folder(self, root: str | Path) -> Path:
+        """Return where the files lie; a data set whose name is an absolute path lies there, whatever the root."""
+        return Path(root) / self.name
+
+    def missing(self, root: str | Path) -> list[str]:
+        """Return the files and folders, relative to `folder`, without which the data set is not there."""
+        folder = self.folder(root)
+        if self.kind == "cifar":
+            return [file for file in CIFAR_FILES if not (folder / file).is_file()]
+        if self.kind == "domains":
+            lists = [file for file in DOMAIN_LISTS if not (folder / file).is_file()]
+            return lists + [domain for domain in DOMAINS if not (folder / domain).is_dir()]
+        splits = () if self.embedded else ("train", "test")
+        return [split for split in splits if not (folder / split).is_dir()]
+
+    def layout(self, root: str | Path) -> str:
+        """Return in words which files belong where."""
+        folder = self.folder(root)
+        counts = (
+            f"{self.train_images} training and {self.test_images} test images"
+            if self.train_images is not None and self.test_images is not None
+            else "training and test images"
+        )
+        if self.kind == "cifar":
+            return f"expected {', '.join(str(folder / file) for file in CIFAR_FILES)} (its binary version): {counts}"
+        if self.kind == "domains":
+            return (
+                f"expected {folder}/<domain>_train.txt and {folder}/<domain>_test.txt (lines '<path> <label>') and the "
+                f"images they list, {folder}/<domain>/<class>/<image>, for {', '.join(DOMAINS)}: {counts}"
+            )
+        classes = f"{self.classes} class folders" if self.classes else "the same class folders"
+        return (
+            f"expected {folder}/train/<class folder>/<image> and {folder}/test/<class folder>/<image>: "
+            f"{classes} in each, {counts}"
+        )
+
+
+_TABLE = (
+    DatasetInfo("digits", 10, 1_438, 359, kind="embedded"),
+    DatasetInfo("glyphs", 100, 6_000, 2_500, kind="embedded"),
+    DatasetInfo("cifar100", 100, 50_000, 10_000, ("cifar224", "cifar-100"), kind="cifar"),
+    DatasetInfo("imagenet_r", 200, 24_000, 6_000, ("imagenetr", "imagenet-r")),
+    DatasetInfo("imagenet_a", 200, 5_981, 1_519, ("imageneta", "imagenet-a")),
+    DatasetInfo("cub200", 200, 9_430, 2_358, ("cub",)),
+    DatasetInfo("omnibenchmark", 300, 89_697, 5_985),
+    DatasetInfo("vtab", 50, 1_796, 8_619),
+    DatasetInfo("domainnet", 345, 409_832, 176_743, kind="domains"),
+    DatasetInfo("cars", 196, None, None, ("stanford_cars",)),
+)
+DATASETS = {info.name: info for info in _TABLE}
+_BY_ALIAS = {alias: info.name for info in _TABLE for alias in (info.name, *info.aliases)}
+
+
+def canonical_name(name: str) -> str:
+    """Return the data set's own name for a name or alias in any case, or the absolute path of a folder.
+
+    A folder is what holds a path separator or, in the present folder, has `train` and `test`. `UserError` lists the
+    choices for any other word.
+    """
+    word = name.strip()
+    if word.lower() in _BY_ALIAS:
+        return _BY_ALIAS[word.lower()]
+    path = Path(word).expanduser()
+    if os.sep in word or word == "~" or all((path / split).is_dir() for split in ("train", "test")):
+        return os.path.abspath(path)
+    raise UserError(f"{choices(name, DATASETS, 'data set')} Or give the path of a folder with train/ and test/.")
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """Return the entry of a data set by name, alias or folder; of a folder only the layout is expected."""
+    name = canonical_name(name)
+    return DATASETS.get(name) or DatasetInfo(name, 0, None, None)
+
+
+def require_dataset(name: str, root: str | Path) -> DatasetInfo:
+    """Return the entry of a data set whose files are present; cheap, reads no image.
+
+    Raises:
+        UserError: the name is unknown, or files are missing: the expected path, layout and counts.
+    """
+    info = dataset_info(name)
+    missing = info.missing(root)
+    if missing:
+        hint = "Put it there"
+        if info.name in DATASETS:
+            hint += f" (python -m safe.data fetch {info.name}), or point data.root to the folder that holds it"
+        raise UserError(
+            f"the data set {info.name!r} is not there: no {' or '.join(missing[:3])} under {info.folder(root)}.\n"
+            f"{info.layout(root)}.\n{hint}."
+        )
+    return info
+
+
+def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
+    """Return a data set by name, alias or folder; counts that differ from the published ones warn.
+
+    Args:
+        name: name, alias or path of a folder with `train` and `test`.
+        root: folder that holds the data sets and the cache of generated ones.
+        image_size: side in pixels of the images of folder data sets; the embedded ones and CIFAR-100 are 32.
+    """
+    info = require_dataset(name, root)
+    dataset = read_dataset(info, root, image_size)
+    for difference in count_differences(info, dataset):
+        warnings.warn(difference, stacklevel=2)
+    return dataset
+
+
+def read_dataset(info: DatasetInfo, root: str | Path, image_size: int) -> Dataset:
+    """Return the data set of an entry, whatever it holds; see `load_dataset`."""
+    folder = info.folder(root)
+    if info.name == "digits":
+        from safe.data.digits import load_digits
+
+        return load_digits()
+    if info.name == "glyphs":
+        from safe.data.glyphs import load_glyphs
+
+        return load_glyphs(folder)
+    if info.kind == "cifar":
+        from safe.data.cifar import load_cifar100
+
+        return load_cifar100(folder)
+    if info.kind == "domains":
+        from safe.data.domainnet import load_domainnet
+
+        return load_domainnet(info.name, folder, image_size)
+    from safe.data.folder import load_folder
+
+    return load_folder(info.name, folder, image_size)
+
+
+def count_differences(info: DatasetInfo, dataset: Dataset) -> list[str]:
+    """Return one sentence for every count that differs from the published one."""
+    counts = (
+        (len(dataset.classes), info.classes or None, "classes"),
+        (len(dataset.train), info.train_images, "training images"),
+        (len(dataset.test), info.test_images, "test images"),
+    )
+    return [
+        f"{info.name} has {found} {what}, but {expected} are published; numbers will not compare"
+        for found, expected, what in counts
+        if expected is not None and found != expected
+    ]

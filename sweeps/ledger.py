@@ -1,0 +1,189 @@
+"""The ledger: an append-only JSON-lines file that holds what a sweep did, and all that is needed to continue it.
+
+The first record carries the format version. Every record is on disk before the next step is taken, so a killed sweep
+loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
+
+    {"type": "sweep", "version": 1, "spec": {...}}
+    {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
+    {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "temperatures": [...]}
+    {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
+    {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
+    {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
+    {"type": "selected", "trial": "trial-00", "temperature": 0.3}
+    {"type": "finished"}
+
+A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safe.errors import UserError
+from sweeps.spec import Spec, SweepSpec, read_spec
+
+FORMAT_VERSION = 1
+FILE_NAME = "ledger.jsonl"
+
+
+@dataclass
+class JobLog:
+    """What one training run gave so far.
+
+    Attributes:
+        sessions: one record per finished session, in order.
+        checkpoints: resume checkpoint after a session, by session.
+    """
+
+    id: str
+    kind: str
+    title: str
+    config: dict[str, Any]
+    temperatures: list[float]
+    status: str = "RUNNING"
+    reason: str | None = None
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Return the numbers in the id, which sort as people count."""
+        return tuple(int(part) for part in self.id.split("-")[1:])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every session of the stream has a result."""
+        return bool(self.sessions) and len(self.sessions) == self.sessions[-1]["sessions"]
+
+    def resume_from(self) -> str | None:
+        """Return the newest resume checkpoint that is still there."""
+        found = (path for _, path in sorted(self.checkpoints.items(), reverse=True) if Path(path).exists())
+        return next(found, None)
+
+
+@dataclass
+class SweepLog:
+    """The state of a sweep as its ledger tells it."""
+
+    spec: Spec
+    jobs: dict[str, JobLog] = field(default_factory=dict)
+    tracking: dict[str, Any] | None = None
+    selected: dict[str, Any] | None = None
+    finished: bool = False
+
+    @property
+    def sweep_spec(self) -> SweepSpec:
+        """Return the specification of a log that is a sweep's."""
+        assert isinstance(self.spec, SweepSpec)
+        return self.spec
+
+    def of_kind(self, kind: str) -> list[JobLog]:
+        """Return the jobs of a kind, in the order of their numbers."""
+        return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Take one record into account; unknown types are from a later, compatible writer and are skipped."""
+        match record["type"]:
+            case "spec":
+                self.spec, self.finished = read_spec(record["spec"]), False
+            case "tracking":
+                self.tracking = {key: value for key, value in record.items() if key != "type"}
+            case "selected":
+                self.selected = {key: value for key, value in record.items() if key != "type"}
+            case "finished":
+                self.finished = True
+            case "job":
+                fields = {key: record[key] for key in ("kind", "title", "config", "temperatures")}
+                self.jobs[record["job"]] = JobLog(record["job"], **fields)
+            case "status":
+                job = self.jobs[record["job"]]
+                job.status, job.reason = record["status"], record.get("reason")
+            case "session":
+                sessions = self.jobs[record["job"]].sessions
+                # A session done again after a kill replaces the earlier record and what followed it.
+                del sessions[record["session"] - 1 :]
+                sessions.append(dict(record))
+            case "checkpoint":
+                self.jobs[record["job"]].checkpoints[record["session"]] = record["path"]
+
+
+class Ledger:
+    """The ledger file of one sweep, open for appending; `log` is always what the file says."""
+
+    def __init__(self, path: Path, log: SweepLog) -> None:
+        self.path = path
+        self.log = log
+        self._file = path.open("ab")
+
+    @classmethod
+    def create(cls, folder: Path, spec: Spec) -> Ledger:
+        """Begin the ledger of a new sweep in `folder`."""
+        ledger = cls(folder / FILE_NAME, SweepLog(spec))
+        ledger._write({"type": "sweep", "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")})
+        return ledger
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """Open an existing ledger to continue it."""
+        path = folder / FILE_NAME
+        log = read_ledger(folder)
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+        return cls(path, log)
+
+    def append(self, type: str, **fields: Any) -> None:
+        """Write one record and have it on disk."""
+        record = {"type": type, **fields}
+        self._write(record)
+        self.log.apply(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def has_ledger(folder: Path) -> bool:
+    """Return whether `folder` holds a sweep; a ledger killed before its first whole line holds nothing yet."""
+    path = folder / FILE_NAME
+    return path.is_file() and b"\n" in path.read_bytes()
+
+
+def read_ledger(folder: Path) -> SweepLog:
+    """Return what the ledger in `folder` says.
+
+    Raises:
+        UserError: there is none, it is damaged before its last line, or a newer version wrote it.
+    """
+    path = folder / FILE_NAME
+    try:
+        # What follows the last newline was cut short by a kill, or is being written right now.
+        *lines, _ = path.read_text("utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
+    try:
+        records = [json.loads(line) for line in lines]
+        head = records[0]
+        version = head["version"]
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"the ledger {path} is damaged; remove {folder} to begin that sweep again") from None
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
+            "upgrade it to see or continue that sweep"
+        )
+    log = SweepLog(read_spec(head["spec"]))
+    for record in records[1:]:
+        log.apply(record)
+    return log

@@ -1,0 +1,36 @@
+"""The final runs: the chosen configuration on all training images, over several seeds, judged on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from safe.config import validate
+
+
+def final_config(chosen: Mapping[str, Any], repeat: int) -> dict[str, Any]:
+    """Return the flat configuration of one final run; `repeat` counts from 0 and shifts seed and class order."""
+    return validate(
+        {
+            **chosen,
+            "data.holdout_share": 0.0,
+            "data.evaluate_on": "test",
+            "seed": chosen["seed"] + repeat,
+            "class_order_seed": chosen["class_order_seed"] + repeat,
+        }
+    ).flat()
+
+
+def summarise(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Return mean, sample standard deviation (None for one run) and values of each metric that every run has."""
+    return {name: summary([run[name] for run in runs]) for name in _shared(runs)}
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Return `mean`, `std` (divisor n - 1; None for one value) and `values`."""
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
+
+
+def _shared(runs: Sequence[Mapping[str, float]]) -> Iterable[str]:
+    return [name for name in runs[0] if all(name in run for run in runs)] if runs else []

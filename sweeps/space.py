@@ -1,0 +1,185 @@
+"""Search spaces: which settings a sweep varies, and the values of each trial.
+
+A space is YAML, one dotted setting a line, with one of these as its value:
+
+    fast.cross_weight: {zero_or_loguniform: [1e-3, 1e2]}   # exactly 0 with probability 1/4
+    slow.lr: {loguniform: [1e-3, 1e-1]}
+    pet.dropout: {uniform: [0, 0.5]}                       # whole numbers for settings that are
+    pet.kind: {choice: [adapter, ssf]}
+    aggregation.temperature: {grid: [0.1, 1, 10]}
+    slow.epochs: 5                                         # fixed for every trial
+
+The values of trial `index` depend on the seed, the index and the setting's name alone, so more trials, or more
+settings, extend a sweep without changing what was drawn before. Trial 0 takes the preset's own values wherever they
+lie in the space: it is the control of the search.
+
+Settings that act only at prediction never make a trial. They need listed values, all of which are scored from the
+cached logits of every trained state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from safe.config import parse_yaml, setting_names, validate
+from safe.errors import UserError, nearest
+
+PREDICTION_SETTINGS = ("aggregation.temperature",)
+ZERO_PROBABILITY = 0.25
+RANGES = ("zero_or_loguniform", "loguniform", "uniform")
+LISTS = ("choice", "grid")
+SET_BY_THE_SWEEP = ("dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The values that one setting may take: `values` are the two bounds of a range, or the list itself."""
+
+    kind: str
+    values: tuple[Any, ...]
+    whole: bool = False
+
+    def draw(self, unit: float, coin: float) -> Any:
+        """Return the value at `unit` in [0, 1); `coin` in [0, 1) decides about the exact zero."""
+        if self.kind in LISTS:
+            return self.values[int(unit * len(self.values))]
+        low, high = (float(bound) for bound in self.values)
+        if self.kind == "zero_or_loguniform" and coin < ZERO_PROBABILITY:
+            return 0 if self.whole else 0.0
+        if self.kind == "uniform":
+            value = low + unit * (high - low)
+        else:
+            value = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+        if self.whole:
+            return round(value)
+        # Six digits are more than a search needs, and the value can be read and typed again.
+        return min(max(float(f"{value:.6g}"), low), high)
+
+    def __contains__(self, value: Any) -> bool:
+        if self.kind in LISTS:
+            return value in self.values
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return False
+        return self.values[0] <= value <= self.values[1] or (self.kind == "zero_or_loguniform" and value == 0)
+
+    def extremes(self) -> tuple[Any, ...]:
+        """Return the values whose validity implies that of all others."""
+        return (0, *self.values) if self.kind == "zero_or_loguniform" else self.values
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked search space: what trials vary, what is scored at prediction, what is fixed for all trials."""
+
+    domains: Mapping[str, Domain]
+    fixed: Mapping[str, Any]
+    temperatures: tuple[float, ...]
+
+
+def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
+    """Return the raw space of a file, or the preset of the data set (else the default preset)."""
+    if file is None:
+        presets = files("sweeps") / "presets"
+        names = [preset.name for preset in presets.iterdir()]
+        chosen = presets / (f"{dataset}.yaml" if f"{dataset}.yaml" in names else "default.yaml")
+        return dict(parse_yaml(chosen.read_text("utf-8"), f"the space preset of {dataset}"))
+    try:
+        tree = parse_yaml(file.read_text("utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the search space {file}: {error}") from None
+    if not isinstance(tree, dict) or not tree or not all(isinstance(name, str) for name in tree):
+        raise UserError(
+            f"{file} must hold a search space, one setting a line, such as slow.lr: {{loguniform: [1e-3, 1e-1]}}"
+        )
+    return tree
+
+
+def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
+    """Return the checked space of raw entries; `base` is the flat configuration that trials start from.
+
+    Raises:
+        UserError: names every unknown setting, malformed entry and value out of range, all at once.
+    """
+    known, problems = setting_names(), []
+    domains: dict[str, Domain] = {}
+    fixed: dict[str, Any] = {}
+    temperatures: tuple[float, ...] = (float(base["aggregation.temperature"]),)
+    for name, entry in raw.items():
+        try:
+            if name not in known:
+                raise ValueError(f"unknown setting.{nearest(name, known)}")
+            if name in SET_BY_THE_SWEEP:
+                raise ValueError("the sweep itself sets this; it cannot be searched")
+            domain = _domain(entry, whole=isinstance(base[name], int) and not isinstance(base[name], bool))
+            _check_values(name, domain, base)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if name in PREDICTION_SETTINGS:
+            if domain.kind in RANGES:
+                problems.append(f"{name}: acts at prediction only and is scored for free; list values: {{grid: [...]}}")
+            else:
+                temperatures = tuple(float(value) for value in domain.values)
+        elif domain.kind == "fixed":
+            fixed[name] = domain.values[0]
+        else:
+            domains[name] = domain
+    if problems:
+        raise UserError("\n".join(["the search space is not valid:", *(f"  - {problem}" for problem in problems)]))
+    return Space(domains, fixed, temperatures)
+
+
+def sample(space: Space, seed: int, index: int, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what trial `index` sets, by dotted name: a pure function of its arguments."""
+    values = dict(space.fixed)
+    for name, domain in space.domains.items():
+        if index == 0 and base[name] in domain:
+            values[name] = base[name]
+        else:
+            digest = hashlib.sha256(f"{seed}\x1f{index}\x1f{name}".encode()).digest()
+            generator = random.Random(digest)
+            values[name] = domain.draw(generator.random(), generator.random())
+    return values
+
+
+def _domain(entry: Any, *, whole: bool) -> Domain:
+    if not isinstance(entry, Mapping):
+        return Domain("fixed", (entry,))
+    if len(entry) != 1:
+        raise ValueError(f"needs exactly one of {', '.join((*RANGES, *LISTS))}, got {dict(entry)!r}")
+    ((kind, values),) = entry.items()
+    if kind not in RANGES + LISTS:
+        raise ValueError(
+            f"unknown kind {kind!r}; choose one of: {', '.join((*RANGES, *LISTS))}.{nearest(str(kind), RANGES + LISTS)}"
+        )
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ValueError(f"{kind} needs a list, got {values!r}")
+    if kind in LISTS:
+        if any(values.count(value) > 1 for value in values):
+            raise ValueError(f"{kind} lists a value twice: {list(values)!r}")
+        return Domain(kind, tuple(values))
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    if len(values) != 2 or not numbers or not all(map(math.isfinite, values)) or not values[0] < values[1]:
+        raise ValueError(f"{kind} needs [low, high], two finite numbers with low < high, got {list(values)!r}")
+    if kind != "uniform" and values[0] <= 0:
+        raise ValueError(f"{kind} needs bounds above 0, got {list(values)!r}")
+    return Domain(kind, tuple(values), whole)
+
+
+def _check_values(name: str, domain: Domain, base: Mapping[str, Any]) -> None:
+    """Raise `ValueError` with the configuration's own words for the values that it does not accept."""
+    refused: list[str] = []
+    for value in domain.extremes():
+        try:
+            validate({**base, name: value})
+        except UserError as error:
+            refused += [line.strip(" -").removeprefix(f"{name}: ") for line in str(error).splitlines()[1:]]
+    if refused:
+        raise ValueError("; ".join(dict.fromkeys(refused)))

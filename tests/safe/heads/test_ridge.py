@@ -1,0 +1,201 @@
+"""The closed-form classifier against numpy in float64, the laws of its statistics and the released values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from safe.heads.projection import Projection
+from safe.heads.ridge import RidgeHead, choose_ridge, one_hot, readout
+from safe.seeding import generator
+
+GRID = tuple(10.0**e for e in range(3, 9))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator(seed, "normal"))
+
+
+def errors_oracle(h: np.ndarray, y: np.ndarray, probe: np.ndarray, targets: np.ndarray, grid: tuple) -> list[float]:
+    """Mean squared error of every lambda by the primal normal equations."""
+    h, y, probe, targets = (a.astype(np.float64) for a in (h, y, probe, targets))
+    found = []
+    for ridge in grid:
+        w = np.linalg.solve(h.T @ h + ridge * np.eye(h.shape[1]), h.T @ y)
+        found.append(float(((probe @ w - targets) ** 2).mean()))
+    return found
+
+
+def test_one_hot() -> None:
+    got = one_hot(torch.tensor([2, 0]), 3)
+    assert got.dtype == torch.float32
+    assert got.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 1.0, 1e3, 1e8])
+def test_readout_solves_the_system(ridge: float) -> None:
+    h, y = normal(30, 12).double(), normal(30, 4, seed=1).double()
+    gram, cross = h.T @ h, h.T @ y
+    expected = np.linalg.solve(gram.numpy() + ridge * np.eye(12), cross.numpy())
+    got = readout(gram, cross, ridge)
+    assert np.abs(got.numpy() - expected).max() <= 1e-10 * np.abs(expected).max()
+
+
+def test_readout_keeps_its_inputs_and_the_dtype_of_the_targets() -> None:
+    h, y = normal(30, 12), normal(30, 4, seed=1)
+    gram, cross = (h.T @ h).double(), h.T @ y
+    before = gram.clone()
+    assert readout(gram, cross, 5.0).dtype == torch.float32
+    assert torch.equal(gram, before)
+
+
+def test_readout_of_nan_is_refused() -> None:
+    with pytest.raises(torch.linalg.LinAlgError):
+        readout(torch.full((2, 2), math.nan), torch.zeros(2, 1), 1.0)
+
+
+def test_released_readout_and_choice(reference: dict[str, Tensor]) -> None:
+    hidden = (reference["ridge/features"] @ reference["ridge/w_rand"]).relu()
+    targets = one_hot(reference["ridge/labels"], int(reference["ridge/classes"]))
+    cut = int(0.8 * len(hidden))
+    chosen = choose_ridge(hidden[:cut], targets[:cut], hidden[cut:], targets[cut:], GRID)
+    assert chosen == reference["ridge/chosen"].item()
+    weight = readout(hidden.T @ hidden, hidden.T @ targets, chosen)
+    expected = reference["ridge/readout"].T
+    assert (weight.double() - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_released_choice_inside_the_grid(reference: dict[str, Tensor]) -> None:
+    hidden, labels = reference["ridge2/hidden"], reference["ridge2/labels"]
+    targets = one_hot(labels, int(labels.max()) + 1)
+    cut = int(0.8 * len(hidden))
+    chosen = choose_ridge(hidden[:cut], targets[:cut], hidden[cut:], targets[cut:], GRID)
+    assert chosen == reference["ridge2/chosen"].item()
+    assert GRID[0] < chosen < GRID[-1]
+
+
+@pytest.mark.parametrize("rows", [10, 20, 21, 60])  # fewer rows than the 20 columns (dual form), as many, more (primal)
+def test_choice_equals_the_primal_oracle(rows: int) -> None:
+    grid = tuple(10.0**e for e in range(-2, 5))
+    chosen = set()
+    for seed in range(12):
+        signal = normal(20, 3, seed=seed)
+        h, probe = normal(rows, 20, seed=seed + 100), normal(15, 20, seed=seed + 200)
+        noise = 10 ** (seed / 4 - 1)
+        y = h @ signal + noise * normal(rows, 3, seed=seed + 300)
+        targets = probe @ signal + noise * normal(15, 3, seed=seed + 400)
+        errors = errors_oracle(h.numpy(), y.numpy(), probe.numpy(), targets.numpy(), grid)
+        got = choose_ridge(h, y, probe, targets, grid)
+        assert got == grid[int(np.argmin(errors))], (rows, seed, errors)
+        chosen.add(got)
+    assert len(chosen) >= 3
+
+
+def test_the_dual_form_equals_the_primal_one_on_rows_padded_with_zeros() -> None:
+    """Rows of zeros change no Gram matrix, but move the choice from the dual to the primal form."""
+    grid = tuple(10.0**e for e in range(-2, 5))
+    for seed in range(8):
+        h, y = normal(12, 16, seed=seed), normal(12, 3, seed=seed + 50)
+        probe, targets = normal(9, 16, seed=seed + 60), normal(9, 3, seed=seed + 70)
+        padded = torch.cat([h, torch.zeros(10, 16)]), torch.cat([y, torch.zeros(10, 3)])
+        assert choose_ridge(h, y, probe, targets, grid) == choose_ridge(*padded, probe, targets, grid), seed
+
+
+def test_first_of_equal_values_and_of_a_part_without_rows() -> None:
+    h, y = torch.zeros(4, 3), normal(4, 2)
+    assert choose_ridge(h, y, h, y, [7.0, 1.0]) == 7
+    assert choose_ridge(h[:0], y[:0], h, y, [7.0, 1.0]) == 7
+    assert choose_ridge(h, y, h[:0], y[:0], [7.0, 1.0]) == 7
+
+
+def head(grid: tuple[float, ...] = (1.0,), split: float = 0.8, dim: int = 12) -> RidgeHead:
+    return RidgeHead(Projection(5, dim, seed=0), grid, split)
+
+
+def session(seed: int = 0, rows: int = 40, classes: range = range(4)) -> tuple[Tensor, Tensor]:
+    labels = torch.tensor([classes[i % len(classes)] for i in range(rows)])
+    return normal(10, 5, seed=9)[labels] + 0.5 * normal(rows, 5, seed=seed), labels
+
+
+@pytest.mark.parametrize("dim", [0, 12, 90])
+def test_update_equals_numpy(dim: int) -> None:
+    fitted = head(dim=dim)
+    f, labels = session()
+    fitted.update(f, labels, 4, generator(0))
+    h = fitted.projection(f).double().numpy()
+    y = np.eye(4)[labels.numpy()]
+    w = np.linalg.solve(h.T @ h + np.eye(h.shape[1]), h.T @ y)
+    expected = h @ w
+    assert np.abs(fitted.logits(f).numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert torch.equal(fitted.inference_state()["weight"], fitted.weight)
+
+
+def test_ridge_is_chosen_on_a_random_share_of_this_session_alone() -> None:
+    grid = (1e-3, 1e-1, 10.0, 1e3)
+    fitted = head(grid, split=0.7)
+    for number, classes in enumerate((range(4), range(4, 8))):
+        f, labels = session(seed=number, rows=30, classes=classes)
+        fitted.update(f, labels, classes.stop, generator(number, "split"))
+        order = torch.randperm(30, generator=generator(number, "split")).numpy()
+        h, y = fitted.projection(f).numpy()[order], np.eye(classes.stop)[labels.numpy()[order]]
+        errors = errors_oracle(h[:21], y[:21], h[21:], y[21:], grid)
+        assert fitted.ridge == grid[int(np.argmin(errors))], (number, errors)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_order_and_batches_of_samples_do_not_matter(seed: int) -> None:
+    whole, split = head(), head()
+    f, labels = session()
+    hidden, targets = whole.projection(f), one_hot(labels, 4)
+    whole.accumulate(hidden, targets)
+    for part in torch.randperm(40, generator=generator(seed)).split(7):
+        split.accumulate(hidden[part], targets[part])
+    assert torch.allclose(whole.gram, split.gram, rtol=1e-5, atol=1e-4)
+    assert torch.allclose(whole.cross, split.cross, rtol=1e-5, atol=1e-4)
+
+
+def test_sessions_merge_and_classes_grow() -> None:
+    merged, joint = head(), head()
+    first, second = session(0, classes=range(4)), session(1, classes=range(4, 7))
+    merged.update(*first, 4, generator(0))
+    assert merged.logits(first[0]).shape == (40, 4)
+    merged.update(*second, 7, generator(1))
+    joint.update(torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]), 7, generator(2))
+    for name in ("gram", "cross", "weight"):
+        a, b = getattr(merged, name), getattr(joint, name)
+        assert (a - b).abs().max() <= 1e-4 * b.abs().max(), name
+
+
+def test_copies_and_states_are_independent() -> None:
+    fitted, restored = head(), head()
+    f, labels = session()
+    fitted.update(f, labels, 4, generator(0))
+    before = fitted.logits(f)
+    copied = fitted.copy()
+    copied.update(f, labels, 5, generator(1))
+    assert torch.equal(fitted.logits(f), before)
+    assert copied.logits(f).shape == (40, 5)
+    restored.load_state_dict(fitted.copy().state_dict())
+    assert torch.equal(restored.logits(f), before)
+    assert restored.ridge == fitted.ridge
+
+
+def test_the_state_is_a_copy() -> None:
+    fitted = head()
+    f, labels = session()
+    fitted.update(f, labels, 4, generator(0))
+    before = fitted.logits(f)
+    state = fitted.state_dict()
+    fitted.update(f, labels, 4, generator(1))
+    assert not torch.equal(fitted.gram, state["gram"])
+    fitted.load_state_dict(state)
+    state["weight"].zero_()
+    assert torch.equal(fitted.logits(f), before)
+
+
+def test_before_the_first_session_there_are_no_classes() -> None:
+    assert head().logits(normal(2, 5)).shape == (2, 0)

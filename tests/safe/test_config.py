@@ -1,0 +1,276 @@
+"""The configuration: precedence, types, all errors at once, and the same names everywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe.config import (
+    Config,
+    flatten,
+    load_config,
+    parse_overrides,
+    parse_yaml,
+    preset_names,
+    setting_names,
+    validate,
+)
+from safe.data.registry import DATASETS
+from safe.errors import UserError
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems(flat: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as error:
+        validate(flat)
+    first, *lines = str(error.value).splitlines()
+    assert first == "the configuration is not valid:"
+    return lines
+
+
+# ---------------------------------------------------------------- precedence
+
+
+def test_overrides_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    preset = load_config("digits")
+    assert (preset.data.init_classes, preset.head.projection_dim) == (2, 1000)  # not the defaults 10 and 10 000
+    file = write(tmp_path / "a.yaml", "slow: {epochs: 7, lr: 0.5}\ndata.init_classes: 4\n")
+    config = load_config("digits", file, ["slow.lr=0.25", "fast.epochs=3"])
+    assert (config.data.init_classes, config.data.increment) == (4, 2)
+    assert (config.slow.epochs, config.slow.lr) == (7, 0.25)
+    assert config.fast.epochs == 3
+    assert config.head.projection_dim == 1000
+    changed = {"data.init_classes", "slow.epochs", "slow.lr", "fast.epochs"}
+    assert {k for k, v in config.flat().items() if v != preset.flat()[k]} == changed
+
+
+def test_the_data_set_comes_from_the_argument_then_overrides_then_the_file_then_digits(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.yaml", "dataset: cub\n")
+    assert load_config().dataset == "digits"
+    assert load_config(file=file).dataset == "cub200"
+    assert load_config(file=file, overrides=["dataset=imagenetr"]).dataset == "imagenet_r"
+    assert load_config("VTAB", file, ["dataset=imagenetr"]).dataset == "vtab"
+
+
+def test_nested_and_dotted_files_are_the_same(tmp_path: Path) -> None:
+    nested = write(tmp_path / "a.yaml", "slow:\n  epochs: 3\n  lr: 1e-3\naggregation: {temperature: 2}\n")
+    dotted = write(tmp_path / "b.yaml", "slow.epochs: 3\nslow.lr: 1e-3\naggregation.temperature: 2\n")
+    assert load_config(file=nested) == load_config(file=dotted)
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load_config(file=write(tmp_path / "a.yaml", "# nothing\n")) == load_config()
+
+
+def test_overrides_may_be_a_mapping() -> None:
+    assert load_config(overrides={"fast.lr": 0.5}) == load_config(overrides=["fast.lr=0.5"])
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_is_of_a_known_data_set_and_valid(name: str) -> None:
+    assert name in DATASETS
+    assert load_config(name).dataset == name
+
+
+def test_there_are_presets_and_a_data_set_without_one_has_the_defaults() -> None:
+    assert {"digits", "glyphs"} <= set(preset_names())
+    without = sorted(set(DATASETS) - set(preset_names()))
+    for name in without:
+        assert load_config(name) == Config(dataset=name)
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3), ("1E5", 1e5), ("-2e+2", -200.0), ("1.5e3", 1500.0), (".5e1", 5.0), ("1_000e2", 1e5),
+        ("3", 3), ("0.5", 0.5), ("true", True), ("[1, 2e1]", [1, 20.0]), ("e3", "e3"), ("1e", "1e"), ("", None),
+    ],
+)  # fmt: skip
+def test_values_are_yaml_with_numbers_as_people_write_them(text: str, value: object) -> None:
+    parsed = parse_overrides([f"slow.lr={text}"])["slow.lr"]
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_values_may_hold_equals_signs_and_names_are_trimmed() -> None:
+    assert parse_overrides(["a =b=c"]) == {"a": "b=c"}
+
+
+@pytest.mark.parametrize("word", ["fast.epochs", "=3", ""])
+def test_words_without_a_name_or_value_are_refused(word: str) -> None:
+    with pytest.raises(UserError, match="write settings as key=value"):
+        parse_overrides([word])
+
+
+def test_ranges_and_lists() -> None:
+    config = load_config(overrides=["data.crop_scale=[0.1, 0.9]", "head.ridge_grid=[1, 1e2]", "head.logit_scale=2"])
+    assert config.data.crop_scale == (0.1, 0.9)
+    assert config.head.ridge_grid == (1.0, 100.0)
+    assert config.head.logit_scale == 2.0
+    assert load_config(overrides=["head.logit_scale=learned"]).head.logit_scale == "learned"
+
+
+def test_flat_names_round_trip_also_through_json() -> None:
+    config = load_config("digits", overrides=["head.logit_scale=2.5", "fast.schedule_epochs=30", "seed=4"])
+    assert validate(config.flat()) == config
+    assert validate(json.loads(json.dumps(config.flat()))) == config
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_settings_have_dotted_names_and_a_description() -> None:
+    names = setting_names()
+    expected = {
+        "slow.diag_weight", "slow.offdiag_weight", "fast.feature_weight", "fast.cross_weight",
+        "aggregation.temperature", "slow.epochs", "fast.epochs", "head.projection_dim", "head.logit_scale",
+        "seed", "class_order_seed", "dataset", "data.holdout_share",
+    }  # fmt: skip
+    assert expected <= set(names)
+    assert len(names) == len(set(names))
+    sections = {"": Config} | {
+        name: field.annotation
+        for name, field in Config.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+    }
+    described = 0
+    for name in names:
+        section, _, leaf = name.rpartition(".")
+        assert sections[section].model_fields[leaf].description, name
+        described += 1
+    assert described > 40
+
+
+def test_published_defaults() -> None:
+    """Method page: optimiser, epochs, views, ridge grid of the published settings."""
+    config = Config()
+    assert (config.slow.epochs, config.fast.epochs, config.slow.batch_size) == (20, 15, 48)
+    assert (config.slow.lr, config.slow.momentum, config.slow.weight_decay) == (0.01, 0.9, 5e-4)
+    assert config.data.crop_scale == (0.05, 1.0)
+    assert config.data.crop_ratio == (0.75, 4 / 3)
+    assert config.head.ridge_grid == (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+    assert (config.head.projection_dim, config.class_order_seed) == (10_000, 1993)
+    assert (config.pet.bottleneck, config.pet.scale, config.pet.dropout, config.pet.prompts) == (64, 0.1, 0.1, 5)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().slow.lr = 1.0  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_all_errors_are_told_at_once_with_the_nearest_name() -> None:
+    lines = problems({"slow.epoch": 3, "temperature": 1, "fast.lr": -1, "pet.kind": "adaptor", "seed": "x", "zzz": 1})
+    assert len(lines) == 6
+    text = "\n".join(lines)
+    assert "unknown setting 'slow.epoch'. Did you mean 'slow.epochs'?" in text
+    assert "unknown setting 'temperature'. Did you mean 'aggregation.temperature'?" in text
+    assert "unknown setting 'zzz'. Sections: dataset, seed, class_order_seed, data, backbone, pet" in text
+    assert "fast.lr: Input should be greater than 0, got -1" in text
+    assert "pet.kind: Input should be 'none', 'adapter'" in text
+    assert "got 'adaptor'" in text
+    assert "seed: Input should be a valid integer" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("slow.epochs", -1), ("slow.epochs", 1.5), ("slow.epochs", "many"), ("slow.epochs", None),
+        ("slow.batch_size", 0), ("slow.lr", 0), ("slow.lr", float("nan")), ("slow.lr", float("inf")),
+        ("slow.momentum", 1), ("slow.weight_decay", -1e-9), ("slow.diag_weight", -1), ("slow.correlation", "row"),
+        ("slow.diag_weight", float("inf")), ("slow.offdiag_weight", float("nan")),
+        ("fast.feature_weight", float("nan")), ("fast.cross_weight", -0.1), ("fast.new_rows", "ones"),
+        ("fast.slow_rows", "uniform"), ("head.kind", "knn"), ("head.projection_dim", -1), ("head.ridge_grid", []),
+        ("head.ridge_grid", [0]), ("head.ridge_grid", 5), ("head.ridge_split", 1), ("head.logit_scale", 0),
+        ("head.logit_scale", "auto"), ("aggregation.temperature", 0), ("aggregation.kind", "vote"),
+        ("data.holdout_share", 1), ("data.init_classes", 0), ("data.crop_scale", [0.5]), ("data.crop_ratio", [0, 1]),
+        ("data.horizontal_flip", 1.1), ("data.evaluate_on", "val"), ("pet.dropout", 1), ("pet.bottleneck", 0),
+        ("pet.scale", 0), ("runtime.threads", -1), ("runtime.eval_batch_size", 0), ("seed", -1), ("seed", 2**31),
+        ("dataset", 5), ("backbone.name", None), ("runtime.device", 0),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused_in_one_line_with_name_and_value(name: str, value: object) -> None:
+    lines = problems({name: value})
+    assert len(lines) == 1
+    section, _, leaf = name.rpartition(".")
+    assert lines[0].startswith((f"  - {name}: ", f"  - {section}: {leaf} "))
+
+
+def test_a_section_is_no_setting() -> None:
+    assert "unknown setting 'slow'" in problems({"slow": 3})[0]
+
+
+@pytest.mark.parametrize(
+    ("flat", "message"),
+    [
+        ({"data.crop_scale": [0.9, 0.1]}, "crop_scale must be low <= high <= 1, got (0.9, 0.1)"),
+        ({"data.crop_scale": [0.5, 1.5]}, "crop_scale must be low <= high <= 1"),
+        ({"data.crop_ratio": [2, 1]}, "crop_ratio must be low <= high"),
+        ({"data.evaluate_on": "holdout"}, "evaluate_on=holdout needs holdout_share above 0"),
+        ({"fast.schedule_epochs": 10}, "schedule_epochs must be at least epochs (15), got 10"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(flat: dict[str, Any], message: str) -> None:
+    (line,) = problems(flat)
+    assert message in line
+
+
+def test_an_unknown_data_set_lists_the_choices() -> None:
+    with pytest.raises(UserError, match=r"unknown data set 'digts'; choose one of: .* Did you mean 'digits'"):
+        load_config("digts")
+
+
+@pytest.mark.parametrize(
+    "text", ["slow: [", "a: b: c", "\t- x", "slow: &a {epochs: *b}", "!!python/object:os.system {}"]
+)
+def test_broken_yaml_names_the_file(tmp_path: Path, text: str) -> None:
+    file = write(tmp_path / "bad.yaml", text)
+    with pytest.raises(UserError, match="is not valid YAML") as error:
+        load_config(file=file)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_value_names_its_setting() -> None:
+    with pytest.raises(UserError, match=r"the value of 'head\.ridge_grid' is not valid YAML"):
+        load_config(overrides=["head.ridge_grid=[1,"])
+
+
+@pytest.mark.parametrize("text", ["- 1\n", "5\n", "word\n", "1: 2\n"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match="must hold settings"):
+        load_config(file=write(tmp_path / "a.yaml", text))
+
+
+def test_a_missing_file_and_a_binary_one_are_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "b.yaml"
+    binary.write_bytes(b"\xff\xfe\x00\x01")
+    for path in (tmp_path / "none.yaml", tmp_path, binary):
+        with pytest.raises(UserError, match="cannot read the configuration file") as error:
+            load_config(file=path)
+        assert str(path) in str(error.value)
+
+
+def test_yaml_cannot_make_objects() -> None:
+    with pytest.raises(UserError, match="not valid YAML"):
+        parse_yaml("!!python/object/apply:os.getcwd []", "here")
+
+
+def test_flatten() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
+
+
+@pytest.mark.parametrize(("word", "name"), [("slow.epochs=true", "slow.epochs"), ('slow.lr="0.5"', "slow.lr")])
+def test_a_truth_value_or_a_text_is_no_number(word: str, name: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){name}: Input should be a valid"):
+        load_config("digits", overrides=[word])

@@ -1,0 +1,61 @@
+"""Scoring cached logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from safe.aggregate import aggregate
+from safe.evaluate import SessionLogits, accuracy_row, extract, score_grid
+from safe.seeding import generator
+
+
+def session_logits(scales: tuple[float, float] = (2.0, 3.0)) -> SessionLogits:
+    draw = generator(0, "logits")
+    return SessionLogits(
+        slow=torch.randn(30, 4, generator=draw),
+        fast=torch.randn(30, 4, generator=draw),
+        slow_scale=scales[0],
+        fast_scale=scales[1],
+        labels=torch.randint(4, (30,), generator=draw),
+        counts=[10, 15, 5],
+    )
+
+
+def test_accuracy_row_by_hand() -> None:
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.2, 0.3], [0.0, 5.0]])
+    labels = torch.tensor([0, 0, 0, 1, 1])
+    assert accuracy_row(logits, labels, [3, 2]) == [2 / 3, 1.0]
+    assert accuracy_row(logits, labels, [5]) == [4 / 5]
+    assert accuracy_row(logits, 1 - labels, [1, 4]) == [0.0, 1 / 4]
+
+
+def test_scores_are_scaled_before_they_are_aggregated() -> None:
+    logits = session_logits()
+    for kind in ("entropy", "mean", "max"):
+        expected = aggregate(2 * logits.slow, 3 * logits.fast, kind, 0.5)
+        assert torch.equal(logits.combined(kind, 0.5), expected), kind
+
+
+def test_score_grid_has_one_row_per_temperature_in_order() -> None:
+    logits, temperatures = session_logits(), [100.0, 0.01, 1.0, 100.0]
+    grid = score_grid(logits, "entropy", temperatures)
+    assert grid == [accuracy_row(logits.combined("entropy", t), logits.labels, logits.counts) for t in temperatures]
+    assert grid[0] == grid[3] != grid[1]
+    assert score_grid(logits, "entropy", []) == []
+
+
+def test_score_grid_of_one_learner_ignores_scale_and_temperature() -> None:
+    rows = score_grid(session_logits(), "slow", [0.1, 10.0])
+    assert rows[0] == rows[1] == score_grid(session_logits((7.0, 1.0)), "slow", [1.0])[0]
+
+
+@pytest.mark.parametrize("parts", [[6], [4, 2], [1] * 6])
+def test_extract_joins_batches_in_order_in_evaluation_mode_without_gradient(parts: list[int]) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.9)).train()
+    x = torch.randn(6, 3, generator=generator(1))
+    features = extract(network, iter(x.split(parts)))
+    expected = x @ network[0].weight.T + network[0].bias
+    assert torch.allclose(features, expected, atol=1e-6)
+    assert not features.requires_grad
+    assert not network.training

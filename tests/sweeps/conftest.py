@@ -1,0 +1,103 @@
+"""Hand-made specifications and session records, small enough to check by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe.config import load_config
+from sweeps.ledger import Ledger
+from sweeps.spec import SweepSpec
+
+TEMPERATURES = [0.1, 1.0, 10.0]
+
+
+def _make_spec(**changes: Any) -> SweepSpec:
+    fields: dict[str, Any] = {
+        "name": "demo",
+        "dataset": "digits",
+        "trials": 2,
+        "seeds": 2,
+        "holdout_share": 0.2,
+        "space": {"fast.cross_weight": {"choice": [0.0, 1.0]}, "aggregation.temperature": {"grid": TEMPERATURES}},
+        "base": load_config("digits").flat(),
+        "threads": 1,
+        "concurrency": 2,
+    }
+    return SweepSpec(**{**fields, **changes})
+
+
+def _make_session(session: int, grid: list[list[float]], split: str = "val", **changes: Any) -> dict[str, Any]:
+    """Session record of a stream of two sessions with 100 and 300 images."""
+    accuracy = grid[0][-1] if grid else 0.5
+    record = {
+        "session": session,
+        "sessions": 2,
+        "split": split,
+        "metrics": {
+            f"{split}/accuracy": accuracy,
+            f"{split}/slow/accuracy": accuracy - 0.1,
+            f"{split}/fast/accuracy": accuracy - 0.2,
+            "ridge/slow": 1e4,
+            "time/train_seconds": 1.5,
+        },
+        "losses": [[session, {"train/slow/ce": 1.0 / session}]],
+        "grid": grid,
+        "counts": [100, 300][:session],
+        "provenance": {"data.digest": "abc"},
+    }
+    return {**record, **changes}
+
+
+@pytest.fixture
+def temperatures() -> list[float]:
+    return TEMPERATURES
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., SweepSpec]:
+    """Give a function that makes a small valid specification with some fields changed."""
+    return _make_spec
+
+
+@pytest.fixture
+def make_session() -> Callable[..., dict[str, Any]]:
+    """Give a function that makes a session record from its grid of accuracy rows."""
+    return _make_session
+
+
+@pytest.fixture
+def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
+    """Give a function that writes the ledger of a finished sweep under `tmp_path / sweeps / demo`."""
+
+    def write() -> Ledger:
+        folder = tmp_path / "sweeps" / "demo"
+        folder.mkdir(parents=True)
+        spec = _make_spec()
+        ledger = Ledger.create(folder, spec)
+        ledger.append("tracking", tracking_uri="sqlite:///x", experiment="digits", parent_run_id="p")
+        rows = {"trial-00": [0.8, 0.6], "trial-01": [0.9, 0.7]}
+        space = spec.parsed_space()
+        for index, (job, (low, high)) in enumerate(rows.items()):
+            config = spec.trial_config(index, space)
+            ledger.append("job", job=job, kind="trial", title=job, config=config, temperatures=TEMPERATURES)
+            ledger.append("session", job=job, **_make_session(1, [[low], [low], [low]]))
+            grid = [[low, 0.4], [low, high], [low, 0.5]]
+            ledger.append("session", job=job, **_make_session(2, grid))
+            ledger.append("status", job=job, status="FINISHED", reason=None)
+        ledger.append("selected", trial="trial-01", temperature=1.0, score=0.825)
+        for repeat, accuracy in enumerate([0.5, 0.75]):
+            job = f"final-01-{repeat}"
+            ledger.append("job", job=job, kind="final", title=job, config=config, temperatures=[])
+            for session in (1, 2):
+                record = _make_session(session, [], split="test")
+                record["metrics"]["test/accuracy"] = accuracy
+                ledger.append("session", job=job, **record)
+            ledger.append("status", job=job, status="FINISHED", reason=None)
+        ledger.append("finished")
+        return ledger
+
+    return write

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.bookkeeper import Bookkeeper
+from sweeps.display import LiveDisplay
+from sweeps.ledger import JobLog, Ledger
+from tracking.memory import MemoryRecorder
+from tracking.recorder import Point
+
+Make = Callable[..., Any]
+
+
+class Shown:
+    """A display that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, int, float | None]] = []
+
+    def job_changed(self, job: JobLog, accuracy: float | None, forgetting: float | None) -> None:
+        self.events.append((job.id, job.status, len(job.sessions), accuracy))
+
+
+@pytest.fixture
+def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
+    ledger, recorder = Ledger.create(tmp_path, make_spec()), MemoryRecorder()
+    recorder.start("demo", {}, {})
+    return Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
+
+
+def start(books: Bookkeeper, temperatures: list[float], job: str = "trial-00", kind: str = "trial") -> None:
+    config = {"slow.lr": 0.1, "aggregation.temperature": 1.0}
+    books.started(job, kind=kind, title=job, config=config, temperatures=temperatures)
+
+
+def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
+    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+) -> None:
+    start(books, temperatures)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    live = {"val/slow/accuracy", "val/fast/accuracy", "ridge/slow", "time/train_seconds", "train/slow/ce"}
+    assert set(run.metrics) == live
+    assert run.params == {"slow.lr": "0.1"}
+    assert run.parent == "demo"
+    assert run.status == "RUNNING"
+
+    books.session("trial-00", make_session(2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]))
+    states = tmp_path / "checkpoints" / "trial-00"
+    states.mkdir(parents=True)
+    (states / "session-01.pt").write_bytes(b"state")
+    books.ended("trial-00", "FINISHED")
+    # Averages of 0.8 and 0.65, 0.9 and 0.675, 0.7 and 0.7.
+    assert run.tags["aggregation.temperature"] == "1"
+    assert run.metrics["val/accuracy"][1] == 0.9
+    assert run.metrics["val/accuracy"][2] == pytest.approx(0.675)
+    assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
+    assert list(run.metrics["val/forgetting"]) == [2]
+    assert run.artefacts == {"checkpoints/session-01.pt": b"state"}
+    assert run.status == "FINISHED"
+    assert run.tags["data.digest"] == "abc"
+    assert run.tags["version.python"] == "3"
+
+
+def test_a_final_run_has_everything_live(books: Bookkeeper, make_session: Make) -> None:
+    start(books, [], "final-00-0", "final")
+    books.session("final-00-0", make_session(1, [], split="test"))
+    run = books.recorder.runs["demo/final-00-0"]  # type: ignore[attr-defined]
+    assert run.metrics["test/accuracy"][1] == 0.5
+    assert run.params["aggregation.temperature"] == "1.0"
+
+
+def test_open_jobs_are_closed_with_the_reason(books: Bookkeeper, temperatures: list[float], make_session: Make) -> None:
+    start(books, temperatures)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    books.close_open("KILLED", "interrupted")
+    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    assert (run.status, run.tags["reason"]) == ("KILLED", "interrupted")
+    assert "val/accuracy" not in run.metrics, "its temperature may still change when it is continued"
+    assert books.ledger.log.jobs["trial-00"].status == "KILLED"
+    assert not books.open_jobs
+    start(books, temperatures)
+    assert (run.status, run.tags["reason"]) == ("RUNNING", "")
+
+
+def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
+    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+) -> None:
+    start(books, temperatures)
+    for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
+        books.session("trial-00", make_session(session, grid))
+    books.ended("trial-00", "FINISHED")
+    start(books, temperatures, "trial-01")
+    books.session("trial-01", make_session(1, [[0.8], [0.9], [0.7]]))
+
+    lost = MemoryRecorder()
+    lost.start("demo", {}, {})
+    again = Bookkeeper(Ledger.open(tmp_path), lost, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
+    again.replay()
+    before = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    assert lost.runs["demo/trial-00"] == before
+    assert lost.runs["demo/trial-01"].status == "KILLED"
+    again.replay()
+    assert lost.runs["demo/trial-00"] == before
+
+
+def test_plain_output_has_one_line_an_event(books: Bookkeeper, make_session: Make, temperatures: list[float]) -> None:
+    text = io.StringIO()
+    with LiveDisplay("demo", 2, text) as display:
+        books.display = display
+        start(books, temperatures)
+        for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
+            books.session("trial-00", make_session(session, grid))
+        books.ended("trial-00", "FINISHED")
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "sweep demo: 2 runs"
+    assert lines[1] == "trial-00  running  [starting]"
+    assert lines[2].startswith("trial-00  running   session 1 of 2 accuracy 90.0 %  [25 %, ")
+    assert lines[4].startswith("trial-00  finished  session 2 of 2 accuracy 67.5 % forgetting 0.0 %  [50 %, ")
+    assert len(lines) == 5
+    assert max(map(len, lines)) < 100
+
+
+def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_session: Make) -> None:
+    from sweeps.bookkeeper import session_points
+
+    job = JobLog("final-00-0", "final", "final 0", {}, [])
+    record = make_session(2, [], losses=[[20, {"train/fast/ce": 0.5}], [21, {"train/fast/ce": 0.25}]])
+    points = session_points(job, record)
+    assert Point("val/accuracy", 0.5, 2) in points
+    assert points[-2:] == [Point("train/fast/ce", 0.5, 20), Point("train/fast/ce", 0.25, 21)]

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from safe.errors import UserError
+from sweeps.cli import free_port, main
+from sweeps.ledger import Ledger, read_ledger
+
+
+def run(tmp_path: Path, *words: str) -> int:
+    return main(["run", "--results", str(tmp_path / "results"), *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dataset", "digit"], "unknown data set 'digit'"),
+        (["--selection", "train"], "unknown selection 'train'"),
+        (["--search", "tpe"], "unknown search 'tpe'"),
+        (["--trials", "0"], "--trials must be at least 1"),
+        (["--name", "a/b"], "cannot name a sweep"),
+        (["fast.epoch=3"], "Did you mean 'fast.epochs'?"),
+        (["fast.epochs=many"], "fast.epochs"),
+        (["fast.lr=-1"], "greater than 0, got -1"),
+        (["fast.epochs"], "write settings as key=value"),
+        (["--dataset", "omnibenchmark"], "89697 training and 5985 test images"),
+        (["--space", "missing.yaml"], "cannot read the search space"),
+    ],
+)
+def test_bad_input_ends_with_one_message_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert run(tmp_path, *words) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_unknown_options_and_commands_name_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--trails", "3"]) == 2
+    assert "unknown option --trails. Did you mean '--trials'?" in capsys.readouterr().err
+    assert main(["shwo", "x"]) == 2
+    assert "show" in capsys.readouterr().err
+    assert main([]) == 2
+
+
+def test_an_unusable_results_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results").write_text("a file")
+    assert run(tmp_path) == 2
+    assert "cannot write to the results folder" in capsys.readouterr().err
+
+
+def test_a_name_with_other_settings_is_refused(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = finished_sweep().path.read_bytes()
+    assert main(["run", "--name", "demo", "--results", str(tmp_path), "fast.epochs=3", "runtime.device=cpu"]) == 2
+    assert "fast.epochs: 15 -> 3" in capsys.readouterr().err
+    assert (tmp_path / "sweeps" / "demo" / "ledger.jsonl").read_bytes() == before
+
+
+def test_two_processes_cannot_run_one_sweep(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished_sweep().path.parent
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        assert main(["run", "--name", "demo", "--results", str(tmp_path), "runtime.device=cpu"]) == 2
+    assert "is being run by another process (pid 4711)" in capsys.readouterr().err
+
+
+def test_show_prints_the_outcome_for_programs_and_people(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_sweep()
+    assert main(["show", "demo", "--json", "--results", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["selected"]["trial"] == "trial-01"
+    assert main(["show", "demo", "--results", str(tmp_path)]) == 0
+    assert "62.5 ± 17.7" in capsys.readouterr().out
+    assert main(["list", "--results", str(tmp_path)]) == 0
+    assert "62.5 %" in capsys.readouterr().out
+    assert main(["show", "dem", "--results", str(tmp_path)]) == 2
+    assert "no sweep is called 'dem'" in (message := capsys.readouterr().err)
+    assert "Did you mean 'demo'?" in message
+
+
+def test_results_come_from_the_environment(
+    finished_sweep: Callable[[], Ledger],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    finished_sweep()
+    monkeypatch.setenv("RESULTS", str(tmp_path))
+    assert main(["show", "demo"]) == 0
+    assert "chosen: trial-01" in capsys.readouterr().out
+
+
+def test_show_and_help_load_neither_ray_nor_torch_nor_mlflow(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path
+) -> None:
+    finished_sweep()
+    code = (
+        "import sys; from sweeps.cli import main; "
+        f"main(['show', 'demo', '--results', {str(tmp_path)!r}]); main(['--help']); "
+        "sys.exit(any(name in sys.modules for name in ('ray', 'torch', 'mlflow', 'timm', 'numpy', 'pandas')))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_ui_takes_the_next_free_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) > port
+    with pytest.raises(UserError, match="no free port"):
+        free_port(70000)
+    assert main(["ui", "--results", str(tmp_path)]) == 2
+    assert "nothing is recorded" in capsys.readouterr().err
+
+
+def test_a_finished_sweep_prints_its_result_at_once(
+    finished_sweep: Callable[[], Ledger],
+    make_spec: Callable[..., object],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = finished_sweep()
+    before = ledger.path.read_bytes()
+    monkeypatch.setattr("sweeps.cli.specs.build_spec", lambda **_: make_spec())
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert main(["run", "--name", "demo", "--results", str(tmp_path)]) == 0
+    assert "62.5 ± 17.7" in capsys.readouterr().out
+    assert ledger.path.read_bytes() == before
+    assert read_ledger(ledger.path.parent).finished

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe.errors import UserError
+from sweeps.spec import NAME_LENGTH, SweepSpec, build_spec, checked_name, continued
+
+MakeSpec = Callable[..., SweepSpec]
+
+
+def test_the_digest_follows_what_defines_results(make_spec: MakeSpec) -> None:
+    spec = make_spec()
+    for same in ({"name": "other"}, {"trials": 9}, {"seeds": 9}, {"concurrency": 1}):
+        assert make_spec(**same).digest() == spec.digest(), same
+    changed_base = {**spec.base, "slow.lr": 0.5}
+    others: list[dict[str, Any]] = [{"base": changed_base}, {"search_seed": 1}, {"holdout_share": 0.3}, {"threads": 2}]
+    for other in [*others, {"space": {}}]:
+        assert make_spec(**other).digest() != spec.digest(), other
+
+
+def test_trials_are_judged_on_the_holdout_and_marked_sweeps_on_test(make_spec: MakeSpec) -> None:
+    spec = make_spec()
+    config = spec.trial_config(1, spec.parsed_space())
+    assert config["data.evaluate_on"] == "holdout"
+    assert config["data.holdout_share"] == 0.2
+    assert config["runtime.threads"] == 1
+    reproduction = make_spec(selection="test")
+    config = reproduction.trial_config(1, reproduction.parsed_space())
+    assert config["data.evaluate_on"] == "test"
+    assert config["data.holdout_share"] == 0.0
+
+
+def test_a_name_with_other_settings_is_refused_with_every_difference(make_spec: MakeSpec) -> None:
+    old = make_spec()
+    new = make_spec(
+        base={**old.base, "fast.epochs": 3, "runtime.threads": 1},
+        space={"aggregation.temperature": {"grid": [1.0]}},
+        selection="test",
+        trials=1,
+    )
+    with pytest.raises(UserError) as caught:
+        continued(old, new)
+    text = str(caught.value)
+    for part in (
+        "'demo'",
+        "fast.epochs: 15 -> 3",
+        "selection: holdout -> test",
+        "space fast.cross_weight: {'choice': [0.0, 1.0]} -> (absent)",
+        "space aggregation.temperature: {'grid': [0.1, 1.0, 10.0]} -> {'grid': [1.0]}",
+        "trials: 2 -> 1 (can only grow)",
+        "Choose another name",
+    ):
+        assert part in text, part
+
+
+def test_more_trials_and_seeds_extend_and_concurrency_is_free(make_spec: MakeSpec) -> None:
+    grown = continued(make_spec(), make_spec(trials=5, seeds=4, concurrency=1, threads=2))
+    assert (grown.trials, grown.seeds, grown.concurrency) == (5, 4, 1)
+    # Threads not asked for stay as they were, or the new trials would not compare with the old ones.
+    assert grown.threads == 1
+
+
+def test_threads_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.spec.core_count", lambda: 8)
+    common = {"name": "a", "dataset": "digits", "overrides": ["runtime.device=cpu"]}
+    spec = build_spec(**common)  # type: ignore[arg-type]
+    assert (spec.concurrency, spec.threads) == (8, 1)
+    spec = build_spec(**common, concurrency=3)  # type: ignore[arg-type]
+    assert (spec.concurrency, spec.threads) == (3, 2)
+    overrides = [*common["overrides"], "runtime.threads=3"]
+    spec = build_spec(name="a", dataset="digits", overrides=overrides)
+    assert (spec.concurrency, spec.threads) == (2, 3)
+
+
+def test_a_setting_on_the_command_line_is_fixed_for_every_trial(tmp_path: Path) -> None:
+    spec = build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0.5", "runtime.device=cpu"])
+    assert "fast.cross_weight" not in spec.space
+    assert {spec.trial_config(i, spec.parsed_space())["fast.cross_weight"] for i in range(4)} == {0.5}
+    (tmp_path / "space.yaml").write_text("fast.cross_weight: {choice: [0.1, 0.2]}")
+    with pytest.raises(UserError, match=r"not both: fast\.cross_weight"):
+        build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0"], space_file=tmp_path / "space.yaml")
+
+
+def test_bad_input_is_refused_in_words() -> None:
+    with pytest.raises(UserError, match="--trials must be at least 1, got 0"):
+        build_spec(name="a", dataset="digits", trials=0)
+    with pytest.raises(UserError, match="Did you mean 'holdout'"):
+        build_spec(name="a", dataset="digits", selection="holdot")
+    with pytest.raises(UserError, match="Did you mean 'digits'"):
+        build_spec(name="a", dataset="digit")
+    with pytest.raises(UserError, match="with --dataset glyphs"):
+        build_spec(name="a", dataset="digits", overrides=["dataset=glyphs"])
+    with pytest.raises(UserError, match="decided by --selection"):
+        build_spec(name="a", dataset="digits", overrides=["data.evaluate_on=test"])
+    for name in ("", "../up", "a b", ".hidden", "a" * (NAME_LENGTH + 1), "ä", "a\n"):
+        with pytest.raises(UserError, match="cannot name a sweep"):
+            checked_name(name)
+    assert checked_name("digits-2026.11_a") == "digits-2026.11_a"
+
+
+def test_a_sweep_without_a_name_is_called_after_data_set_and_time() -> None:
+    name = build_spec(name=None, dataset="digits", overrides=["runtime.device=cpu"]).name
+    dataset, day, clock = name.split("-")
+    assert dataset == "digits"
+    assert len(day) == 8
+    assert len(clock) == 6

@@ -1,0 +1,155 @@
+"""Who may import whom, and what no file of the repository may hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("safe", "sweeps", "tracking")
+
+# Module (or package) -> what it and everything below it must not import.
+FORBIDDEN = {
+    "safe": ("ray", "mlflow", "pandas", "sweeps", "tracking"),
+    "tracking": ("safe", "sweeps", "ray", "torch"),
+}
+NUMERICS = ("safe.losses", "safe.aggregate", "safe.metrics", "safe.heads")
+ABOVE_NUMERICS = tuple(f"safe.{m}" for m in ("config", "trainer", "build", "data", "learners", "evaluate", "pet"))
+RULES = {**FORBIDDEN, **dict.fromkeys(NUMERICS, ABOVE_NUMERICS)}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources() -> dict[str, str]:
+    return {
+        module_name(path): path.read_text("utf-8")
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def imports(code: str) -> set[str]:
+    """Return every imported name with its module, wherever the import stands: `a`, `a.b`, `a.b.name`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def below(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def violations(modules: Mapping[str, str], rules: Mapping[str, Iterable[str]]) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module, code in modules.items()
+        for owner, forbidden in rules.items()
+        if below(module, owner)
+        for name in sorted(imports(code))
+        if any(below(name, other) for other in forbidden)
+    ]
+
+
+def test_the_test_sees_the_packages() -> None:
+    seen = sources()
+    counts = {package: sum(below(module, package) for module in seen) for package in PACKAGES}
+    assert counts["safe"] > 30
+    assert counts["tracking"] > 5
+    assert counts["sweeps"] > 5
+    for owner in RULES:
+        assert any(below(module, owner) for module in seen), owner
+    assert sum(len(imports(code)) for code in seen.values()) > 200
+    assert any(below(name, "safe") for m, code in seen.items() if below(m, "sweeps") for name in imports(code))
+
+
+def test_packages_import_downwards_only() -> None:
+    assert violations(sources(), RULES) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "code"),
+    [
+        ("safe.trainer", "import ray"),
+        ("safe.data.new", "def f():\n    from mlflow.tracking import MlflowClient"),
+        ("safe", "import pandas as pd"),
+        ("safe.metrics", "import os, tracking.recorder"),
+        ("tracking.jsonl", "import torch.nn"),
+        ("tracking.memory", "if True:\n    from safe import types"),
+        ("safe.losses", "from safe.config import Config"),
+        ("safe.heads.ridge", "from safe import trainer"),
+        ("safe.heads.new", "from safe.data.sources import Dataset"),
+        ("safe.aggregate", "import safe.learners.fast"),
+    ],
+)
+def test_a_violation_is_caught(module: str, code: str) -> None:
+    assert len(violations({module: code}, RULES)) == 1
+
+
+def test_what_is_allowed_is_not_a_violation() -> None:
+    allowed = {
+        "sweeps.trainable": "import ray\nfrom safe.trainer import SafeTrainer\nfrom tracking import recorder",
+        "safe.heads.ridge": "from safe.heads.projection import Projection\nimport torch",
+        "tracking.mlflow_recorder": "import mlflow",
+        "safe.rays": "import raylib",
+    }
+    assert violations(allowed, RULES) == []
+
+
+def test_imports_within_the_packages_lead_somewhere() -> None:
+    seen = sources()
+    inner = {(m, name) for m, code in seen.items() for name in imports(code) if name.split(".")[0] in PACKAGES}
+    assert len(inner) > 60
+    missing = [f"{m} imports {name}" for m, name in inner if name not in seen and name.rpartition(".")[0] not in seen]
+    assert missing == []
+
+
+# ---------------------------------------------------------------- no file knows the machine it was written on
+
+
+def machine_paths(text: str) -> list[str]:
+    """Return absolute paths of a person's or this checkout's folder in a text."""
+    patterns = [r"(?<![\w.])/(?:home|Users)/[A-Za-z][\w.-]*/", r"\b[A-Z]:\\+Users\\"]
+    own = [str(path) for path in (ROOT, Path.home()) if len(path.parts) > 2]
+    patterns += [rf"(?<![\w.]){re.escape(path)}(?![\w-])" for path in own]
+    return [found for pattern in patterns for found in re.findall(pattern, text)]
+
+
+def repository_files() -> list[Path]:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
+    return [path for name in listed if name and (path := ROOT / name).is_file()]
+
+
+def test_no_file_holds_an_absolute_path_of_a_machine() -> None:
+    files = repository_files()
+    assert len(files) > 60
+    assert Path(__file__) in files
+    found = {}
+    for path in files:
+        if path.relative_to(ROOT).parts[0] != "docker":  # a container's own home is not a machine's
+            found[str(path.relative_to(ROOT))] = machine_paths(path.read_bytes().decode("utf-8", errors="ignore"))
+    assert {name: paths for name, paths in found.items() if paths} == {}
+
+
+def test_a_machine_path_is_caught() -> None:
+    user = "some" + "body"
+    for text in (f"/home/{user}/x", f'"/Users/{user}/data"', "C:" + rf"\Users\{user}", f"see {ROOT}/safe"):
+        assert len(machine_paths(text)) == 1, text
+    for text in ("/path/to/file", "~/data", "docs/home/page/x", "<root>/train", "https://a.b/home/"):
+        assert machine_paths(text) == [], text
