@@ -121,7 +121,9 @@ def carry_out(
 def _go_on(ledger: Ledger, asked: Spec) -> None:
     old = ledger.log.spec
     if old.kind != asked.kind:
-        raise UserError(f"the name {old.name!r} belongs to a {old.kind}; choose another name with NAME or --name")
+        raise UserError(
+            f"the name {old.name!r} belongs to another kind of run ({old.kind}); choose another with NAME or --name"
+        )
     spec = continued(old, asked)
     if any(getattr(spec, name, None) != getattr(old, name, None) for name in MAY_GROW):
         ledger.append("spec", spec=spec.model_dump(mode="json"))

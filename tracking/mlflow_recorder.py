@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RUN_KEY_TAG = "safe.run_key"
 STOPPED_TAG = "stopped_early"
+# Makes the UI open on the training runs; it guesses, and shows its pages for language models, otherwise.
+UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 
@@ -162,7 +164,7 @@ class MlflowRecorder:
             if found is None:
                 location = artifact_root.absolute().as_uri() if artifact_root else None
                 try:
-                    return str(self._client.create_experiment(name, artifact_location=location))
+                    return str(self._client.create_experiment(name, artifact_location=location, tags=UI_TAGS))
                 except MlflowException as error:
                     found = self._client.get_experiment_by_name(name)  # another process was faster
                     if found is None:
