@@ -21,6 +21,7 @@ from safe.errors import UserError, choices
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
 from sweeps.ledger import SweepLog
 from sweeps.replicate import final_config, summarise
+from sweeps.results import print_mlflow
 from sweeps.spec import AblationSpec, checked_name, resources
 from tracking.recorder import Recorder
 
@@ -48,7 +49,12 @@ ARMS: dict[str, Arm] = {
     "frozen": Arm(_UNTRAINED, (("closed-form head, frozen PTM", ""),)),
     "ranpac": Arm(_CE_ONLY, (("RanPAC (first-session PET)", ""),)),
     "safe": Arm({}, (("slow learner", "slow/"), ("fast learner", "fast/"), ("SAFE", ""))),
-    "joint": Arm(_CE_ONLY | {"data.init_classes": ALL_CLASSES}, (("joint PET, all classes at once", ""),), joint=True),
+    # 20 epochs over everything, the published number for session 1, whatever a preset needs for its small sessions.
+    "joint": Arm(
+        _CE_ONLY | {"data.init_classes": ALL_CLASSES, "slow.epochs": 20, "slow.schedule_epochs": None},
+        (("joint PET, all classes at once", ""),),
+        joint=True,
+    ),
 }
 
 
@@ -140,9 +146,7 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
             console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
-        console.print(
-            f"MLflow:  {log.tracking['tracking_uri']}; open it with: make ui", soft_wrap=True, highlight=False
-        )
+        print_mlflow(log.tracking, folder, console)
 
 
 def markdown(log: SweepLog) -> str:

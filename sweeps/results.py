@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,15 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(_test_table(summary, spec.selection))
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
-        where = log.tracking["tracking_uri"]
-        console.print(f"MLflow:  {where}; open it with: make ui", soft_wrap=True, highlight=False)
+        print_mlflow(log.tracking, folder, console)
+
+
+def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """Print where MLflow has it, and the one command that opens it from here."""
+    results = folder.absolute().parents[1]
+    where = "" if results == Path("results").absolute() else f" RESULTS={shlex.quote(str(results))}"
+    console.print(f"MLflow:  {tracking['tracking_uri']}", soft_wrap=True, highlight=False)
+    console.print(f"open it with: make ui{where}", soft_wrap=True, highlight=False)
 
 
 def describe(log: SweepLog) -> str:

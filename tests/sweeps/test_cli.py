@@ -67,7 +67,7 @@ def test_a_name_with_other_settings_is_refused(
 ) -> None:
     before = finished_sweep().path.read_bytes()
     assert main(["run", "--name", "demo", "--results", str(tmp_path), "fast.epochs=3", "runtime.device=cpu"]) == 2
-    assert "fast.epochs: 15 -> 3" in capsys.readouterr().err
+    assert "fast.epochs: 5 -> 3" in capsys.readouterr().err
     assert (tmp_path / "sweeps" / "demo" / "ledger.jsonl").read_bytes() == before
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sweeps.ledger import Ledger, SweepLog
-from sweeps.results import describe, outcome, show
+from sweeps.results import describe, outcome, print_mlflow, show
 
 
 def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> None:
@@ -75,3 +75,17 @@ def test_the_description_tells_space_choice_and_result(finished_sweep: Callable[
     assert "`fast.cross_weight`: `{'choice': [0.0, 1.0]}`" in text
     assert "Chosen: trial-01." in text
     assert "| SAFE | 62.5 ± 17.7 |" in text
+
+
+def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def command(folder: Path) -> str:
+        console = Console(record=True, width=100)
+        print_mlflow({"tracking_uri": "sqlite:///x.db"}, folder, console)
+        return console.export_text().splitlines()[-1]
+
+    assert command(Path("results/sweeps/demo")) == "open it with: make ui"
+    assert command(Path("my results/sweeps/demo")) == f"open it with: make ui RESULTS='{tmp_path}/my results'"

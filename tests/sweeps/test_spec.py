@@ -47,7 +47,7 @@ def test_a_name_with_other_settings_is_refused_with_every_difference(make_spec: 
     text = str(caught.value)
     for part in (
         "'demo'",
-        "fast.epochs: 15 -> 3",
+        "fast.epochs: 5 -> 3",
         "selection: holdout -> test",
         "space fast.cross_weight: {'choice': [0.0, 1.0]} -> (absent)",
         "space aggregation.temperature: {'grid': [0.1, 1.0, 10.0]} -> {'grid': [1.0]}",
