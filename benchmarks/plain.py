@@ -140,8 +140,7 @@ class PlainSafe:
     def _fit_head(self, name: str, net: Any, subset: Subset, t: int) -> None:
         h = (self._features(net, subset) @ self.w_rand).relu()
         y = F.one_hot(subset.labels, len(self.dataset.classes)).float()
-        epochs = self.config.slow.epochs if t == 0 else self.config.fast.epochs
-        order = torch.randperm(len(h), generator=self._generator("ridge_split", t, epochs))
+        order = torch.randperm(len(h), generator=generator(self.config.seed, "ridge_split", t + 1))
         cut = int(self.config.head.ridge_split * len(order))
         fit, judge = order[:cut], order[cut:]
         eye = torch.eye(h.shape[1])

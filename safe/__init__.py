@@ -1,32 +1,37 @@
 """SAFE: slow and fast parameter-efficient tuning for continual learning with pre-trained models.
 
-    from safe import SafeTrainer, load_config
+Train, keep what predicting needs, predict:
+
+    from safe import SafeTrainer, load_config, load_predictor
+    from safe.checkpoint import save_state
 
     trainer = SafeTrainer(load_config("digits"))
     while not trainer.done:
         print(trainer.run_session().as_metrics())
+    save_state(trainer.inference_state(), "digits.state")
+
+    prediction = load_predictor("digits.state").predict(["a.png", "b.png"])
+    print(prediction.labels, prediction.probabilities, prediction.fast_weight)
 
 The names below are loaded on first use, so that `import safe` costs nothing.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safe.config import load_config
+    from safe.predict import load_predictor
     from safe.trainer import SafeTrainer
 
-__all__ = ["SafeTrainer", "load_config"]
+__all__ = ["SafeTrainer", "load_config", "load_predictor"]
+
+_HOMES = {"SafeTrainer": "safe.trainer", "load_config": "safe.config", "load_predictor": "safe.predict"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SafeTrainer":
-        from safe.trainer import SafeTrainer
-
-        return SafeTrainer
-    if name == "load_config":
-        from safe.config import load_config
-
-        return load_config
-    raise AttributeError(f"module 'safe' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'safe' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,27 +1,38 @@
-"""`python -m safe train`: one training run, without Ray and MLflow."""
+"""`python -m safe train|predict|evaluate`: one training run and what is done with it, without Ray and MLflow."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError
 
-if TYPE_CHECKING:
-    from safe.trainer import SafeTrainer
-    from safe.types import EpochDone, SessionResult
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 1 for a training that broke, 2 for bad input."""
-    arguments = _parser().parse_args(argv)
+    """Run the command line.
+
+    Returns:
+        The exit code: 0; 1 for a training that broke or images that could not be read; 2 for bad input; 130 after
+        Ctrl-C; 141 when nobody reads the output any more.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
     try:
-        return _train(arguments)
+        if arguments.command == "train":
+            from safe.cli.train import train
+
+            return train(arguments, words)
+        if arguments.command == "predict":
+            from safe.cli.predict import predict
+
+            return predict(arguments)
+        from safe.cli.evaluate import evaluate
+
+        return evaluate(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -31,112 +42,83 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; what Python still flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m safe", description="Train SAFE without Ray and MLflow.")
+    parser = argparse.ArgumentParser(prog="python -m safe", description="Train SAFE, predict with it and judge it.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="one training run over all sessions")
-    train.add_argument("--dataset", help="name or alias of a data set (default: digits)")
-    train.add_argument("--config", type=Path, help="YAML file with settings")
-    train.add_argument("--json", action="store_true", help="print one JSON line a session instead of a table")
-    train.add_argument("--save", type=Path, help="write the final inference state to this file")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example fast.epochs=3")
+    _add_train(commands.add_parser("train", help="one training run over all sessions"))
+    _add_predict(
+        commands.add_parser(
+            "predict",
+            help="classes, probabilities and learner weights of image files",
+            epilog="Exit code 1 if an image could not be read (it is named and skipped), 2 if there is none at all.",
+        )
+    )
+    _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint over a temperature grid"))
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    from safe.config import load_config
-    from safe.data.registry import require_dataset
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--dataset", help="name or alias of a data set (default: digits)")
+    train.add_argument("--config", type=Path, help="YAML file with settings")
+    train.add_argument("--json", action="store_true", help="print one JSON line per session trained, not a table")
+    train.add_argument("--save", type=Path, metavar="FILE", help="write the final inference state, for predict")
+    train.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep the run in this file, written after every session and on Ctrl-C (which waits for the epoch; twice "
+        "stops at once); the same command continues from it to the same bits",
+    )
+    train.add_argument("--every-epoch", action="store_true", help="write --state after every epoch too")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example fast.epochs=3")
 
-    config = load_config(arguments.dataset, arguments.config, arguments.overrides)
-    require_dataset(config.dataset, config.data.root)
-    if arguments.save is not None:
-        _check_writable(arguments.save)
 
-    from safe.checkpoint import save_state
-    from safe.trainer import SafeTrainer
+def _add_predict(predict: argparse.ArgumentParser) -> None:
+    _add_checkpoint(predict)
+    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="images, or folders of them")
+    predict.add_argument("--json", action="store_true", help="print one JSON line an image instead of a table")
+    predict.add_argument("--top", type=_count, default=1, metavar="K", help="show the K most probable classes")
 
-    trainer = SafeTrainer(config)
-    show = _JsonLines() if arguments.json else _Table(trainer)
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    _add_checkpoint(evaluate)
+    evaluate.add_argument("--dataset", help="other data set with the same classes (default: the checkpoint's)")
+    evaluate.add_argument("--root", help="folder of the data sets (default: the checkpoint's data.root)")
+    evaluate.add_argument(
+        "--temperatures",
+        type=_temperatures,
+        metavar="T,T,...",
+        help="grid of aggregation.temperature (default: 0.01,0.1,1,10,100 and the checkpoint's)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON line a row instead of a table")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file that train --save wrote")
+    command.add_argument("--weights", metavar="FILE", help="the backbone's weights, where they lie elsewhere by now")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _temperatures(text: str) -> list[float]:
     try:
-        while not trainer.done:
-            show(trainer.run_session(show.on_epoch))
-    finally:
-        show.close()
-    if arguments.save is not None:
-        save_state(trainer.inference_state(), arguments.save)
-        print(f"inference state: {arguments.save}", file=sys.stderr)
-    return 0
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written before any work is done, not after it."""
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise UserError(f"--save: {path} cannot be written; name a file in a folder that can")
-
-
-class _JsonLines:
-    """One JSON object a session on standard output, for programs."""
-
-    def on_epoch(self, event: EpochDone) -> None:
-        """Epochs are not shown."""
-
-    def __call__(self, result: SessionResult) -> None:
-        line = {"session": result.session, "sessions": result.sessions, **result.as_metrics()}
-        print(json.dumps(line), flush=True)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class _Table:
-    """One line a session for people, with a progress bar over epochs on a terminal."""
-
-    def __init__(self, trainer: SafeTrainer) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        config = trainer.config
-        self._console = Console()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        epochs = config.slow.epochs + (trainer.sessions - 1) * config.fast.epochs
-        self._task = self._progress.add_task("session 1", total=epochs)
-        self._console.print(
-            f"{config.dataset}: {trainer.sessions} sessions, seed {config.seed}, {config.pet.kind} on "
-            f"{config.backbone.name}, {trainer.device}"
-        )
-        self._console.print("session  classes  accuracy  average  forgetting    slow    fast  (%)  seconds")
-        self._progress.start()
-
-    def on_epoch(self, event: EpochDone) -> None:
-        self._progress.update(
-            self._task, advance=1, description=f"session {event.session} of {event.sessions}, {event.phase} learner"
-        )
-
-    def __call__(self, result: SessionResult) -> None:
-        m = result.metrics
-        forgetting = f"{100 * m['forgetting']:10.2f}" if "forgetting" in m else f"{'-':>10}"
-        self._console.print(
-            f"{result.session:4d}/{result.sessions:<2d}  {result.classes_seen:7d}  {100 * m['accuracy']:8.2f}  "
-            f"{100 * m['average_accuracy']:7.2f}  {forgetting}  {100 * m['slow/accuracy']:6.2f}  "
-            f"{100 * m['fast/accuracy']:6.2f}       {sum(result.seconds.values()):7.1f}",
-            highlight=False,
-        )
-
-    def close(self) -> None:
-        self._progress.stop()
+        grid = [float(word) for word in text.split(",")]
+    except ValueError:
+        grid = []
+    if not grid or not all(0 < t < math.inf for t in grid):
+        raise argparse.ArgumentTypeError(f"must be numbers above 0 between commas, got {text!r}")
+    return grid
 
 
 if __name__ == "__main__":

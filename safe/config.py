@@ -186,6 +186,16 @@ class RuntimeConfig(_Section):
     """CPU threads of torch; 0 leaves torch's own choice. Results are equal for equal thread counts."""
     eval_batch_size: Count = 256
     """Images in a forward pass without gradients."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Of the networks' forward passes: `auto` is bf16 autocast on a GPU and float32 on a CPU. Features, heads, losses
+    and closed-form statistics are float32 either way. Part of the results."""
+    deterministic: Annotated[bool, Field(strict=True)] = False
+    """Only algorithms that give the same bits every time, which some GPU operations by default do not; slower."""
+    micro_batch: Count | None = None
+    """Images in one backward pass, for batches that do not fit into memory; gradients add up to one step a batch.
+    Cross-entropy and L_cos are means over images, so they add up exactly. L_diag, L_rdn and the cross losses are
+    defined over a batch: they are taken per micro-batch and averaged by its share of the images, so they are not those
+    of the whole batch. Empty for whole batches. Part of the results."""
 
 
 class Config(_Section):

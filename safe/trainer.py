@@ -10,7 +10,6 @@ import copy
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,14 +22,16 @@ from safe.config import Config
 from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
 from safe.data.stream import Session, Subset
-from safe.data.transforms import test_view, train_view
+from safe.data.transforms import train_view
 from safe.errors import NonFiniteLossError, UserError
-from safe.evaluate import SessionLogits, accuracy_row, extract
+from safe.evaluate import SessionLogits
+from safe.features import FeatureExtractor
 from safe.heads.cosine import CosineHead, new_class_rows
+from safe.judge import Judge
 from safe.learners.fast import fast_terms
 from safe.learners.learner import Learner, cosine_lr, train_epoch
 from safe.learners.slow import slow_terms
-from safe.metrics import session_metrics
+from safe.precision import deterministic_algorithms, resolve_precision
 from safe.seeding import generator
 from safe.types import EpochDone, Event, Phase, SessionResult
 
@@ -41,8 +42,8 @@ class SafeTrainer:
     """Trains one configuration, one `advance()` at a time.
 
     Between any two advances `state_dict` holds everything, and a new trainer of the same configuration continues
-    from it bit for bit (same thread count and device kind). Random choices are drawn from generators named after
-    their place in the run, so none of their state needs saving.
+    from it bit for bit (same thread count, device kind and precision). Random choices are drawn from generators named
+    after their place in the run, so none of their state needs saving.
 
     Args:
         config: the run. `runtime.threads` above 0 sets torch's thread count for the process.
@@ -51,6 +52,7 @@ class SafeTrainer:
 
     Attributes:
         session: sessions finished so far.
+        precision: of the networks' forward passes, `float32` or `bf16`.
         session_logits: both learners' evaluation logits of the session that finished last, else `None`.
     """
 
@@ -61,6 +63,7 @@ class SafeTrainer:
         if config.runtime.threads:
             torch.set_num_threads(config.runtime.threads)
         self.device = resolve_device(config.runtime.device)
+        self.precision = resolve_precision(config.runtime.precision, self.device)
         vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
         self._backbone = vit.to(self.device)
         self._size = int(vit.patch_embed.img_size[0])
@@ -73,12 +76,12 @@ class SafeTrainer:
         self.session_logits: SessionLogits | None = None
         self._epoch = 0
         self._total_epochs = 0
-        self._rows: dict[str, list[list[float]]] = {"aggregated": [], "slow": [], "fast": []}
         self._losses: list[tuple[int, dict[str, float]]] = []
         self._train_seconds = 0.0
         self._optimizer: torch.optim.Optimizer | None = None
-        # Features of the frozen slow learner by image set and session: derived, so they are never saved.
-        self._slow_features: dict[tuple[str, int], Tensor] = {}
+        # What it keeps of the frozen slow learner is derived, so it is never saved.
+        self._features = FeatureExtractor(self.device, self._size, config.runtime.eval_batch_size, self.precision)
+        self._judge = Judge(config, self._stream, self._features)
 
     @property
     def sessions(self) -> int:
@@ -104,6 +107,10 @@ class SafeTrainer:
         }
 
     @cached_property
+    def _image_side(self) -> int:
+        return int(self._stream.sessions[0].train.read(torch.tensor([0])).shape[-1])
+
+    @cached_property
     def _weights_digest(self) -> str:
         return weights_digest(self._backbone)
 
@@ -125,7 +132,8 @@ class SafeTrainer:
         """
         if self.done:
             raise RuntimeError(f"all {self.sessions} sessions are finished")
-        return self._train_one_epoch() if self._epoch < self.session_epochs else self._close_session()
+        with deterministic_algorithms(self.config.runtime.deterministic):
+            return self._train_one_epoch() if self._epoch < self.session_epochs else self._close_session()
 
     # ------------------------------------------------------------------ gradient steps
 
@@ -148,7 +156,8 @@ class SafeTrainer:
             group["lr"] = cosine_lr(config.lr, self._epoch, config.schedule_epochs or config.epochs)
         learner.net.set_dropout_generator(self._generator("dropout", device=self.device))
         where = f"session {self.session + 1}, epoch {self._epoch + 1}"
-        terms = train_epoch(learner, optimizer, self._batches(self._now.train, config.batch_size), self._terms, where)
+        batches = self._batches(self._now.train, config.batch_size)
+        terms = train_epoch(learner, optimizer, batches, self._terms, where, self.config.runtime.micro_batch)
         learner.net.set_dropout_generator(None)
 
         self._epoch += 1
@@ -169,10 +178,11 @@ class SafeTrainer:
         return self.fast
 
     def _terms(self, images: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+        slow_learner = self.slow.in_precision(self.precision)
         if self._phase == "slow":
             slow = self.config.slow
             return slow_terms(
-                self.slow,
+                slow_learner,
                 images,
                 targets,
                 diag_weight=slow.diag_weight,
@@ -180,8 +190,8 @@ class SafeTrainer:
                 correlation=slow.correlation,
             )
         return fast_terms(
-            self._trained_learner(),
-            self.slow,
+            self._trained_learner().in_precision(self.precision),
+            slow_learner,
             images,
             targets,
             feature_weight=self.config.fast.feature_weight,
@@ -215,7 +225,7 @@ class SafeTrainer:
         for learner, kind, name in ((self.slow, config.slow_rows, "slow"), (self.fast, config.new_rows, "fast")):
             features = torch.empty(0, self._backbone.embed_dim, device=self.device)
             if kind == "imprint":
-                features = self._features(learner, now.train, "train", now.index)
+                features = self._train_features(learner)
             rows = learner.head.rows.detach()
             new = new_class_rows(kind, now.classes, features, labels, rows, self._generator(f"{name}_rows"))
             learner.head = learner.head.extended(new)
@@ -233,9 +243,7 @@ class SafeTrainer:
     def _close_session(self) -> SessionResult:
         started = time.perf_counter()
         now, seen = self._now, self._now.classes.stop
-        train_features = {"slow": self._features(self.slow, now.train, "train", now.index)}
-        if self.fast is not None:
-            train_features["fast"] = self._features(self.fast, now.train, "train", now.index)
+        train_features = {name: self._train_features(learner) for name, learner in self._learners().items()}
         for name, features in train_features.items():
             if not features.isfinite().all():
                 raise NonFiniteLossError(
@@ -246,16 +254,15 @@ class SafeTrainer:
 
         labels = now.train.labels.to(self.device)
         for name, learner in self._learners().items():
-            # One split for both learners, so that equal features give equal heads.
-            learner.closed.update(train_features[name], labels, seen, self._generator("ridge_split"))
+            # One split for both learners, so that equal features give equal heads, whatever the number of epochs.
+            split = generator(self.config.seed, "ridge_split", now.index)
+            learner.closed.update(train_features[name], labels, seen, split)
         if self.fast is None:
             self.fast = self.slow.copy()
         head_done = time.perf_counter()
 
-        judged = self._evaluate()
-        self.session_logits = judged.first(self.session + 1)
-        metrics = self._score(self.session_logits) | self._score_all_domains(judged)
-        self._slow_features = {key: value for key, value in self._slow_features.items() if key[0] != "train"}
+        self.session_logits, metrics = self._judge(self.slow, self.fast, now.index)
+        self._features.forget("train")
         evaluated = time.perf_counter()
 
         self.session += 1
@@ -281,62 +288,15 @@ class SafeTrainer:
         self._epoch, self._losses, self._train_seconds = 0, [], 0.0
         return result
 
+    def _train_features(self, learner: Learner) -> Tensor:
+        """Un-augmented features of the present session's training images; the slow learner is frozen by then."""
+        now = self._now
+        if learner is self.slow:
+            return self._features.frozen(learner, now.train, "train", now.index)
+        return self._features(learner, now.train)
+
     def _learners(self) -> dict[str, Learner]:
         return {"slow": self.slow} | ({} if self.fast is None else {"fast": self.fast})
-
-    def _features(self, learner: Learner, subset: Subset, split: str, session: int) -> Tensor:
-        """Un-augmented features of one session's images; the frozen slow learner's are computed once.
-
-        Always batched within one session's images, so that a resumed run adds up in the same order.
-        """
-        key = (split, session)
-        keep = learner is self.slow
-        if keep and key in self._slow_features:
-            return self._slow_features[key]
-        batches = torch.arange(len(subset)).split(self.config.runtime.eval_batch_size)
-        features = extract(
-            learner.net, (test_view(subset.read(chosen).to(self.device), self._size) for chosen in batches)
-        )
-        if keep:
-            self._slow_features[key] = features
-        return features
-
-    def _evaluate(self) -> SessionLogits:
-        assert self.fast is not None
-        # Every class is known in every domain, so those still to come are judged too, as RanPAC does.
-        reached = len(self._stream) if self._stream.domain_incremental else self.session + 1
-        subsets = [(s.evaluation, s.index) for s in self._stream.sessions[:reached]]
-        slow = torch.cat([self._features(self.slow, subset, "evaluation", index) for subset, index in subsets])
-        same = self.session == 0 or self.config.fast.epochs == 0
-        fast = slow if same else torch.cat([self._features(self.fast, sub, "evaluation", i) for sub, i in subsets])
-        setting = self.config.head.logit_scale
-        return SessionLogits(
-            slow=self.slow.closed.logits(slow).cpu(),
-            fast=self.fast.closed.logits(fast).cpu(),
-            slow_scale=self.slow.scale(setting),
-            fast_scale=self.fast.scale(setting),
-            labels=torch.cat([subset.labels for subset, _ in subsets]),
-            counts=[len(subset) for subset, _ in subsets],
-        )
-
-    def _score(self, logits: SessionLogits) -> dict[str, float]:
-        combined = logits.combined(self.config.aggregation.kind, self.config.aggregation.temperature)
-        metrics: dict[str, float] = {}
-        for name, scores in (("aggregated", combined), ("slow", logits.slow), ("fast", logits.fast)):
-            self._rows[name].append(accuracy_row(scores, logits.labels, logits.counts))
-            prefix = "" if name == "aggregated" else f"{name}/"
-            found = session_metrics(self._rows[name], logits.counts)
-            metrics |= {f"{prefix}{metric}": value for metric, value in found.items()}
-        return metrics
-
-    def _score_all_domains(self, logits: SessionLogits) -> dict[str, float]:
-        """Return the accuracies on all domains, seen or not; none of a class-incremental stream."""
-        if not self._stream.domain_incremental:
-            return {}
-        combined = logits.combined(self.config.aggregation.kind, self.config.aggregation.temperature)
-        row = accuracy_row(combined, logits.labels, logits.counts)
-        overall = accuracy_row(combined, logits.labels, [len(logits.labels)])[0]
-        return {"all_domains/accuracy": overall, "all_domains/accuracy_session_mean": fmean(row)}
 
     # ------------------------------------------------------------------ state
 
@@ -345,11 +305,12 @@ class SafeTrainer:
         return {
             "version": STATE_VERSION,
             "config": self.config.model_dump_json(exclude={"runtime"}),
+            "computation": self._computation(),
             "provenance": self.provenance(),
             "session": self.session,
             "epoch": self._epoch,
             "total_epochs": self._total_epochs,
-            "rows": {name: [list(row) for row in rows] for name, rows in self._rows.items()},
+            "rows": {name: [list(row) for row in rows] for name, rows in self._judge.rows.items()},
             "losses": [[step, dict(terms)] for step, terms in self._losses],
             "train_seconds": self._train_seconds,
             "learners": {name: learner.state_dict() for name, learner in self._learners().items()},
@@ -366,13 +327,18 @@ class SafeTrainer:
             raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
         if state["config"] != self.config.model_dump_json(exclude={"runtime"}):
             raise UserError("the state belongs to another configuration; continue it with the settings it began with")
+        begun = state["computation"]
+        if begun != self._computation():
+            told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
+            raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")
         if state["provenance"] != self.provenance():
             raise UserError("the state belongs to other data or other backbone weights than are loaded now")
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
-        self._rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
+        self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
         self._losses = [(step, dict(terms)) for step, terms in state["losses"]]
-        self._slow_features, self.session_logits = {}, None
+        self._features.forget()
+        self.session_logits = None
         self._load_learner(self.slow, state["learners"]["slow"])
         self.fast = None
         if "fast" in state["learners"]:
@@ -382,8 +348,15 @@ class SafeTrainer:
         if state["optimizer"] is not None:
             self._session_optimizer(self._trained_learner()).load_state_dict(state["optimizer"])
 
+    def _computation(self) -> dict[str, Any]:
+        """The settings of `runtime` that results depend on beyond rounding in another order."""
+        return {"precision": self.precision, "micro_batch": self.config.runtime.micro_batch}
+
     def inference_state(self) -> dict[str, Any]:
-        """Return what predicting needs after the session that finished last: PET, readouts, W_rand as its seed."""
+        """Return what predicting needs after the session that finished last: PET, readouts, W_rand as its seed.
+
+        `image_side` is the side in pixels of the images as the data set hands them out, before the test view.
+        """
         seen = self._stream.order[: self._stream.sessions[self.session - 1].classes.stop]
         setting = self.config.head.logit_scale
         return {
@@ -392,6 +365,7 @@ class SafeTrainer:
             "session": self.session,
             "classes": [self._dataset.classes[c] for c in seen],
             "projection_seed": projection_seed(self.config),
+            "image_side": self._image_side,
             "learners": {
                 name: {
                     "pet": learner.net.pet_state(),

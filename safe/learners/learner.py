@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from safe.heads.class_means import ClassMeansHead
 from safe.heads.cosine import CosineHead
 from safe.heads.ridge import RidgeHead
 from safe.pet import PetViT
+from safe.precision import LoweredNet, Precision
 
 ClosedFormHead = RidgeHead | ClassMeansHead
 
@@ -34,6 +36,10 @@ class Learner:
     def copy(self) -> Learner:
         """Return an independent learner in the same state that shares the frozen backbone's memory."""
         return Learner(self.net.clone(), copy.deepcopy(self.head), self.closed.copy())
+
+    def in_precision(self, precision: Precision) -> Learner:
+        """Return this learner for float32, for bf16 a view of it whose networks run under autocast."""
+        return self if precision == "float32" else replace(self, net=cast(PetViT, LoweredNet(self.net)))
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters that gradient steps change: PET and cosine head."""
@@ -59,6 +65,7 @@ def train_epoch(
     batches: Iterable[tuple[Tensor, Tensor]],
     terms: Callable[[Tensor, Tensor], Mapping[str, tuple[float, Tensor]]],
     where: str,
+    micro_batch: int | None = None,
 ) -> dict[str, float]:
     """Take one gradient step per batch and return each term's mean over the epoch's images, unweighted.
 
@@ -67,6 +74,10 @@ def train_epoch(
         batches: (images (B, 3, S, S), targets int64 (B,)).
         terms: gives for a batch each term's name, weight and value; the loss is their weighted sum.
         where: names the session and epoch in errors.
+        micro_batch: images in one backward pass, `None` for the whole batch. The step's loss is then the mean of the
+            micro-batches' losses weighted by their share of the images: equal to the whole batch's for terms that are
+            means over images (dropout masks apart), something else for terms over pairs of images or with rows of
+            their own (transfer and cross terms).
 
     Raises:
         NonFiniteLossError: a term became NaN or infinite; names the step and the term.
@@ -76,13 +87,17 @@ def train_epoch(
     sizes: list[int] = []
     names: tuple[str, ...] = ()
     for images, targets in batches:
-        found = terms(images, targets)
-        names = tuple(found)
-        loss = torch.stack([weight * value for weight, value in found.values()]).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        told: list[Tensor] = []
+        size = micro_batch or len(targets)
+        for x, y in zip(images.split(size), targets.split(size), strict=True):
+            share = len(y) / len(targets)
+            found = terms(x, y)
+            names = tuple(found)
+            torch.stack([share * weight * value for weight, value in found.values()]).sum().backward()
+            told.append(share * torch.stack([value.detach() for _, value in found.values()]))
         optimizer.step()
-        history.append(torch.stack([value.detach() for _, value in found.values()]))
+        history.append(torch.stack(told).sum(dim=0))
         sizes.append(len(targets))
     if not history:
         return {}

@@ -32,7 +32,7 @@ QUICK = [
 def _tiny(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset, tiny_vit: VisionTransformer) -> None:
     """Let the command line train on the tiny data set and network: six classes, three sessions."""
     monkeypatch.setattr("safe.trainer.load_dataset", lambda *_: tiny_dataset)
-    monkeypatch.setattr("safe.trainer.load_backbone", lambda *_: tiny_vit)
+    monkeypatch.setattr("safe.trainer.load_backbone", lambda *_, **__: tiny_vit)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def _no_training(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     """Bad input must be refused before anything is loaded."""
     if "_tiny" not in request.fixturenames:
 
-        def loaded(*_: object) -> None:
+        def loaded(*_: object, **__: object) -> None:
             raise AssertionError("something was loaded before the input was checked")
 
         monkeypatch.setattr("safe.trainer.load_dataset", loaded)

@@ -274,3 +274,21 @@ def test_flatten() -> None:
 def test_a_truth_value_or_a_text_is_no_number(word: str, name: str) -> None:
     with pytest.raises(UserError, match=f"(?s){name}: Input should be a valid"):
         load_config("digits", overrides=[word])
+
+
+def test_how_it_is_computed() -> None:
+    runtime = load_config("digits").runtime
+    assert (runtime.precision, runtime.deterministic, runtime.micro_batch) == ("auto", False, None)
+    words = ["runtime.precision=bf16", "runtime.deterministic=true", "runtime.micro_batch=8"]
+    runtime = load_config("digits", overrides=words).runtime
+    assert (runtime.precision, runtime.deterministic, runtime.micro_batch) == ("bf16", True, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("precision", "fp16"), ("deterministic", 1), ("deterministic", "yes"), ("micro_batch", 0), ("micro_batch", 1.5)],
+)
+def test_other_ways_to_compute_are_refused(name: str, value: object) -> None:
+    (line,) = problems({f"runtime.{name}": value})
+    assert line.startswith(f"  - runtime.{name}: ")
+    assert f"got {value!r}" in line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from safe.errors import NonFiniteLossError, UserError
 from safe.evaluate import score_grid
 from safe.heads.projection import Projection
 from safe.metrics import session_metrics
+from safe.precision import resolve_precision
 from safe.trainer import STATE_VERSION, SafeTrainer
 from safe.types import EpochDone, SessionResult
 
@@ -605,6 +607,22 @@ def test_a_learner_that_diverged_in_the_very_last_step_is_told_too(make: MakeTra
         finish(make({"slow.lr": 1e30, "slow.batch_size": 100, "slow.epochs": 1}))
 
 
+def test_the_slow_learner_does_not_see_the_fast_ones_settings(make: MakeTrainer) -> None:
+    def slow_metrics(overrides: dict[str, Any]) -> list[dict[str, float]]:
+        results = finish(make(overrides))
+        return [
+            {n: v for n, v in r.metrics.items() if n.startswith("slow/")} | {"ridge": r.ridge["slow"]} for r in results
+        ]
+
+    alone = slow_metrics({"fast.epochs": 0})
+    for changed in (
+        {"fast.epochs": 1},
+        {"fast.epochs": 2},
+        {"fast.epochs": 2, "fast.lr": 0.3, "fast.cross_weight": 0.0},
+    ):
+        assert slow_metrics(changed) == alone
+
+
 def test_more_first_classes_than_the_data_has_are_refused(make: MakeTrainer) -> None:
     with pytest.raises(UserError, match="at most the 6 classes"):
         make({"data.init_classes": 10})
@@ -618,3 +636,161 @@ def test_devices() -> None:
             resolve_device(name)
     with pytest.raises(UserError, match="is not there"):
         resolve_device("cuda:99")
+
+
+# ---------------------------------------------------------------- how it is computed
+
+
+def linear(network: torch.nn.Module) -> torch.nn.Module:
+    """Return the first linear map in the blocks of a network, whatever PET wraps around it."""
+    return next(module for module in network.get_submodule("blocks").modules() if isinstance(module, torch.nn.Linear))
+
+
+@pytest.mark.parametrize("kind", ["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora"])
+def test_bf16_lowers_the_networks_and_nothing_else(make: MakeTrainer, kind: str) -> None:
+    overrides = {"pet.kind": kind, "slow.epochs": 1, "fast.epochs": 1}
+    trainer = make({**overrides, "runtime.precision": "bf16"})
+    seen: set[torch.dtype] = set()
+    linear(trainer.slow.net.vit).register_forward_hook(lambda module, args, result: seen.add(result.dtype))
+    results = finish(trainer)
+    assert seen == {torch.bfloat16}
+    assert {p.dtype for p in trainer.fast.trained()} == {torch.float32}
+    assert trainer.session_logits.fast.dtype == trainer.fast.closed.gram.dtype == torch.float32
+    features = trainer._features(trainer.slow, trainer._stream.sessions[0].evaluation)
+    assert features.dtype == torch.float32
+
+    exact = make({**overrides, "runtime.precision": "float32"})
+    expected = finish(exact)
+    for a, b in zip(results, expected, strict=True):
+        for (_, low), (_, high) in zip(a.losses, b.losses, strict=True):
+            assert low != high
+            assert low == pytest.approx(high, rel=0.1, abs=0.05)
+
+
+def test_bf16_reaches_the_pre_trained_reference_too(
+    make_config: Callable[..., Config], tiny_dataset: Dataset, tiny_vit: VisionTransformer
+) -> None:
+    trainer = SafeTrainer(make_config({"runtime.precision": "bf16"}), tiny_dataset, copy.deepcopy(tiny_vit))
+    seen: list[torch.dtype] = []
+    linear(trainer.slow.net.base).register_forward_hook(lambda module, args, result: seen.append(result.dtype))
+    trainer.advance()
+    assert seen == [torch.bfloat16] * 2  # two batches
+
+
+def test_auto_is_float32_on_a_cpu_even_within_autocast(make: MakeTrainer) -> None:
+    assert resolve_precision("auto", torch.device("cpu")) == make().precision == "float32"
+    trainer = make({"runtime.precision": "float32"})
+    with torch.autocast("cpu", torch.bfloat16):
+        features = trainer._features(trainer.slow, trainer._stream.sessions[0].evaluation)
+    again = make()
+    expected = again._features(again.slow, again._stream.sessions[0].evaluation, "evaluation", 1)
+    assert torch.equal(features, expected)
+
+
+def test_a_bf16_run_continues_bit_for_bit(make: MakeTrainer) -> None:
+    overrides = {"runtime.precision": "bf16", "pet.dropout": 0.3}
+    trainer = make(overrides)
+    for _ in range(4):
+        trainer.advance()
+    resumed = make(overrides)
+    resumed.load_state_dict(trainer.state_dict())
+    assert facts(finish(resumed)) == facts(finish(trainer))
+    assert_same(resumed.state_dict(), trainer.state_dict())
+
+
+def test_precision_and_micro_batch_belong_to_a_state_and_the_rest_of_runtime_does_not(make: MakeTrainer) -> None:
+    state = make().state_dict()
+    make({"runtime.precision": "float32"}).load_state_dict(state)  # what auto is on a CPU
+    make({"runtime.deterministic": True, "runtime.eval_batch_size": 5}).load_state_dict(state)
+    with pytest.raises(UserError, match=r"trained with runtime\.precision=float32, runtime\.micro_batch=null"):
+        make({"runtime.precision": "bf16"}).load_state_dict(state)
+    with pytest.raises(UserError, match="which results depend on"):
+        make({"runtime.micro_batch": 4}).load_state_dict(state)
+    with pytest.raises(UserError, match=r"runtime\.precision=bf16, runtime\.micro_batch=4"):
+        make().load_state_dict(make({"runtime.precision": "bf16", "runtime.micro_batch": 4}).state_dict())
+    older = {name: value for name, value in state.items() if name != "computation"}
+    make().load_state_dict(older)
+    with pytest.raises(UserError, match="which results depend on"):
+        make({"runtime.precision": "bf16"}).load_state_dict(older)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_deterministic_algorithms_are_asked_for_within_an_advance_only(
+    make: MakeTrainer, plain: SafeTrainer, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    seen: list[bool] = []
+    for name in ("_train_one_epoch", "_close_session"):
+        original = getattr(SafeTrainer, name)
+
+        def watched(trainer: SafeTrainer, original: Callable[[SafeTrainer], Any] = original) -> Any:
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            return original(trainer)
+
+        monkeypatch.setattr(SafeTrainer, name, watched)
+    trainer = make({"runtime.deterministic": wanted})
+    assert not torch.are_deterministic_algorithms_enabled()
+    finish(trainer)
+    assert seen == [wanted] * 9
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert_same(trainer.state_dict(), plain.state_dict())
+
+
+def test_deterministic_algorithms_end_as_they_were_also_after_an_error(make: MakeTrainer) -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with pytest.raises(NonFiniteLossError):
+            make({"slow.lr": 1e30, "runtime.deterministic": True}).advance()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+BATCH_LEVEL_OFF = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0, "fast.cross_weight": 0.0, "pet.dropout": 0.0}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 4])
+def test_micro_batches_add_up_to_the_whole_step(make: MakeTrainer, micro_batch: int) -> None:
+    """Cross-entropy and L_cos are means over images: weighted by their shares they are the batch's (10, then 6)."""
+    whole, parts = make(BATCH_LEVEL_OFF), make({**BATCH_LEVEL_OFF, "runtime.micro_batch": micro_batch})
+    for a, b in zip(finish(whole), finish(parts), strict=True):
+        for (_, expected), (_, found) in zip(a.losses, b.losses, strict=True):
+            assert found == pytest.approx(expected, abs=1e-5)
+    for name in ("slow", "fast"):
+        for p, q in zip(getattr(whole, name).trained(), getattr(parts, name).trained(), strict=True):
+            assert (p - q).abs().max() <= 1e-5, name
+    one, split = make(BATCH_LEVEL_OFF), make({**BATCH_LEVEL_OFF, "runtime.micro_batch": micro_batch})
+    one.advance()
+    split.advance()
+    for p, q in zip(one.slow.trained(), split.slow.trained(), strict=True):
+        assert (p - q).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("micro_batch", [10, 1000])
+def test_a_micro_batch_of_the_whole_batch_changes_no_bit(
+    make: MakeTrainer, plain: SafeTrainer, micro_batch: int
+) -> None:
+    trainer = make({"runtime.micro_batch": micro_batch})
+    finish(trainer)
+    assert_same(trainer.state_dict()["learners"], plain.state_dict()["learners"])
+
+
+def test_terms_over_a_batch_are_averaged_over_micro_batches(make: MakeTrainer) -> None:
+    """One step on 16 images in parts of 6, 6 and 4: each term is that of the parts, weighted by their shares."""
+    settings = {**WHOLE_SESSION, "pet.dropout": 0.0, "runtime.micro_batch": 6, "slow.epochs": 1, "fast.epochs": 1}
+    trainer, probe = make(settings), make(settings)
+    ((images, targets),) = probe._batches(probe._now.train, 100)
+    expected: dict[str, float] = {}
+    for x, y in zip(images.split(6), targets.split(6), strict=True):
+        for name, (_, value) in probe._terms(x, y).items():
+            expected[f"train/slow/{name}"] = expected.get(f"train/slow/{name}", 0.0) + len(y) / 16 * value.item()
+    event = trainer.advance()
+    assert event.losses == pytest.approx(expected, rel=1e-5)
+    whole = make({**settings, "runtime.micro_batch": None}).advance()
+    assert whole.losses["train/slow/ce"] == pytest.approx(event.losses["train/slow/ce"], rel=1e-5)
+    assert whole.losses["train/slow/offdiag"] != pytest.approx(event.losses["train/slow/offdiag"], rel=1e-3)
+
+
+def test_a_micro_batch_that_diverges_names_its_step(make: MakeTrainer) -> None:
+    with pytest.raises(NonFiniteLossError, match=r"in session 1, epoch 1, step 2: "):
+        finish(make({"slow.lr": 1e30, "runtime.micro_batch": 3}))

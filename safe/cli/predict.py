@@ -1,0 +1,104 @@
+"""`python -m safe predict`: classes, probabilities and aggregation weights of image files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safe.errors import UserError
+
+if TYPE_CHECKING:
+    from safe.predict import Prediction
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Predict every image; return 1 if one could not be read, else 0."""
+    import torch
+
+    from safe.predict import load_predictor
+
+    files = _files(arguments.paths)
+    predictor = load_predictor(arguments.checkpoint, device=arguments.device, weights=arguments.weights)
+    show = _json_line if arguments.json else _Table(files, predictor.classes)
+    skipped = 0
+    size = predictor.config.runtime.eval_batch_size
+    for start in range(0, len(files), size):
+        names, images = [], []
+        for file in files[start : start + size]:
+            try:
+                images.append(predictor.read(file))
+            except UserError as error:
+                print(f"skipped: {error}", file=sys.stderr)
+                skipped += 1
+            else:
+                names.append(file)
+        if images:
+            prediction = predictor.predict(torch.stack(images))
+            for row, (name, top) in enumerate(zip(names, prediction.top(arguments.top), strict=True)):
+                show(name, top, _weights(prediction, row))
+    if skipped:
+        print(f"{skipped} of {len(files)} images could not be read", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _files(paths: Sequence[Path]) -> list[str]:
+    """Return the named files and every image below the named folders.
+
+    Raises:
+        UserError: a path that is not there or cannot be listed, or no image at all.
+    """
+    from safe.data.folder import image_files
+    from safe.data.images import IMAGE_SUFFIXES
+
+    files: list[str] = []
+    for path in paths:
+        try:
+            files += [name for name, _ in image_files(path)] if path.is_dir() else [str(path)]
+        except OSError as error:
+            raise UserError(f"cannot list the folder {path}: {error.strerror}") from None
+        if not path.exists():
+            raise UserError(f"no such file or folder: {path}")
+    if not files:
+        raise UserError(f"no image ({', '.join(IMAGE_SUFFIXES)}) under {', '.join(map(str, paths))}")
+    return files
+
+
+def _weights(prediction: Prediction, row: int) -> dict[str, float] | None:
+    """Return each learner's weight in the aggregate of one image, `None` where there is no such weight."""
+    if prediction.slow_weight is None or prediction.fast_weight is None:
+        return None
+    return {"slow": prediction.slow_weight[row].item(), "fast": prediction.fast_weight[row].item()}
+
+
+def _json_line(file: str, top: list[tuple[str, float]], weights: dict[str, float] | None) -> None:
+    """Print one JSON object for one image, for programs."""
+    line: dict[str, Any] = {"file": file, "class": top[0][0], "probability": top[0][1]}
+    line["top"] = [{"class": name, "probability": probability} for name, probability in top]
+    print(json.dumps({**line, "weights": weights}), flush=True)
+
+
+class _Table:
+    """One line an image for people, and one for each further class."""
+
+    def __init__(self, files: Sequence[str], classes: Sequence[str]) -> None:
+        self._file_width = max(len(_shown(file)) for file in files)
+        self._class_width = max(5, *(len(_shown(name)) for name in classes))
+        self._line("file", "class", "probability (%)", "fast weight")
+
+    def __call__(self, file: str, top: list[tuple[str, float]], weights: dict[str, float] | None) -> None:
+        for place, (name, probability) in enumerate(top):
+            weight = "" if place else "-" if weights is None else f"{weights['fast']:.2f}"
+            self._line("" if place else _shown(file), _shown(name), f"{100 * probability:.1f}", weight)
+
+    def _line(self, file: str, name: str, probability: str, weight: str) -> None:
+        line = f"{file:{self._file_width}}  {name:{self._class_width}}  {probability:>15}  {weight:>11}"
+        print(line.rstrip(), flush=True)
+
+
+def _shown(name: str) -> str:
+    """Return a name as it is, or escaped if it would do something to a terminal other than being read."""
+    return name if name.isprintable() else ascii(name)
