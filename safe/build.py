@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from safe.backbone import load_backbone
 from safe.config import Config
+from safe.data.registry import class_count
 from safe.data.sources import Dataset
+from safe.data.split import session_sizes
 from safe.data.stream import Stream, class_incremental, domain_incremental
 from safe.errors import UserError
 from safe.heads.class_means import ClassMeansHead
@@ -57,6 +60,18 @@ def build_learner(config: Config, backbone: VisionTransformer, classes: int, dev
         return Learner(net, head, ClassMeansHead(width, device))
     projection = Projection(width, config.head.projection_dim, projection_seed(config), device)
     return Learner(net, head, RidgeHead(projection, config.head.ridge_grid, config.head.ridge_split))
+
+
+def preflight(config: Config) -> None:
+    """Refuse what would stop a run at its start: a device, data, weights or session sizes that are not to be had.
+
+    Raises:
+        UserError: says what is missing and what to do.
+    """
+    resolve_device(config.runtime.device)
+    classes = class_count(config.dataset, config.data.root)
+    session_sizes(classes, config.data.init_classes, config.data.increment)
+    load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
 
 
 def projection_seed(config: Config) -> int:

@@ -16,17 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from safe.config import load_config, parse_overrides
-from safe.data.registry import dataset_info
+from safe.data.registry import class_count
 from safe.errors import UserError, choices
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
 from sweeps.ledger import SweepLog
 from sweeps.replicate import final_config, summarise
-from sweeps.results import print_mlflow
-from sweeps.spec import AblationSpec, checked_name, resources
+from sweeps.results import SHOWN, print_mlflow, spread
+from sweeps.spec import AblationSpec, checked_name, default_name, resources
 from tracking.recorder import Recorder
 
 ARM = "arm"
-COLUMNS = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
 _UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
 _CE_ONLY = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0, "fast.epochs": 0}
 ALL_CLASSES = "all"
@@ -77,13 +76,16 @@ def build_ablation(
     for arm in arms:
         if arm not in ARMS:
             raise UserError(choices(arm, ARMS, "arm"))
-    config = load_config(dataset, overrides=parse_overrides(overrides))
+    given = parse_overrides(overrides)
+    if "data.evaluate_on" in given:
+        raise UserError("an ablation is judged on the test images; data.evaluate_on cannot be set")
+    config = load_config(dataset, overrides=given)
     threads, concurrency = resources(config, concurrency)
     return AblationSpec(
-        name=checked_name(name or f"{Path(config.dataset).name}-ablation"),
+        name=checked_name(name or default_name(config.dataset, "ablation")),
         dataset=config.dataset,
         seeds=seeds,
-        arms=list(arms) or list(ARMS),
+        arms=list(dict.fromkeys(arms)) or list(ARMS),
         base=config.flat(),
         threads=threads,
         concurrency=concurrency,
@@ -92,6 +94,8 @@ def build_ablation(
 
 def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.campaign.carry_out` for what is raised."""
+    for arm in spec.arms:
+        arm_config(spec, arm, spec.seeds - 1)  # refuses now what would only come out later
     params: dict[str, object] = {"ablation.arms": ",".join(spec.arms)}
     return carry_out(spec, results, _run_arms, parent_params=params, summarise=_summarise)
 
@@ -100,7 +104,8 @@ def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
     """Return the flat configuration of one run of an arm; `repeat` counts from 0 and shifts seed and class order."""
     settings = dict(ARMS[arm].settings)
     if settings.get("data.init_classes") == ALL_CLASSES:
-        settings |= {"data.init_classes": dataset_info(spec.dataset).classes, "data.scenario": "class"}
+        classes = class_count(spec.dataset, spec.base["data.root"])
+        settings |= {"data.init_classes": classes, "data.scenario": "class"}
     return absolute(final_config({**spec.base, **settings, "runtime.threads": spec.threads}, repeat))
 
 
@@ -118,7 +123,7 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
         ]
         summary = summarise(runs)
         for title, prefix in ARMS[arm].rows:
-            metrics = {m: summary.get(f"test/{prefix}{m}") for m, _ in COLUMNS}
+            metrics = {m: summary.get(f"test/{prefix}{m}") for m, _ in SHOWN}
             kept = {m: s for m, s in metrics.items() if s is not None and (m == "accuracy" or not ARMS[arm].joint)}
             rows.append({"arm": arm, "row": title, "seeds": len(runs), **kept})
     return rows
@@ -136,10 +141,10 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     title = f"{spec.dataset}: test accuracy in percent, mean ± std over {seeds}"
     printed = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
     printed.add_column("", no_wrap=True)
-    for _, heading in COLUMNS:
+    for _, heading in SHOWN:
         printed.add_column(heading, justify="right", no_wrap=True)
     for row in table(log):
-        printed.add_row(row["row"], *(_cell(row.get(metric)) for metric, _ in COLUMNS))
+        printed.add_row(row["row"], *(spread(row.get(metric)) for metric, _ in SHOWN))
     console.print(printed)
     for job in log.jobs.values():
         if job.reason and job.status != "FINISHED":
@@ -151,9 +156,9 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
 
 def markdown(log: SweepLog) -> str:
     """Return the table in markdown."""
-    lines = ["| | " + " | ".join(heading for _, heading in COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    lines = ["| | " + " | ".join(heading for _, heading in SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
     for row in table(log):
-        lines.append(f"| {row['row']} | " + " | ".join(_cell(row.get(metric)) for metric, _ in COLUMNS) + " |")
+        lines.append(f"| {row['row']} | " + " | ".join(spread(row.get(metric)) for metric, _ in SHOWN) + " |")
     return "\n".join(lines)
 
 
@@ -161,10 +166,10 @@ def csv_text(log: SweepLog) -> str:
     """Return the table as CSV, one line per row and seed, fractions in [0, 1]."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "row", "repeat", *(metric for metric, _ in COLUMNS)])
+    writer.writerow(["arm", "row", "repeat", *(metric for metric, _ in SHOWN)])
     for row in table(log):
         for repeat in range(row["seeds"]):
-            values = [row[m]["values"][repeat] if m in row else "" for m, _ in COLUMNS]
+            values = [row[m]["values"][repeat] if m in row else "" for m, _ in SHOWN]
             writer.writerow([row["arm"], row["row"], repeat, *values])
     return text.getvalue()
 
@@ -194,10 +199,3 @@ def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
 def _spec(log: SweepLog) -> AblationSpec:
     assert isinstance(log.spec, AblationSpec)
     return log.spec
-
-
-def _cell(summary: Mapping[str, Any] | None) -> str:
-    if summary is None:
-        return "-"
-    spread = "" if summary["std"] is None else f" ± {100 * summary['std']:.1f}"
-    return f"{100 * summary['mean']:.1f}{spread}"

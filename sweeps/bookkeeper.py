@@ -84,6 +84,7 @@ class Bookkeeper:
         self.ledger.append("status", job=job_id, status=status, reason=reason)
         self.open_jobs.discard(job_id)
         self._end_run(self._job(job_id))
+        self.ledger.append("recorded", job=job_id)
         self._show(job_id)
 
     def close_open(self, status: str, reason: str) -> None:
@@ -91,20 +92,29 @@ class Bookkeeper:
         for job_id in sorted(self.open_jobs):
             self.ended(job_id, status, reason)
 
-    def replay(self) -> None:
-        """Bring the recorder up to the ledger, which a kill may have left ahead of it; show what is done already."""
+    def replay(self, *, everything: bool = False) -> None:
+        """Bring the recorder up to the ledger, which a kill may have left ahead of it; show what is done already.
+
+        Runs that were recorded to their end are left alone, unless `everything` asks for them too: the recorder is
+        another one than before.
+        """
         for job in self.ledger.log.jobs.values():
-            if job.status == "RUNNING" and not job.complete:
-                self.ledger.append("status", job=job.id, status="KILLED", reason="the process ended without a word")
-            elif job.complete and job.status not in ENDED_WELL:
-                self.ledger.append("status", job=job.id, status="FINISHED", reason=None)
-            self._start_run(job)
-            for record in job.sessions:
-                self.recorder.log_points(self.run_key(job.id), session_points(job, record))
-            if job.sessions:
-                self.recorder.set_tags(self.run_key(job.id), job.sessions[0]["provenance"])
-            self._end_run(job)
+            if everything or not job.recorded:
+                self._replay_job(job)
             self._show(job.id)
+
+    def _replay_job(self, job: JobLog) -> None:
+        if job.status == "RUNNING" and not job.complete:
+            self.ledger.append("status", job=job.id, status="KILLED", reason="the process ended without a word")
+        elif job.complete and job.status not in ENDED_WELL:
+            self.ledger.append("status", job=job.id, status="FINISHED", reason=None)
+        self._start_run(job)
+        for record in job.sessions:
+            self.recorder.log_points(self.run_key(job.id), session_points(job, record))
+        if job.sessions:
+            self.recorder.set_tags(self.run_key(job.id), job.sessions[0]["provenance"])
+        self._end_run(job)
+        self.ledger.append("recorded", job=job.id)
 
     def run_key(self, job_id: str) -> str:
         """Return the recorder's key of a job."""

@@ -8,18 +8,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safe.data.registry import require_dataset
+from safe.config import validate
 from safe.errors import UserError
-from sweeps.bookkeeper import ENDED_WELL, Bookkeeper
+from sweeps.bookkeeper import ENDED_WELL, TRIAL, Bookkeeper
 from sweeps.display import LiveDisplay
 from sweeps.ledger import Ledger, SweepLog, has_ledger
 from sweeps.spec import MAY_GROW, Spec, continued, gpu_count
 from sweeps.tuner import Job, local_ray, run_jobs
+from tracking import sqlite_uri
 from tracking.recorder import Recorder
 
 
@@ -31,11 +33,10 @@ class Folders:
         self.sweep = self.results / "sweeps" / name
         self.states = self.sweep / "checkpoints"
         self.ray = self.sweep / "ray"
-        self.artifacts = self.results / "mlartifacts"
 
     def tracking_uri(self) -> str:
         """Return MLflow's address: MLFLOW_TRACKING_URI, else an SQLite file in the results folder."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.results / 'mlflow.db'}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(self.results / "mlflow.db")
 
     def make(self) -> None:
         """Create the folders; `UserError` when that is not possible or nothing can be written."""
@@ -75,7 +76,7 @@ class Campaign:
             storage=self.folders.ray,
             concurrency=spec.concurrency,
             threads=spec.threads,
-            gpus_per_job=1 if gpus else 0,
+            gpus_per_job=min(1.0, gpus / spec.concurrency),
         )
 
 
@@ -102,10 +103,12 @@ def carry_out(
         AllFailedError: no run came to its end.
         KeyboardInterrupt: interrupted; everything is closed and the same call continues.
     """
-    require_dataset(spec.dataset, spec.base["data.root"])
+    from safe.build import preflight  # brings torch, which `show` and `--help` do without
+
+    preflight(validate(spec.base))
     folders = Folders(results, spec.name)
     folders.make()
-    with _locked(folders.sweep, spec.name):
+    with _locked(folders.sweep, spec.name), _polite_kill():
         new = not has_ledger(folders.sweep)
         ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
         try:
@@ -116,6 +119,20 @@ def carry_out(
             return ledger.log
         finally:
             ledger.close()
+
+
+@contextmanager
+def _polite_kill() -> Iterator[None]:
+    """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the campaign can go on later."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _go_on(ledger: Ledger, asked: Spec) -> None:
@@ -139,11 +156,12 @@ def _run(
     summarise: Callable[[Recorder, SweepLog, Folders], None],
 ) -> None:
     from tracking.environment import environment_tags, telemetry_off
+    from tracking.mlflow_backend import shown
     from tracking.mlflow_recorder import MlflowRecorder
 
     telemetry_off()
     spec = ledger.log.spec
-    recorder = MlflowRecorder(folders.tracking_uri(), Path(spec.dataset).name, folders.artifacts)
+    recorder = MlflowRecorder(folders.tracking_uri(), Path(spec.dataset).name)
     tags = environment_tags()
     try:
         counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
@@ -151,17 +169,18 @@ def _run(
         params = {**parent_params, f"{spec.kind}.digest": spec.digest(), **spec.base}
         recorder.start(spec.name, params, {**tags, **counts, **marks}, name=spec.name)
         found = {
-            "tracking_uri": recorder.tracking_uri,
+            "tracking_uri": shown(recorder.tracking_uri),
             "experiment": recorder.experiment_name,
             "parent_run_id": recorder.run_id(spec.name),
         }
-        if ledger.log.tracking != found:
+        moved = ledger.log.tracking != found
+        if moved:
             ledger.append("tracking", **found)
         status = "FAILED"
         try:
             with LiveDisplay(spec.name, spec.runs) as display:
                 books = Bookkeeper(ledger, recorder, display, folders.states, tags)
-                books.replay()
+                books.replay(everything=moved)
                 with local_ray(spec.concurrency * spec.threads):
                     work(Campaign(books, folders))
             summarise(recorder, ledger.log, folders)
@@ -171,8 +190,10 @@ def _run(
             raise
         finally:
             recorder.finish(spec.name, status)
-        ledger.append("finished")
-        if not any(job.status == "FAILED" for job in ledger.log.jobs.values()):
+        failed = [job for job in ledger.log.jobs.values() if job.status == "FAILED"]
+        if all(job.kind == TRIAL for job in failed):  # a search does without one; a mean over seeds would be another
+            ledger.append("finished")
+        if not failed:
             shutil.rmtree(folders.ray, ignore_errors=True)  # else it holds the traces of what failed
     finally:
         recorder.close()

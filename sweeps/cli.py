@@ -124,16 +124,24 @@ def _carry_out(work: Callable[[], SweepLog], name: str, again: str, arguments: a
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     _print_log(log, folder)
-    return 0
+    if not log.finished:
+        print(f"error: some runs failed; repeat what is missing with: {again}", file=sys.stderr)
+    return 0 if log.finished else EXIT_FAILED
 
 
 def _print_log(log: SweepLog, folder: Path) -> None:
     (show if isinstance(log.spec, specs.SweepSpec) else show_ablation)(log, folder, Console())
 
 
+def _python() -> str:
+    """Return this interpreter as a person would type it here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def _again(arguments: argparse.Namespace, name: str) -> str:
     """Return the command that continues an interrupted sweep."""
-    words = ["python", "-m", "sweeps", "run", "--dataset", arguments.dataset, "--name", name]
+    words = [_python(), "-m", "sweeps", "run", "--dataset", arguments.dataset, "--name", name]
     words += ["--trials", str(arguments.trials), "--seeds", str(arguments.seeds), "--selection", arguments.selection]
     words += ["--results", str(arguments.results)]
     words += ["--space", str(arguments.space)] if arguments.space else []
@@ -161,7 +169,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
         overrides=arguments.settings,
         concurrency=arguments.concurrency,
     )
-    words = ["python", "-m", "sweeps", "ablation", "--dataset", arguments.dataset, "--name", spec.name]
+    words = [_python(), "-m", "sweeps", "ablation", "--dataset", arguments.dataset, "--name", spec.name]
     words += ["--seeds", str(spec.seeds), "--arms", ",".join(spec.arms), "--results", str(arguments.results)]
     again = shlex.join([*words, *arguments.settings])
     return _carry_out(lambda: run_ablation(spec, arguments.results), spec.name, again, arguments)
@@ -207,7 +215,11 @@ def _list(arguments: argparse.Namespace) -> int:
         table.add_column(heading, no_wrap=True)
     names = _names(arguments.results)
     for name in names:
-        log = read_ledger(arguments.results / "sweeps" / name)
+        try:
+            log = read_ledger(arguments.results / "sweeps" / name)
+        except UserError:
+            table.add_row(name, "-", "-", "damaged", "-")
+            continue
         summary = final_summary(log) if isinstance(log.spec, specs.SweepSpec) else None
         accuracy = f"{100 * summary['test/accuracy']['mean']:.1f} %" if summary else "-"
         table.add_row(name, log.spec.dataset, log.spec.selection, status_of(log), accuracy)
@@ -236,7 +248,7 @@ def _ui(arguments: argparse.Namespace) -> int:
     port = free_port(arguments.port)
     print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", uri, "--default-artifact-root", str(folders.artifacts)]
+    words += ["--backend-store-uri", uri, "--default-artifact-root", str(folders.results / "mlartifacts")]
     # MLflow's own job queues, eight more processes, serve features that nothing here uses.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     # Taking this process's place, the server gets its signals.

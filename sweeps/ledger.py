@@ -8,6 +8,7 @@ loses at most the session it was in; a last line cut short by the kill is ignore
     {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "temperatures": [...]}
     {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
     {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
+    {"type": "recorded", "job": "trial-00"}
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
     {"type": "selected", "trial": "trial-00", "temperature": 0.3}
     {"type": "finished"}
@@ -38,6 +39,7 @@ class JobLog:
     Attributes:
         sessions: one record per finished session, in order.
         checkpoints: resume checkpoint after a session, by session.
+        recorded: whether the recorder has the run to its end.
     """
 
     id: str
@@ -49,6 +51,7 @@ class JobLog:
     reason: str | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
+    recorded: bool = False
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -102,7 +105,9 @@ class SweepLog:
                 self.jobs[record["job"]] = JobLog(record["job"], **fields)
             case "status":
                 job = self.jobs[record["job"]]
-                job.status, job.reason = record["status"], record.get("reason")
+                job.status, job.reason, job.recorded = record["status"], record.get("reason"), False
+            case "recorded":
+                self.jobs[record["job"]].recorded = True
             case "session":
                 sessions = self.jobs[record["job"]].sessions
                 # A session done again after a kill replaces the earlier record and what followed it.
@@ -167,23 +172,25 @@ def read_ledger(folder: Path) -> SweepLog:
         UserError: there is none, it is damaged before its last line, or a newer version wrote it.
     """
     path = folder / FILE_NAME
+    damaged = UserError(f"the ledger {path} is damaged; remove {folder} to begin that sweep again")
     try:
         # What follows the last newline was cut short by a kill, or is being written right now.
         *lines, _ = path.read_text("utf-8").split("\n")
+        records = [json.loads(line) for line in lines]
+        version = records[0]["version"]
     except OSError as error:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
-    try:
-        records = [json.loads(line) for line in lines]
-        head = records[0]
-        version = head["version"]
     except (ValueError, LookupError, TypeError):
-        raise UserError(f"the ledger {path} is damaged; remove {folder} to begin that sweep again") from None
+        raise damaged from None
     if version > FORMAT_VERSION:
         raise UserError(
             f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
             "upgrade it to see or continue that sweep"
         )
-    log = SweepLog(read_spec(head["spec"]))
-    for record in records[1:]:
-        log.apply(record)
+    try:
+        log = SweepLog(read_spec(records[0]["spec"]))
+        for record in records[1:]:
+            log.apply(record)
+    except (ValueError, LookupError, TypeError):  # pydantic's refusal is a ValueError
+        raise damaged from None
     return log

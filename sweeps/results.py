@@ -127,7 +127,7 @@ def describe(log: SweepLog) -> str:
         lines.append(f"Test accuracy over {summary['seeds']} seeds, in percent:")
         lines += ["", "| | final | average |", "|---|---|---|"]
         for label, prefix in LEARNER_ROWS:
-            cells = [_spread(summary, f"test/{prefix}{metric}") for metric in ("accuracy", "average_accuracy")]
+            cells = [spread(summary.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy")]
             lines.append(f"| {label} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines)
 
@@ -166,14 +166,15 @@ def _test_table(summary: Mapping[str, Any], selection: str) -> Table:
     for _, heading in SHOWN:
         table.add_column(heading, justify="right", no_wrap=True)
     for label, prefix in LEARNER_ROWS:
-        table.add_row(label, *(_spread(summary, f"test/{prefix}{metric}") for metric, _ in SHOWN))
+        table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
     return table
 
 
-def _spread(summary: Mapping[str, Any], name: str) -> str:
-    if name not in summary:
+def spread(stats: Mapping[str, Any] | None) -> str:
+    """Return `mean ± std` in percent, the mean alone where one value has no spread, `-` for nothing."""
+    if stats is None:
         return "-"
-    mean, std = summary[name]["mean"], summary[name]["std"]
+    mean, std = stats["mean"], stats["std"]
     return _percent(mean) if std is None else f"{_percent(mean)} ± {_percent(std)}"
 
 

@@ -26,12 +26,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from safe.config import parse_yaml, setting_names, validate
+from safe.config import Config, parse_yaml, setting_names, validate
 from safe.errors import UserError, nearest
 
 PREDICTION_SETTINGS = ("aggregation.temperature",)
+# They act at prediction too, but no grid of them is scored, and a trial of its own would train for nothing.
+FIXED_AT_PREDICTION = ("aggregation.kind", "head.logit_scale")
 ZERO_PROBABILITY = 0.25
 RANGES = ("zero_or_loguniform", "loguniform", "uniform")
 LISTS = ("choice", "grid")
@@ -117,7 +119,9 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
                 raise ValueError(f"unknown setting.{nearest(name, known)}")
             if name in SET_BY_THE_SWEEP:
                 raise ValueError("the sweep itself sets this; it cannot be searched")
-            domain = _domain(entry, whole=isinstance(base[name], int) and not isinstance(base[name], bool))
+            domain = _domain(entry, whole=_is_whole(name))
+            if name in FIXED_AT_PREDICTION and domain.kind != "fixed":
+                raise ValueError("acts at prediction only, so trials would repeat each other; set one value")
             _check_values(name, domain, base)
         except ValueError as error:
             problems.append(f"{name}: {error}")
@@ -171,6 +175,16 @@ def _domain(entry: Any, *, whole: bool) -> Domain:
     if kind != "uniform" and values[0] <= 0:
         raise ValueError(f"{kind} needs bounds above 0, got {list(values)!r}")
     return Domain(kind, tuple(values), whole)
+
+
+def _is_whole(name: str) -> bool:
+    """Whether a setting is a whole number, also where its default is empty."""
+    section, _, leaf = name.rpartition(".")
+    model: Any = Config.model_fields[section].annotation if section else Config
+    kinds: list[Any] = [model.model_fields[leaf].annotation]
+    for kind in kinds:  # a union or an annotation adds what it is made of
+        kinds += get_args(kind)
+    return int in kinds
 
 
 def _check_values(name: str, domain: Domain, base: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ class RunsSpec(BaseModel):
     threads: int = Field(ge=1)
     """CPU threads of a run; part of the results, which are equal for equal thread counts."""
     concurrency: int = Field(ge=1)
-    """Runs at the same time; no result depends on it."""
+    """Runs at the same time; no result depends on it once `threads` is set."""
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""
@@ -172,10 +172,11 @@ def build_spec(
         raise UserError(f"set either in the space or as key=value, not both: {', '.join(clash)}")
     # A value typed on the command line is meant for every trial and leaves nothing of the preset space to search there.
     space = {setting: entry for setting, entry in raw_space.items() if setting not in given}
-    parse_space(space, base)
+    if not parse_space(space, base).domains and trials > 1:
+        raise UserError("nothing is left to search, so every trial would be the same; ask for one trial (TRIALS=1)")
     threads, concurrency = resources(config, concurrency)
     return SweepSpec(
-        name=checked_name(name) if name is not None else f"{Path(config.dataset).name}-{datetime.now():%Y%m%d-%H%M%S}",
+        name=checked_name(name or default_name(config.dataset, f"{datetime.now():%Y%m%d-%H%M%S}")),
         dataset=config.dataset,
         trials=trials,
         seeds=seeds,
@@ -217,6 +218,12 @@ def checked_name(name: str) -> str:
             "beginning with a letter or digit"
         )
     return name
+
+
+def default_name(dataset: str, suffix: str) -> str:
+    """Return a name made of a data set's, which may be a path with any letters, and a suffix."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._")
+    return f"{stem[: NAME_LENGTH - len(suffix) - 1] or 'data'}-{suffix}"
 
 
 def continued(old: Spec, new: Spec) -> Spec:

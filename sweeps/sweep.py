@@ -18,7 +18,7 @@ from tracking.recorder import Recorder
 
 def run_sweep(spec: SweepSpec, results: Path) -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.campaign.carry_out` for what is raised."""
-    trial_configs(spec)
+    final_config(trial_configs(spec)[0], spec.seeds - 1)  # refuses what would only come out after the search
     kept = ("search", "selection", "objective", "search_seed", "holdout_share")
     params: dict[str, object] = {f"sweep.{name}": getattr(spec, name) for name in kept}
     params |= {f"space.{name}": entry for name, entry in spec.space.items()}
@@ -63,10 +63,10 @@ def _search_and_replicate(campaign: Campaign) -> None:
 def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
     recorder.set_description(log.spec.name, describe(log))
     recorder.set_tags(log.spec.name, {"selected.trial": log.selected["trial"] if log.selected else ""})
-    # Counted by final runs, so that an extended sweep that ends elsewhere writes its summary at a later step.
+    # Counted by finished final runs, so that a sweep that is extended or repaired writes its summary at a later step.
     summary = final_summary(log)
     if summary is not None:
         means = {name: stats["mean"] for name, stats in summary.items() if name.startswith("test/")}
         deviations = {f"{name}_std": stats["std"] for name, stats in summary.items() if name.startswith("test/")}
         known = {name: value for name, value in (means | deviations).items() if value is not None}
-        recorder.log_metrics(log.spec.name, known, step=len(log.of_kind(FINAL)))
+        recorder.log_metrics(log.spec.name, known, step=sum(job.status == "FINISHED" for job in log.of_kind(FINAL)))

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -71,7 +70,6 @@ def local_ray(cpus: int) -> Iterator[None]:
 
     # Sockets live below this folder and may have 107 characters, hence the short path; it holds Ray's logs only.
     scratch = tempfile.mkdtemp(prefix="sweep-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
-    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local",
@@ -87,12 +85,9 @@ def local_ray(cpus: int) -> Iterator[None]:
             raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
         for name in ("ray", "ray.tune", "ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # A polite kill is an interrupt: everything is closed, and the sweep can go on later.
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         yield
     finally:
         ray.shutdown()
-        signal.signal(signal.SIGTERM, before)
         shutil.rmtree(scratch, ignore_errors=True)
 
 

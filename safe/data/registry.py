@@ -133,6 +133,20 @@ def require_dataset(name: str, root: str | Path) -> DatasetInfo:
     return info
 
 
+def class_count(name: str, root: str | Path) -> int:
+    """Return how many classes a data set has: the published number, or the class folders of a path.
+
+    Raises:
+        UserError: as `require_dataset`.
+    """
+    info = require_dataset(name, root)
+    if info.classes:
+        return info.classes
+    from safe.data.folder import class_folders
+
+    return len(class_folders(info.folder(root) / "train"))
+
+
 def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
     """Return a data set by name, alias or folder; counts that differ from the published ones warn.
 

@@ -101,11 +101,11 @@ def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
     lost = MemoryRecorder()
     lost.start("demo", {}, {})
     again = Bookkeeper(Ledger.open(tmp_path), lost, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
-    again.replay()
+    again.replay(everything=True)
     before = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
     assert lost.runs["demo/trial-00"] == before
     assert lost.runs["demo/trial-01"].status == "KILLED"
-    again.replay()
+    again.replay(everything=True)
     assert lost.runs["demo/trial-00"] == before
 
 
@@ -134,3 +134,20 @@ def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_sess
     points = session_points(job, record)
     assert Point("val/accuracy", 0.5, 2) in points
     assert points[-2:] == [Point("train/fast/ce", 0.5, 20), Point("train/fast/ce", 0.25, 21)]
+
+
+def test_replay_leaves_alone_what_was_recorded_to_its_end(
+    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+) -> None:
+    start(books, temperatures)
+    for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
+        books.session("trial-00", make_session(session, grid))
+    books.ended("trial-00", "FINISHED")
+    start(books, temperatures, "trial-01")  # killed here
+
+    fresh = MemoryRecorder()
+    fresh.start("demo", {}, {})
+    Bookkeeper(Ledger.open(tmp_path), fresh, Shown(), tmp_path / "checkpoints", {}).replay()
+    assert list(fresh.runs) == ["demo", "demo/trial-01"]
+    assert fresh.runs["demo/trial-01"].status == "KILLED"
+    assert Ledger.open(tmp_path).log.jobs["trial-01"].recorded

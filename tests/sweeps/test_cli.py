@@ -157,3 +157,28 @@ def test_a_finished_sweep_prints_its_result_at_once(
     assert "62.5 ± 17.7" in capsys.readouterr().out
     assert ledger.path.read_bytes() == before
     assert read_ledger(ledger.path.parent).finished
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data.init_classes=20"], "data.init_classes must be at most the 10 classes"),
+        (["runtime.device=tpu"], "runtime.device must be auto, cpu, cuda or cuda:N"),
+        (["backbone.weights=/nowhere/weights.safetensors"], "/nowhere/weights.safetensors"),
+        (["seed=2147483647"], "seed"),
+    ],
+)
+def test_what_could_not_start_is_refused_before_a_name_is_taken(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--name", "demo", "--results", str(tmp_path / "results"), *words]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_sweep_does_not_hide_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "sweeps" / "broken"
+    folder.mkdir(parents=True)
+    (folder / "ledger.jsonl").write_bytes(b"{}\n")
+    assert main(["list", "--results", str(tmp_path)]) == 0
+    assert "damaged" in capsys.readouterr().out

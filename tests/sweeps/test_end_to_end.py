@@ -158,7 +158,7 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> Non
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, errors
-    assert "continue with: python -m sweeps run" in errors
+    assert "-m sweeps run --dataset digits --name cut" in errors
     assert "Traceback" not in errors
     runs = place.runs("cut")
     assert runs["cut"].info.status == "KILLED"

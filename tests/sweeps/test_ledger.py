@@ -78,3 +78,18 @@ def test_trials_sort_as_people_count(tmp_path: Path, make_spec: Make) -> None:
     for job in ("trial-100", "trial-99", "trial-07"):
         ledger.append("job", job=job, kind="trial", title="t", config={}, temperatures=[1.0])
     assert [job.id for job in ledger.log.of_kind("trial")] == ["trial-07", "trial-99", "trial-100"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"type": "sweep", "version": 1, "spec": {"kind": "sweep"}}\n',
+        b'{"type": "sweep", "version": 1}\n',
+        b"\xff\xfe\n",
+        b"[1]\n",
+    ],
+)
+def test_any_damage_is_told_in_words(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    with pytest.raises(UserError, match="is damaged"):
+        read_ledger(tmp_path)

@@ -118,3 +118,19 @@ def test_a_space_file_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
     (tmp_path / "list.yaml").write_text("- slow.lr")
     with pytest.raises(UserError, match="one setting a line"):
         read_space(tmp_path / "list.yaml", "digits")
+
+
+def test_what_acts_at_prediction_without_a_scored_grid_cannot_make_trials() -> None:
+    base = load_config("digits").flat()
+    for raw in ({"aggregation.kind": {"choice": ["mean", "max"]}}, {"head.logit_scale": {"uniform": [1, 5]}}):
+        with pytest.raises(UserError, match="acts at prediction only"):
+            parse_space(raw, base)
+    assert parse_space({"aggregation.kind": "mean"}, base).fixed == {"aggregation.kind": "mean"}
+
+
+def test_a_setting_that_is_empty_by_default_is_drawn_as_the_whole_number_it_is() -> None:
+    base = load_config("digits").flat()
+    space = parse_space({"slow.schedule_epochs": {"uniform": [10, 30]}, "slow.lr": {"uniform": [1, 2]}}, base)
+    drawn = [sample(space, 0, index, base) for index in range(1, 20)]
+    assert {type(values["slow.schedule_epochs"]) for values in drawn} == {int}
+    assert {type(values["slow.lr"]) for values in drawn} == {float}

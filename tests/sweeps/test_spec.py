@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
-from sweeps.spec import NAME_LENGTH, SweepSpec, build_spec, checked_name, continued
+from sweeps.spec import NAME_LENGTH, SweepSpec, build_spec, checked_name, continued, default_name
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -108,3 +108,16 @@ def test_a_sweep_without_a_name_is_called_after_data_set_and_time() -> None:
     assert dataset == "digits"
     assert len(day) == 8
     assert len(clock) == 6
+
+
+def test_a_default_name_is_valid_whatever_the_data_set_is_called() -> None:
+    assert default_name("digits", "ablation") == "digits-ablation"
+    for dataset in ("/data/my birds(1)", "/data/Vögel", "/data/" + "x" * 200, "/data/..."):
+        assert checked_name(default_name(dataset, "20260101-120000")).endswith("-20260101-120000")
+
+
+def test_a_search_of_nothing_is_refused() -> None:
+    fixed = ["slow.diag_weight=1", "slow.offdiag_weight=1", "fast.feature_weight=1", "fast.cross_weight=1"]
+    with pytest.raises(UserError, match=r"nothing is left to search.*TRIALS=1"):
+        build_spec(name="a", dataset="digits", overrides=fixed)
+    assert build_spec(name="a", dataset="digits", overrides=fixed, trials=1).trials == 1
