@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks import trial
 from safe.errors import EXIT_USER_ERROR, UserError, choices
+from safe.writable import require_writable
 
 SUITES: dict[str, Callable[[], list[dict[str, Any]]]] = {"trial": trial.items}
 
@@ -53,11 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--suite", action="append", help=f"one of {', '.join(SUITES)}; repeatable (default: all)")
     parser.add_argument("--pairs", type=int, default=5, help="timed pairs of each item (default 5)")
     arguments = parser.parse_args(argv)
-    folder = Path(os.environ.get("RESULTS", "results")) / "bench"
+    folder = Path(os.environ.get("RESULTS") or "results") / "bench"
     try:
+        if arguments.pairs < 1:
+            raise UserError(f"--pairs must be at least 1, got {arguments.pairs}")
         for name in arguments.suite or SUITES:
             if name not in SUITES:
                 raise UserError(choices(name, SUITES, "suite"))
+            require_writable(folder / f"{name}.json", "RESULTS")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from safe.data.glyphs import CLASSES, HATCH, TEST_PER_CLASS, TRAIN_PER_CLASS, draw_split
 from safe.data.sources import ArrayImages
-from safe.data.transforms import test_view
+from safe.data.transforms import plain_view
 from safe.heads.cosine import CosineHead, uniform_rows
 from safe.heads.projection import Projection
 from safe.heads.ridge import choose_ridge, one_hot, readout
@@ -39,7 +39,7 @@ def embed(network: nn.Module, images: ArrayImages) -> Tensor:
     """Return the features of all images, (N, D), without augmentation and in evaluation mode."""
     network.eval()
     with torch.no_grad():
-        return torch.cat([network(test_view(images.read(i), 32)) for i in torch.arange(len(images)).split(500)])
+        return torch.cat([network(plain_view(images.read(i), 32)) for i in torch.arange(len(images)).split(500)])
 
 
 def closed_form(network: nn.Module, train: ArrayImages, test: ArrayImages, seed: int) -> tuple[float, float]:
@@ -71,7 +71,7 @@ def optimise(
     set_mode()
     for _ in range(epochs):
         for index in torch.randperm(len(train), generator=random).split(BATCH):
-            loss = functional.cross_entropy(head(network(test_view(train.read(index), 32))), train.labels[index])
+            loss = functional.cross_entropy(head(network(plain_view(train.read(index), 32))), train.labels[index])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

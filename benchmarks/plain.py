@@ -19,7 +19,7 @@ from safe.build import build_learner, build_stream, projection_seed
 from safe.config import Config
 from safe.data.sources import Dataset
 from safe.data.stream import Subset
-from safe.data.transforms import test_view, train_view
+from safe.data.transforms import plain_view, train_view
 from safe.heads.cosine import CosineHead, new_class_rows
 from safe.learners.learner import cosine_lr
 from safe.seeding import generator
@@ -40,7 +40,8 @@ class PlainSafe:
         self.ptm = copy.deepcopy(vit)
         first = build_learner(config, copy.deepcopy(vit), len(self.stream.sessions[0].classes), torch.device("cpu"))
         self.slow, self.slow_head = first.net, first.head
-        self.fast, self.fast_head = None, None
+        self.fast: Any = None
+        self.fast_head: Any = None
         width, dim = first.net.embed_dim, config.head.projection_dim
         self.w_rand = torch.randn(width, dim, generator=generator(projection_seed(config), "projection", width, dim))
         self.gram = {name: torch.zeros(dim, dim) for name in ("slow", "fast")}
@@ -91,7 +92,7 @@ class PlainSafe:
                     generator=views,
                 )
                 y = session.train.labels[chosen]
-                loss = self._slow_loss(x, y) if t == 0 else self._fast_loss(x, y, session.classes.start)
+                loss = self._slow_loss(x, y) if t == 0 else self._fast_loss(x, y, session.known)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -157,11 +158,11 @@ class PlainSafe:
     @torch.no_grad()
     def _evaluate(self, t: int) -> float:
         right = total = 0
-        seen = self.stream.sessions[t].classes.stop
+        seen = self.stream.sessions[t].seen
         for session in self.stream.sessions[: t + 1]:
             subset = session.evaluation
             for chosen in torch.arange(len(subset)).split(self.config.runtime.eval_batch_size):
-                x = test_view(subset.read(chosen), self.size)
+                x = plain_view(subset.read(chosen), self.size)
                 self.fast.eval()
                 self.slow.eval()
                 self.fast(x)  # the released code asks the fast network once for its own prediction
@@ -183,7 +184,7 @@ class PlainSafe:
         right = total = 0
         for session in self.stream.sessions[: t + 1]:
             for chosen in torch.arange(len(session.evaluation)).split(self.config.runtime.eval_batch_size):
-                logits = head(net(test_view(session.evaluation.read(chosen), self.size)))
+                logits = head(net(plain_view(session.evaluation.read(chosen), self.size)))
                 right += (logits.argmax(1) == session.evaluation.labels[chosen]).sum().item()
                 total += len(chosen)
         return right / total
@@ -192,7 +193,7 @@ class PlainSafe:
     def _features(self, net: Any, subset: Subset) -> Tensor:
         net.eval()
         batches = torch.arange(len(subset)).split(self.config.runtime.eval_batch_size)
-        return torch.cat([net(test_view(subset.read(chosen), self.size)) for chosen in batches])
+        return torch.cat([net(plain_view(subset.read(chosen), self.size)) for chosen in batches])
 
     def _generator(self, purpose: str, t: int, epoch: int) -> torch.Generator:
         return generator(self.config.seed, purpose, t + 1, epoch)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from safe.cli.parser import Parser
 from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError
 
 
@@ -48,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m safe", description="Train SAFE, predict with it and judge it.")
+def _parser() -> Parser:
+    parser = Parser(prog="python -m safe", description="Train SAFE, predict with it and judge it.")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="one training run over all sessions"))
     _add_predict(

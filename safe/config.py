@@ -271,22 +271,24 @@ def load_config(
     """Return the configuration of a data set's preset, changed by a YAML file, then by overrides.
 
     Args:
-        dataset: name or alias; `None` takes it from the file or overrides, else `digits`.
+        dataset: name or alias; `None` takes it from the overrides, else the file, else `digits`.
         file: YAML, nested (`slow: {epochs: 5}`) or with dotted names (`slow.epochs: 5`).
         overrides: `key=value` words with YAML values, or a mapping of dotted names.
 
     Raises:
-        UserError: names every unknown key (with the nearest known one) and every value out of range, all at once.
+        UserError: names every unknown key (with the nearest known one) and every value out of range, all at once; or
+            `dataset` is one data set and the file's or overrides' setting another.
     """
     from_file = _read_file(Path(file)) if file is not None else {}
     from_words = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
-    for word_source in (from_words, from_file):
-        if dataset is None and "dataset" in word_source:
-            dataset = str(word_source["dataset"])
-    name = canonical_name("digits" if dataset is None else dataset)
+    changes = {**from_file, **from_words}
+    setting = str(changes.get("dataset", dataset or "digits"))
+    name = canonical_name(setting if dataset is None else dataset)
+    if canonical_name(setting) != name:
+        raise UserError(f"--dataset {dataset}, but dataset={setting} is set too; name it once")
     preset = _presets() / f"{name}.yaml"
     flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
-    flat = {**flat, **from_file, **from_words, "dataset": name}
+    flat = {**flat, **changes, "dataset": name}
     return validate(flat)
 
 

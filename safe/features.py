@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from safe.data.stream import Subset
-from safe.data.transforms import test_view
+from safe.data.transforms import plain_view
 from safe.evaluate import extract
 from safe.learners.learner import Learner
 from safe.precision import Precision, autocast
@@ -30,7 +30,7 @@ class FeatureExtractor:
     def __call__(self, learner: Learner, subset: Subset) -> Tensor:
         """Return the features that the learner's network gives now."""
         batches = torch.arange(len(subset)).split(self.batch_size)
-        views = (test_view(subset.read(chosen).to(self.device), self.size) for chosen in batches)
+        views = (plain_view(subset.read(chosen).to(self.device), self.size) for chosen in batches)
         with autocast(self.device, self.precision):
             return extract(learner.net, views).float()
 

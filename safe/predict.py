@@ -22,7 +22,7 @@ from safe.checkpoint import load_state
 from safe.config import Config, flatten, validate
 from safe.data.images import FileImages
 from safe.data.sources import Dataset
-from safe.data.transforms import test_view
+from safe.data.transforms import plain_view
 from safe.errors import UserError
 from safe.evaluate import SessionLogits
 from safe.heads.class_means import ClassMeansHead
@@ -103,7 +103,7 @@ class Predictor:
         """Return the predictions for a batch of images or for image files.
 
         Args:
-            images: uint8 (B, 3, H, W) of any size, which the test view brings to the network's, or paths of files,
+            images: uint8 (B, 3, H, W) of any size, which the plain view brings to the network's, or paths of files,
                 prepared as the files of a data set are.
 
         Raises:
@@ -137,7 +137,7 @@ class Predictor:
         """Return the slow and the fast learner's scores (N, C), not yet scaled, of batches of uint8 (B, 3, H, W)."""
         features: list[list[Tensor]] = [[] for _ in self._nets]
         for batch in batches:
-            view = test_view(batch.to(self.device), self.size)
+            view = plain_view(batch.to(self.device), self.size)
             with autocast(self.device, self._precision):
                 for found, net in zip(features, self._nets, strict=True):
                     found.append(net(view).float())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Generator, Tensor, nn
@@ -25,9 +26,10 @@ from torch.nn import functional
 
 from safe.data.characters import Masks, render_all, sides
 from safe.data.distort import PLAIN, PRETRAINING, Look, distort
-from safe.errors import UserError
+from safe.errors import EXIT_USER_ERROR, UserError
 from safe.seeding import generator
 from safe.small_vit import SMALL_VIT, WEIGHTS
+from safe.writable import require_writable
 
 EPOCH_STEPS = 220
 BATCH = 256
@@ -144,20 +146,27 @@ def save(model: VisionTransformer, path: Path, facts: dict[str, str]) -> None:
 
 
 def load(path: Path) -> tuple[VisionTransformer, dict[str, str]]:
-    """Return the pre-trained classifier, float32, and the facts stored with it. Raises UserError if there is none."""
+    """Return the pre-trained classifier, float32, and the facts stored with it.
+
+    Raises:
+        UserError: no such file, or none that `save` wrote whole.
+    """
     if not path.is_file():
         raise UserError(f"no weights at {path}; make them with: python -m safe.pretrain --out {path}")
-    with safe_open(path, framework="pt") as file:
-        state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        facts = file.metadata() or {}
-    with torch.random.fork_rng(devices=[]):
-        model = VisionTransformer(**{**SMALL_VIT, "num_classes": len(state["head.bias"])})
-    model.load_state_dict(state)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            facts = file.metadata() or {}
+        with torch.random.fork_rng(devices=[]):
+            model = VisionTransformer(**{**SMALL_VIT, "num_classes": len(state["head.bias"])})
+        model.load_state_dict(state)
+    except (OSError, SafetensorError, KeyError, RuntimeError):
+        raise UserError(f"{path} is damaged or holds other weights than the small ViT's; make them again") from None
     return model.eval(), facts
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m safe.pretrain", description=__doc__)
     parser.add_argument(
         "--epochs", type=int, default=15, help=f"of {EPOCH_STEPS * BATCH} pictures (default %(default)s)"
@@ -167,15 +176,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="weights repeat bit for bit at a fixed number")
     parser.add_argument("--check", action="store_true", help="measure the accuracy of the weights at --out instead")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    try:
+        for name, least in (("epochs", 1), ("threads", 1), ("seed", 0)):
+            if (value := getattr(options, name)) < least:
+                raise UserError(f"--{name} must be at least {least}, got {value}")
+        torch.set_num_threads(options.threads)
+        if options.check:
+            _check(options.out, options.seed)
+        else:
+            require_writable(options.out, "--out")
+            _pretrain(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _check(path: Path, seed: int) -> None:
+    """Print what is stored with the weights, and their accuracy measured now."""
+    console = Console()
+    model, facts = load(path)
+    for name, fact in sorted(facts.items()):
+        console.print(f"{name}: {fact}", highlight=False)
+    right = accuracy(model, pretraining_source(), HELD_OUT_PER_CLASS, seed=seed)
+    console.print(f"accuracy now: {right:.4f}")
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    """Train, measure and write the weights."""
     console = Console()
     source = pretraining_source()
-    if options.check:
-        model, facts = load(options.out)
-        for name, fact in sorted(facts.items()):
-            console.print(f"{name}: {fact}", highlight=False)
-        console.print(f"accuracy now: {accuracy(model, source, HELD_OUT_PER_CLASS, seed=options.seed):.4f}")
-        return
     steps = options.epochs * EPOCH_STEPS
     started = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -202,4 +232,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -196,7 +196,7 @@ class SafeTrainer:
             targets,
             feature_weight=self.config.fast.feature_weight,
             cross_weight=self.config.fast.cross_weight,
-            old_classes=self._now.classes.start,
+            old_classes=self._now.known,
         )
 
     def _batches(self, subset: Subset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -242,7 +242,7 @@ class SafeTrainer:
 
     def _close_session(self) -> SessionResult:
         started = time.perf_counter()
-        now, seen = self._now, self._now.classes.stop
+        now, seen = self._now, self._now.seen
         train_features = {name: self._train_features(learner) for name, learner in self._learners().items()}
         for name, features in train_features.items():
             if not features.isfinite().all():
@@ -291,8 +291,9 @@ class SafeTrainer:
     def _train_features(self, learner: Learner) -> Tensor:
         """Un-augmented features of the present session's training images; the slow learner is frozen by then."""
         now = self._now
-        if learner is self.slow:
-            return self._features.frozen(learner, now.train, "train", now.index)
+        # Without epochs the fast learner stays the slow one's copy, so their features are the same.
+        if learner is self.slow or self.config.fast.epochs == 0:
+            return self._features.frozen(self.slow, now.train, "train", now.index)
         return self._features(learner, now.train)
 
     def _learners(self) -> dict[str, Learner]:
@@ -355,9 +356,9 @@ class SafeTrainer:
     def inference_state(self) -> dict[str, Any]:
         """Return what predicting needs after the session that finished last: PET, readouts, W_rand as its seed.
 
-        `image_side` is the side in pixels of the images as the data set hands them out, before the test view.
+        `image_side` is the side in pixels of the images as the data set hands them out, before the plain view.
         """
-        seen = self._stream.order[: self._stream.sessions[self.session - 1].classes.stop]
+        seen = self._stream.order[: self._stream.sessions[self.session - 1].seen]
         setting = self.config.head.logit_scale
         return {
             "version": STATE_VERSION,

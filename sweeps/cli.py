@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from safe.cli.parser import Parser
 from safe.errors import EXIT_USER_ERROR, UserError, nearest
 from sweeps import spec as specs
 from sweeps.ablation import ARMS, ablation_outcome, build_ablation, run_ablation, show_ablation
@@ -49,26 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; each subcommand registers itself with its function as `command`."""
-    top = argparse.ArgumentParser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    top = Parser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for register in (_register_run, _register_ablation, _register_show, _register_list, _register_ui):
         register(commands)
     return top
-
-
-class _Parser(argparse.ArgumentParser):
-    """Refuses abbreviations, and names the nearest option for an unknown one."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**{**options, "allow_abbrev": False})  # type: ignore[arg-type]
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        """Parse; an unknown option ends here, where the known ones are at hand."""
-        found, rest = super().parse_known_args(args, namespace)
-        if unknown := [word for word in rest if word.startswith("-")]:
-            options = [name for action in self._actions for name in action.option_strings]
-            self.error(f"unknown option {unknown[0]}.{nearest(unknown[0].partition('=')[0], options)}")
-        return found, rest
 
 
 def _add_results(command: argparse.ArgumentParser) -> None:
@@ -76,7 +62,7 @@ def _add_results(command: argparse.ArgumentParser) -> None:
     command.add_argument("--results", type=Path, default=Path(default), help="results folder (default: %(default)s)")
 
 
-def _register_run(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _register_run(commands: argparse._SubParsersAction[Parser]) -> None:
     run = commands.add_parser("run", help="run, continue or extend a sweep")
     run.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
     run.add_argument("--trials", type=int, default=specs.DEFAULT_TRIALS, help="configurations to train")
@@ -148,7 +134,7 @@ def _again(arguments: argparse.Namespace, name: str) -> str:
     return shlex.join([*words, *arguments.settings])
 
 
-def _register_ablation(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _register_ablation(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("ablation", help="run SAFE beside its baselines and bounds, on the test images")
     command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
     command.add_argument("--seeds", type=int, default=ABLATION_SEEDS, help="runs of every arm (default: %(default)s)")
@@ -175,7 +161,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
     return _carry_out(lambda: run_ablation(spec, arguments.results), spec.name, again, arguments)
 
 
-def _register_show(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _register_show(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("show", help="print what a sweep gave")
     command.add_argument("name")
     command.add_argument("--json", action="store_true", help="one object for programs, fractions in [0, 1]")
@@ -203,7 +189,7 @@ def _names(results: Path) -> list[str]:
     return sorted(folder.name for folder in sweeps.iterdir() if has_ledger(folder)) if sweeps.is_dir() else []
 
 
-def _register_list(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _register_list(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("list", help="list the sweeps of the results folder")
     _add_results(command)
     command.set_defaults(command=_list)
@@ -227,7 +213,7 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _register_ui(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _register_ui(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("ui", help="open MLflow's UI on 127.0.0.1")
     command.add_argument("--port", type=int, default=UI_PORT, help="first port to try (default: %(default)s)")
     _add_results(command)

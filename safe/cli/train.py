@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ from safe.config import load_config
 from safe.data.registry import require_dataset
 from safe.errors import UserError
 from safe.types import SessionResult
+from safe.writable import require_writable
 
 if TYPE_CHECKING:
     from safe.trainer import SafeTrainer
@@ -124,10 +124,5 @@ def _check_files(save: Path | None, state: Path | None, every_epoch: bool) -> No
     if save is not None and state is not None and save.absolute() == state.absolute():
         raise UserError(f"--save and --state hold different things and need two files, got {save} for both")
     for option, path in (("--save", save), ("--state", state)):
-        if path is None:
-            continue
-        folder = path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UserError(f"{option}: {path} cannot be written; name a file in a folder that can")
+        if path is not None:
+            require_writable(path, option)

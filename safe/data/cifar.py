@@ -21,7 +21,7 @@ _RECORD = 2 + 3 * SIDE * SIDE  # coarse label, fine label, then red, green and b
 def load_cifar100(root: Path) -> Dataset:
     """Return the images at their own 32x32 pixels.
 
-    The training view crops from these pixels and the test view enlarges them bicubically to the network's size, both
+    The training view crops from these pixels and the plain view enlarges them bicubically to the network's size, both
     as in the published settings.
 
     Raises:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import warnings
 from dataclasses import asdict
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -103,20 +104,28 @@ def _write(path: Path, train: ArrayImages, test: ArrayImages) -> None:
     tensors = {"train.pixels": train.pixels, "train.labels": train.labels}
     tensors |= {"test.pixels": test.pixels, "test.labels": test.labels}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(save(tensors, metadata={"recipe": _recipe(), "digest": _digest(train, test)}))
-    Path(file.name).replace(path)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        partial.write_bytes(save(tensors, metadata={"recipe": _recipe(), "digest": _digest(train, test)}))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_glyphs(cache_dir: Path) -> Dataset:
     """Return the stream's 6 000 training and 2 500 test pictures, 100 classes, 32x32 grey.
 
-    They are drawn once (seconds) and then read from `cache_dir`; a damaged or outdated cache is made again.
+    They are drawn once (seconds) and then read from `cache_dir`; a damaged or outdated cache is made again. Where it
+    cannot be written, a warning says so.
     """
     path = cache_dir / f"glyphs-v{VERSION}.safetensors"
     splits = _read(path)
     if splits is None:
         splits = draw_split("train", TRAIN_PER_CLASS), draw_split("test", TEST_PER_CLASS)
-        _write(path, *splits)
+        try:
+            _write(path, *splits)
+        except OSError as error:
+            told = f"{cache_dir} cannot be written ({error.strerror}): the pictures of glyphs are drawn again each time"
+            warnings.warn(told, stacklevel=2)
     train, test = splits
     return Dataset("glyphs", CLASSES, train, test, _digest(train, test))

@@ -6,8 +6,6 @@ All are functions of labels and seeds; the global random state plays no part.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -71,9 +69,3 @@ def holdout(labels: Tensor, share: float, seed: int, *, keep_lone: bool = False)
     mask = torch.ones(len(labels), dtype=torch.bool)
     mask[out] = False
     return everything[mask], out
-
-
-def sessions_of_classes(order: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Cut a class order into sessions of the given sizes."""
-    starts = np.cumsum([0, *sizes])
-    return [list(order[a:b]) for a, b in pairwise(starts)]

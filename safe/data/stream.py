@@ -5,7 +5,6 @@ Classes are renumbered in order of arrival, so the classes seen after a session 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -76,9 +75,6 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.sessions)
-
-    def __iter__(self) -> Iterator[Session]:
-        return iter(self.sessions)
 
     @property
     def domain_incremental(self) -> bool:

@@ -1,4 +1,4 @@
-"""Training and test views of uint8 batches, on the device, in one vectorised pass per batch.
+"""Training and plain views of uint8 batches, on the device, in one vectorised pass per batch.
 
 Pixels go to the network in [0, 1] without mean and standard deviation, as in the published settings.
 """
@@ -107,7 +107,7 @@ def train_view(
     return crop_and_resize(to_unit(batch), boxes, flip, size)
 
 
-def test_view(batch: Tensor, size: int) -> Tensor:
+def plain_view(batch: Tensor, size: int) -> Tensor:
     """Return the un-augmented view: the centre `size` x `size` pixels in [0, 1]; smaller images are resized up."""
     height, width = batch.shape[-2:]
     unit = to_unit(batch)

@@ -108,6 +108,12 @@ def test_file_and_overrides_reach_the_run(capsys: pytest.CaptureFixture[str], tm
 
 
 @pytest.mark.usefixtures("_tiny")
+def test_settings_stand_anywhere_and_the_last_one_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *QUICK, "data.init_classes=2", "--json", "data.init_classes=5", "data.increment=1"]) == 0
+    assert [json.loads(line)["sessions"] for line in capsys.readouterr().out.splitlines()] == [2, 2]
+
+
+@pytest.mark.usefixtures("_tiny")
 def test_a_diverging_training_ends_with_one_and_a_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--json", *QUICK, "slow.lr=1e30"]) == 1
     out, error = capsys.readouterr()
@@ -140,6 +146,7 @@ def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--dataset", "cub", "dataset=vtab"], "--dataset cub, but dataset=vtab is set too; name it once"),
         (["--dataset", "imagenet_x"], "unknown data set 'imagenet_x'; choose one of: digits"),
         (["fast.epoch=3"], "unknown setting 'fast.epoch'. Did you mean 'fast.epochs'?"),
         (["fast.lr=-1"], "fast.lr: Input should be greater than 0, got -1"),
@@ -180,6 +187,14 @@ def test_a_file_that_cannot_be_written_is_refused_before_training(
         assert f"--save: {path} cannot be written" in refused(capsys, "--save", str(path))
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here")
+@pytest.mark.parametrize("option", ["--save", "--state"])
+def test_a_file_system_that_takes_no_files_is_refused_before_training(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert f"{option}: /proc/q/x.pt cannot be written" in refused(capsys, option, "/proc/q/x.pt")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_a_read_only_folder_is_refused_before_training(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "closed"
@@ -187,7 +202,7 @@ def test_a_read_only_folder_is_refused_before_training(capsys: pytest.CaptureFix
     assert "cannot be written" in refused(capsys, "--save", str(folder / "run.state"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--colour"]])
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["train", "--colour"], ["train", "--js"]])
 def test_wrong_commands_end_with_two(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -51,12 +51,21 @@ def test_overrides_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path
     assert {k for k, v in config.flat().items() if v != preset.flat()[k]} == changed
 
 
-def test_the_data_set_comes_from_the_argument_then_overrides_then_the_file_then_digits(tmp_path: Path) -> None:
+def test_the_data_set_comes_from_the_argument_or_overrides_then_the_file_then_digits(tmp_path: Path) -> None:
     file = write(tmp_path / "a.yaml", "dataset: cub\n")
     assert load_config().dataset == "digits"
     assert load_config(file=file).dataset == "cub200"
     assert load_config(file=file, overrides=["dataset=imagenetr"]).dataset == "imagenet_r"
-    assert load_config("VTAB", file, ["dataset=imagenetr"]).dataset == "vtab"
+    assert load_config("VTAB").dataset == "vtab"
+
+
+def test_a_data_set_named_twice_must_be_the_same_one(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.yaml", "dataset: cub\n")
+    assert load_config("CUB200", file).dataset == "cub200"
+    assert load_config("VTAB", file, ["dataset=vtab"]).dataset == "vtab"  # overrides win over the file here too
+    for given in ({"overrides": ["dataset=cub"]}, {"overrides": {"dataset": "cub"}}, {"file": file}):
+        with pytest.raises(UserError, match=r"^--dataset VTAB, but dataset=cub is set too; name it once$"):
+            load_config("VTAB", **given)  # type: ignore[arg-type]
 
 
 def test_nested_and_dotted_files_are_the_same(tmp_path: Path) -> None:

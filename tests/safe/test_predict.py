@@ -25,7 +25,7 @@ from safe.trainer import STATE_VERSION, SafeTrainer
 
 ONE_EPOCH = {"slow.epochs": 1, "fast.epochs": 1}
 KINDS = ("none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora")
-TIMM_NAME = "test_vit.r160_in1k"  # 160 pixels: larger than the images, which the test view then enlarges
+TIMM_NAME = "test_vit.r160_in1k"  # 160 pixels: larger than the images, which the plain view then enlarges
 
 Load = Callable[[], Predictor]
 Trained = tuple[SafeTrainer, Path]

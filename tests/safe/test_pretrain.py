@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save as tensors_to_bytes
 
 from safe.data.characters import sides
 from safe.data.distort import PLAIN
@@ -104,9 +105,49 @@ def test_the_check_command_prints_the_stored_facts(
     monkeypatch.setattr("safe.pretrain.HELD_OUT_PER_CLASS", 1)
     threads = torch.get_num_threads()
     try:
-        main(["--check", "--threads", str(threads)])
+        assert main(["--check", "--threads", str(threads)]) == 0
     finally:
         torch.set_num_threads(threads)
     printed = capsys.readouterr().out
     assert "command: python -m safe.pretrain" in printed
     assert "accuracy now: 0." in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--out", "/"], "--out: / cannot be written; name a file in a folder that can"),
+        (["--check", "--out", "none"], "no weights at none; make them with: python -m safe.pretrain --out none"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line_before_any_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    def never() -> Source:
+        raise AssertionError("worked before the input was checked")
+
+    monkeypatch.setattr("safe.pretrain.pretraining_source", never)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not safetensors", "no classifier", "another network"])
+def test_damaged_weights_are_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    contents = {
+        "truncated": WEIGHTS.read_bytes()[:-50],
+        "not safetensors": b"x" * 99,
+        "no classifier": tensors_to_bytes({"patch_embed.proj.bias": torch.zeros(3)}),
+        "another network": tensors_to_bytes({"head.bias": torch.zeros(3)}),
+    }
+    path.write_bytes(contents[damage])
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    assert main(["--check", "--out", str(path)]) == 2
+    told = f"error: {path} is damaged or holds other weights than the small ViT's; make them again\n"
+    assert capsys.readouterr() == ("", told)

@@ -182,3 +182,11 @@ def test_a_damaged_sweep_does_not_hide_the_others(tmp_path: Path, capsys: pytest
     (folder / "ledger.jsonl").write_bytes(b"{}\n")
     assert main(["list", "--results", str(tmp_path)]) == 0
     assert "damaged" in capsys.readouterr().out
+
+
+def test_settings_may_stand_around_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "fast.epochs=1", "--results", str(tmp_path / "r"), "slow.epochs=-1", "--trials", "2", "slow.lr=-1"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert "slow.epochs: Input should be greater than or equal to 0" in told
+    assert "slow.lr: Input should be greater than 0" in told

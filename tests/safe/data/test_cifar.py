@@ -11,7 +11,7 @@ from PIL import Image
 
 from safe.data.cifar import load_cifar100
 from safe.data.registry import load_dataset, require_dataset
-from safe.data.transforms import test_view as centre_view
+from safe.data.transforms import plain_view
 from safe.errors import UserError
 
 NAMES = ("apple", "aquarium_fish", "baby")
@@ -44,10 +44,10 @@ def test_fine_labels_names_and_pixels_are_those_of_the_records(root: Path) -> No
     assert torch.equal(found.train.read(torch.tensor([3, 0])), torch.from_numpy(pixels[[3, 0]]))
 
 
-def test_the_test_view_is_the_picture_enlarged_bicubically(root: Path) -> None:
+def test_the_plain_view_is_the_picture_enlarged_bicubically(root: Path) -> None:
     # Moderate contrast: Pillow cuts overshoot off after each of its two passes, which is not what is compared here.
     picture = load_cifar100(root).test.read(torch.tensor([0])) // 2 + 64
-    view = centre_view(picture, 224)[0]
+    view = plain_view(picture, 224)[0]
     enlarged = Image.fromarray(picture[0].permute(1, 2, 0).numpy()).resize((224, 224), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(enlarged)).permute(2, 0, 1) / 255
     assert view.shape == (3, 224, 224)

@@ -80,13 +80,13 @@ def test_images_labels_and_domains_are_those_of_the_lists(dataset: Dataset) -> N
 def test_every_session_is_a_domain_with_all_classes(dataset: Dataset) -> None:
     found = stream(dataset)
     assert found.domain_incremental
-    assert [s.domain for s in found] == list(DOMAINS)
-    assert [s.index for s in found] == [1, 2, 3, 4, 5, 6]
-    assert [s.classes for s in found] == [range(3)] + [range(3, 3)] * 5
-    assert [(s.known, s.seen) for s in found] == [(0, 3)] + [(3, 3)] * 5
+    assert [s.domain for s in found.sessions] == list(DOMAINS)
+    assert [s.index for s in found.sessions] == [1, 2, 3, 4, 5, 6]
+    assert [s.classes for s in found.sessions] == [range(3)] + [range(3, 3)] * 5
+    assert [(s.known, s.seen) for s in found.sessions] == [(0, 3)] + [(3, 3)] * 5
     assert list(found.order) == np.random.RandomState(1993).permutation(3).tolist()
     assert dataset.domains is not None
-    for number, s in enumerate(found):
+    for number, s in enumerate(found.sessions):
         assert s.train.index.tolist() == (dataset.domains.train == number).nonzero().squeeze(1).tolist()
         assert s.evaluation.index.tolist() == (dataset.domains.test == number).nonzero().squeeze(1).tolist()
         theirs = [found.order[label] for label in s.train.labels.tolist()]
@@ -97,9 +97,9 @@ def test_every_session_is_a_domain_with_all_classes(dataset: Dataset) -> None:
 def test_the_holdout_is_exact_in_every_class_of_every_domain(dataset: Dataset, share: float) -> None:
     found = stream(dataset, evaluate_on="holdout", holdout_share=share)
     assert found.split == "val"
-    everything = [i for s in found for part in (s.train, s.evaluation) for i in part.index.tolist()]
+    everything = [i for s in found.sessions for part in (s.train, s.evaluation) for i in part.index.tolist()]
     assert sorted(everything) == list(range(len(dataset.train)))
-    held = cells(dataset, torch.cat([s.evaluation.index for s in found]))
+    held = cells(dataset, torch.cat([s.evaluation.index for s in found.sessions]))
     for number, domain in enumerate(DOMAINS):
         for label, count in enumerate(COUNTS[domain]):
             expected = 0 if count < 2 else min(max(1, int(share * count + 0.5)), count - 1)
@@ -109,7 +109,7 @@ def test_the_holdout_is_exact_in_every_class_of_every_domain(dataset: Dataset, s
 def test_the_holdout_depends_on_its_seed_only_and_never_on_test_images(dataset: Dataset) -> None:
     def held(data: Dataset, **changes: Any) -> list[int]:
         found = stream(data, evaluate_on="holdout", holdout_share=0.4, **changes)
-        return sorted(i for s in found for i in s.evaluation.index.tolist())
+        return sorted(i for s in found.sessions for i in s.evaluation.index.tolist())
 
     assert dataset.domains is not None
     domains = replace(dataset.domains, test=Untouchable())  # type: ignore[arg-type]

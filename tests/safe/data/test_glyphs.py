@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +105,41 @@ def test_a_good_cache_is_read_and_one_of_another_recipe_is_not(tmp_path: Path, m
     monkeypatch.setattr(glyphs, "GLYPHS", replace(GLYPHS, noise=(0.5, 0.5)))
     with pytest.raises(AssertionError, match="although"):
         load_glyphs(tmp_path)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "cache"
+    with pytest.warns(UserWarning, match="drawn again each time") as told:
+        data = load_glyphs(folder)
+    assert len(told) == 1
+    assert str(told[0].message).startswith(f"{folder} cannot be written (Not a directory): ")
+    assert data.digest == load_glyphs(tmp_path / "good").digest
+
+
+@pytest.mark.usefixtures("small")
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        load_glyphs(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_the_cache_has_the_permissions_of_any_new_file(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        load_glyphs(tmp_path)
+    finally:
+        os.umask(before)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == mode
 
 
 def test_a_family_between_two_others_mixes_every_range() -> None:

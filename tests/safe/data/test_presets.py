@@ -138,12 +138,14 @@ def test_a_preset_runs_end_to_end(name: str, tmp_path: Path, tiny_vit: VisionTra
     classes, per_domain = DATASETS[name].classes, name == "domainnet"
     config = configured(name, tmp_path)
     stream = streamed(config)
-    assert [len(s.classes) for s in stream] == sizes
+    assert [len(s.classes) for s in stream.sessions] == sizes
     expected = list(range(classes)) if natural else np.random.RandomState(1993).permutation(classes).tolist()
     assert list(stream.order) == expected
-    groups = [len(s.evaluation) for s in stream]
+    groups = [len(s.evaluation) for s in stream.sessions]
     assert groups == ([classes] * 6 if per_domain else [TEST * size for size in sizes])
-    assert [len(s.train) for s in stream] == ([classes] * 6 if per_domain else [TRAIN * size for size in sizes])
+    assert [len(s.train) for s in stream.sessions] == (
+        [classes] * 6 if per_domain else [TRAIN * size for size in sizes]
+    )
 
     trainer = SafeTrainer(config, backbone=tiny_vit)
     assert trainer.sessions == len(sizes)
@@ -167,14 +169,14 @@ def test_holdout_and_partitions_do_not_depend_on_global_random_state(name: str, 
     config = configured(name, tmp_path, "data.evaluate_on=holdout", "data.holdout_share=0.2")
 
     def held() -> list[list[int]]:
-        return [s.evaluation.index.tolist() for s in streamed(config)]
+        return [s.evaluation.index.tolist() for s in streamed(config).sessions]
 
     first = held()
     np.random.seed(5)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         assert held() == first
-    kept = [s.train.index.tolist() for s in streamed(config)]
+    kept = [s.train.index.tolist() for s in streamed(config).sessions]
     everything = sorted(i for part in (*first, *kept) for i in part)
     assert everything == list(range(TRAIN * DATASETS[name].classes))
     assert [len(part) for part in first] == [len(part) for part in kept]  # one of two images per class

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from safe.data.split import class_order, holdout, session_sizes, sessions_of_classes
+from safe.data.split import class_order, holdout, session_sizes
 from safe.errors import UserError
 from safe.seeding import generator
 
@@ -45,10 +45,6 @@ def test_the_last_session_is_smaller_if_need_be(classes: int, init: int, increme
 def test_more_first_classes_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match="at most the 5 classes of the data set, got 6"):
         session_sizes(5, 6, 1)
-
-
-def test_sessions_cut_the_order() -> None:
-    assert sessions_of_classes([3, 1, 4, 0, 2], [2, 2, 1]) == [[3, 1], [4, 0], [2]]
 
 
 COUNTS = [2, 3, 10, 17, 40]

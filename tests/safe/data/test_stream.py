@@ -45,18 +45,18 @@ def stream(dataset: Dataset, **changes: Any) -> Stream:
 def contents(found: Stream) -> list[Any]:
     return [
         (s.index, s.classes, s.train.index.tolist(), s.train.labels.tolist(), s.evaluation.index.tolist())
-        for s in found
+        for s in found.sessions
     ]
 
 
 def test_sessions_bring_the_classes_of_the_order_with_all_their_images(tiny_dataset: Dataset) -> None:
     found = stream(tiny_dataset)
     assert list(found.order) == np.random.RandomState(1993).permutation(6).tolist()
-    assert [s.classes for s in found] == [range(2), range(2, 5), range(5, 6)]
-    assert [s.index for s in found] == [1, 2, 3]
+    assert [s.classes for s in found.sessions] == [range(2), range(2, 5), range(5, 6)]
+    assert [s.index for s in found.sessions] == [1, 2, 3]
     assert len(found) == 3
     assert found.split == "test"
-    for s in found:
+    for s in found.sessions:
         for subset, images in ((s.train, tiny_dataset.train), (s.evaluation, tiny_dataset.test)):
             theirs = [found.order[label] for label in subset.labels.tolist()]
             assert theirs == images.labels[subset.index].tolist()
@@ -68,7 +68,7 @@ def test_sessions_bring_the_classes_of_the_order_with_all_their_images(tiny_data
 def test_natural_order_keeps_labels(tiny_dataset: Dataset) -> None:
     found = stream(tiny_dataset, order_seed=None)
     assert found.order == (0, 1, 2, 3, 4, 5)
-    for s in found:
+    for s in found.sessions:
         assert torch.equal(s.train.labels, tiny_dataset.train.labels[s.train.index])
 
 
@@ -81,7 +81,7 @@ def test_reading_gives_the_images_of_the_data_set(tiny_dataset: Dataset) -> None
 
 def test_all_classes_first_is_one_session(tiny_dataset: Dataset) -> None:
     found = stream(tiny_dataset, init_classes=6)
-    assert [s.classes for s in found] == [range(6)]
+    assert [s.classes for s in found.sessions] == [range(6)]
     assert len(found.sessions[0].train) == len(tiny_dataset.train)
 
 
@@ -89,7 +89,7 @@ def test_holdout_judges_held_out_training_images_and_trains_on_the_others(tiny_d
     found = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
     assert found.split == "val"
     seen: list[int] = []
-    for s in found:
+    for s in found.sessions:
         assert s.train.images is s.evaluation.images is tiny_dataset.train
         assert len(s.evaluation) == 2 * len(s.classes)
         assert len(s.train) == 6 * len(s.classes)
@@ -100,7 +100,7 @@ def test_holdout_judges_held_out_training_images_and_trains_on_the_others(tiny_d
 def test_a_holdout_share_shrinks_training_also_when_test_images_judge(tiny_dataset: Dataset) -> None:
     on_test = stream(tiny_dataset, holdout_share=0.25)
     on_holdout = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
-    for a, b in zip(on_test, on_holdout, strict=True):
+    for a, b in zip(on_test.sessions, on_holdout.sessions, strict=True):
         assert torch.equal(a.train.index, b.train.index)
         assert a.evaluation.images is tiny_dataset.test
 
@@ -108,7 +108,7 @@ def test_a_holdout_share_shrinks_training_also_when_test_images_judge(tiny_datas
 def test_holdout_never_looks_at_test_images_or_labels(tiny_dataset: Dataset) -> None:
     blind = replace(tiny_dataset, test=Untouchable())
     found = stream(blind, evaluate_on="holdout", holdout_share=0.25)
-    for s in found:
+    for s in found.sessions:
         s.evaluation.read(torch.arange(len(s.evaluation)))
     assert contents(found) == contents(stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25))
 
@@ -116,7 +116,7 @@ def test_holdout_never_looks_at_test_images_or_labels(tiny_dataset: Dataset) -> 
 def test_neither_global_random_state_nor_other_seeds_move_the_holdout(tiny_dataset: Dataset) -> None:
     def held(**changes: Any) -> set[int]:
         found = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25, **changes)
-        return {i for s in found for i in s.evaluation.index.tolist()}
+        return {i for s in found.sessions for i in s.evaluation.index.tolist()}
 
     assert held() == held(order_seed=7) == held(init_classes=6)
     assert held() != held(holdout_seed=1)

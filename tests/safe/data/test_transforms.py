@@ -131,15 +131,15 @@ def test_flip_probability() -> None:
     assert flipped.double().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 400))
 
 
-def test_test_view_is_the_centre() -> None:
+def test_plain_view_is_the_centre() -> None:
     batch = pictures(2, 37, 41)
-    assert torch.equal(transforms.test_view(batch, 32), batch[:, :, 2:34, 4:36].float() / 255)
-    assert torch.equal(transforms.test_view(batch[..., :37], 37), batch[..., :37].float() / 255)
+    assert torch.equal(transforms.plain_view(batch, 32), batch[:, :, 2:34, 4:36].float() / 255)
+    assert torch.equal(transforms.plain_view(batch[..., :37], 37), batch[..., :37].float() / 255)
 
 
-def test_test_view_enlarges_smaller_pictures_within_range() -> None:
+def test_plain_view_enlarges_smaller_pictures_within_range() -> None:
     batch = pictures(2, 16, 16)
-    view = transforms.test_view(batch, 32)
+    view = transforms.plain_view(batch, 32)
     assert view.shape == (2, 3, 32, 32)
     assert view.min() >= 0
     assert view.max() <= 1
@@ -148,4 +148,4 @@ def test_test_view_enlarges_smaller_pictures_within_range() -> None:
     ).clamp(0, 1)
     assert (view - expected).abs().max() <= 1e-5
     flat = torch.full((1, 3, 16, 16), 102, dtype=torch.uint8)
-    assert torch.allclose(transforms.test_view(flat, 32), torch.tensor(0.4), atol=1e-6)
+    assert torch.allclose(transforms.plain_view(flat, 32), torch.tensor(0.4), atol=1e-6)

@@ -1,0 +1,37 @@
+"""The argument parser that every command line shares."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from safe.errors import nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` in which options may stand anywhere and must be written in full.
+
+    A positional with `nargs="*"` or `"+"` takes its words before, between and after options, in the order given; an
+    unknown option is refused with the nearest known one. The parsers of subcommands are of this class too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "allow_abbrev": False})
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parse; an unknown option ends the process here (exit code 2), where the known ones are at hand."""
+        found, rest = super().parse_known_args(args, namespace)
+        if unknown := [word for word in rest if word.startswith("-") and word != "--"]:
+            known = [name for action in self._actions for name in action.option_strings]
+            self.error(f"unknown option {unknown[0]}.{nearest(unknown[0].partition('=')[0], known)}")
+        # argparse gives such a positional the first unbroken row of words only; what comes later is left over.
+        words = [word for word in rest if word != "--"]
+        free = [action for action in self._actions if not action.option_strings and action.nargs in ("*", "+")]
+        if words and free:
+            try:
+                later = self._get_values(free[-1], words)
+            except argparse.ArgumentError as error:
+                self.error(str(error))
+            setattr(found, free[-1].dest, [*getattr(found, free[-1].dest), *later])
+            rest = []
+        return found, rest

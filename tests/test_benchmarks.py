@@ -1,0 +1,64 @@
+"""`python -m benchmarks`: bad input is told before anything is measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Main = Callable[[list[str]], int]
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Main:
+    """Return the command line's function; measuring anything fails the test. The package is not installed."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    import benchmarks.__main__ as command
+
+    def never() -> list[object]:
+        raise AssertionError("measured before the input was checked")
+
+    monkeypatch.setattr(command, "SUITES", dict.fromkeys(command.SUITES, never))
+    return command.main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "0"], "--pairs must be at least 1, got 0"),
+        (["--pairs", "-3"], "--pairs must be at least 1, got -3"),
+        (["--suite", "trail"], "unknown suite 'trail'; choose one of: trial. Did you mean 'trial'?"),
+    ],
+)
+def test_bad_input_is_one_line(
+    main: Main, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(arguments) == 2
+    assert capsys.readouterr() == ("", f"error: {message}\n")
+
+
+def test_a_results_folder_that_cannot_be_written_is_told_first(
+    main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RESULTS", f"{tmp_path}/file")
+    assert main([]) == 2
+    assert f"error: RESULTS: {tmp_path}/file/bench/trial.json cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("results", [None, "", "elsewhere"])
+def test_results_go_to_the_named_folder_or_results(
+    main: Main, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, results: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RESULTS", raising=False)
+    if results is not None:
+        monkeypatch.setenv("RESULTS", results)
+    item = {"name": "nothing", "plain": lambda: None, "ours": lambda: None}
+    monkeypatch.setattr(sys.modules["benchmarks.__main__"], "SUITES", {"trial": lambda: [item]})
+    assert main(["--pairs", "2"]) == 0
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.json")] == [
+        Path(results or "results") / "bench" / "trial.json"
+    ]
