@@ -119,7 +119,7 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
         runs = [
             job.sessions[-1]["metrics"]
             for job in log.of_kind(ARM)
-            if job.id.startswith(f"{arm}-") and job.status == "FINISHED"
+            if job.id.rpartition("-")[0] == arm and job.status == "FINISHED"
         ]
         summary = summarise(runs)
         for title, prefix in ARMS[arm].rows:

@@ -56,7 +56,7 @@ class JobLog:
     @property
     def order(self) -> tuple[int, ...]:
         """Return the numbers in the id, which sort as people count."""
-        return tuple(int(part) for part in self.id.split("-")[1:])
+        return tuple(int(part) for part in self.id.split("-") if part.isdigit())
 
     @property
     def complete(self) -> bool:

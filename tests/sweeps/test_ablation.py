@@ -69,7 +69,7 @@ def test_bad_input_is_one_message() -> None:
 
 def write_ledger(folder: Path) -> None:
     """Two arms and two seeds; the numbers of repeat r are those of repeat 0 plus r / 10."""
-    ledger = Ledger.create(folder, spec(name="demo", arms=["safe", "joint"]))
+    ledger = Ledger.create(folder, spec(name="demo", arms=["class-means", "safe", "joint"]))
     last = {
         "safe": {
             "accuracy": 0.6,
@@ -79,6 +79,7 @@ def write_ledger(folder: Path) -> None:
             "fast/accuracy": 0.4,
         },
         "joint": {"accuracy": 0.8, "average_accuracy": 0.8},
+        "class-means": {"accuracy": 0.2, "average_accuracy": 0.3, "forgetting": 0.4},
     }
     for arm, metrics in last.items():
         for repeat in range(2):
@@ -94,7 +95,9 @@ def write_ledger(folder: Path) -> None:
 def test_the_table_has_mean_and_spread_of_every_row(tmp_path: Path) -> None:
     write_ledger(tmp_path)
     rows = {row["row"]: row for row in table(read_ledger(tmp_path))}
-    assert list(rows) == ["slow learner", "fast learner", "SAFE", "joint PET, all classes at once"]
+    titles = ["class means, frozen PTM", "slow learner", "fast learner", "SAFE", "joint PET, all classes at once"]
+    assert list(rows) == titles
+    assert rows["class means, frozen PTM"]["forgetting"]["values"] == pytest.approx([0.4, 0.5])
     assert rows["SAFE"]["accuracy"]["mean"] == pytest.approx(0.65)
     assert rows["SAFE"]["accuracy"]["std"] == pytest.approx(0.1 / 2**0.5)
     assert rows["SAFE"]["forgetting"]["values"] == pytest.approx([0.1, 0.2])
@@ -110,7 +113,7 @@ def test_markdown_csv_terminal_and_json_say_the_same(tmp_path: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(csv_text(log))))
     safe = [float(line["accuracy"]) for line in lines if line["row"] == "SAFE"]
     assert safe == pytest.approx([0.6, 0.7])
-    assert len(lines) == 8
+    assert len(lines) == 10
     console = Console(record=True, width=100)
     show_ablation(log, tmp_path, console)
     assert "65.0 ± 7.1" in console.export_text()

@@ -181,3 +181,30 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> Non
 
 def test_no_resume_checkpoint_is_left_behind(place: Place) -> None:
     assert not list(place.results.rglob("resume.pt"))
+
+
+def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlflow import MlflowClient
+
+    words = [
+        "ablation",
+        "--name",
+        "arms",
+        "--arms",
+        "class-means,joint",
+        "--seeds",
+        "1",
+        "--results",
+        str(place.results),
+    ]
+    assert main([*words, *SETTINGS, "backbone.weights=random"]) == 0
+    assert "class means, frozen PTM" in capsys.readouterr().out
+    rows = place.outcome("arms")["rows"]
+    runs = place.runs("arms")
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for row, key in zip(rows, ("arms/class-means-0", "arms/joint-0"), strict=True):
+        assert place.history(runs[key], "test/accuracy")[5 if "means" in key else 1] == row["accuracy"]["mean"]
+        assert runs[key].data.tags["mlflow.parentRunId"] == runs["arms"].info.run_id
+    client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
+    tables = {Path(item.path).name for item in client.list_artifacts(runs["arms"].info.run_id, "tables")}
+    assert tables == {"ablation.md", "ablation.csv"}
