@@ -20,7 +20,7 @@ from safe.data.registry import class_count
 from safe.errors import UserError, choices
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
 from sweeps.ledger import SweepLog
-from sweeps.replicate import final_config, summarise
+from sweeps.replicate import final_config, paired_difference, summarise
 from sweeps.results import SHOWN, print_mlflow, spread
 from sweeps.spec import AblationSpec, checked_name, default_name, resources
 from tracking.recorder import Recorder
@@ -29,6 +29,8 @@ ARM = "arm"
 _UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
 _CE_ONLY = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0, "fast.epochs": 0}
 ALL_CLASSES = "all"
+OURS = "SAFE"
+HEADINGS = ("final", "average", "forgetting", "SAFE - this")  # of SHOWN, short enough for 80 columns
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ ARMS: dict[str, Arm] = {
     "class-means": Arm(_UNTRAINED | {"head.kind": "class_means"}, (("class means, frozen PTM", ""),)),
     "frozen": Arm(_UNTRAINED, (("closed-form head, frozen PTM", ""),)),
     "ranpac": Arm(_CE_ONLY, (("RanPAC (first-session PET)", ""),)),
-    "safe": Arm({}, (("slow learner", "slow/"), ("fast learner", "fast/"), ("SAFE", ""))),
+    "safe": Arm({}, (("slow learner", "slow/"), ("fast learner", "fast/"), (OURS, ""))),
     # 20 epochs over everything, the published number for session 1, whatever a preset needs for its small sessions.
     "joint": Arm(
         _CE_ONLY | {"data.init_classes": ALL_CLASSES, "slow.epochs": 20, "slow.schedule_epochs": None},
@@ -112,6 +114,8 @@ def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
 def table(log: SweepLog) -> list[dict[str, Any]]:
     """Return one row per learner of every arm: `arm`, `row`, `seeds`, and mean, std and values of each metric.
 
+    `safe_minus_this` is the difference of final accuracies, paired by seed, where SAFE ran on the same seeds.
+
     Forgetting and the average over sessions mean nothing for a joint arm, which has one session: they are absent.
     """
     rows = []
@@ -126,7 +130,18 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
             metrics = {m: summary.get(f"test/{prefix}{m}") for m, _ in SHOWN}
             kept = {m: s for m, s in metrics.items() if s is not None and (m == "accuracy" or not ARMS[arm].joint)}
             rows.append({"arm": arm, "row": title, "seeds": len(runs), **kept})
+    _compare(rows)
     return rows
+
+
+def _compare(rows: list[dict[str, Any]]) -> None:
+    ours: list[float] = next(
+        (row["accuracy"]["values"] for row in rows if row["row"] == OURS and "accuracy" in row), []
+    )
+    for row in rows:
+        theirs = row["accuracy"]["values"] if "accuracy" in row else []
+        if row["row"] != OURS and len(ours) == len(theirs) > 1:
+            row["safe_minus_this"] = paired_difference(ours, theirs)
 
 
 def ablation_outcome(log: SweepLog) -> dict[str, Any]:
@@ -138,13 +153,13 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the table for people."""
     spec = log.spec
     seeds = f"{spec.seeds} seed{'s' if spec.seeds > 1 else ''}"
-    title = f"{spec.dataset}: test accuracy in percent, mean ± std over {seeds}"
+    title = f"{spec.dataset}: test accuracy in percent, mean ± std over {seeds}; SAFE - this: final, paired, 95 %"
     printed = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
     printed.add_column("", no_wrap=True)
-    for _, heading in SHOWN:
+    for heading in HEADINGS:
         printed.add_column(heading, justify="right", no_wrap=True)
     for row in table(log):
-        printed.add_row(row["row"], *(spread(row.get(metric)) for metric, _ in SHOWN))
+        printed.add_row(row["row"], *_cells(row))
     console.print(printed)
     for job in log.jobs.values():
         if job.reason and job.status != "FINISHED":
@@ -156,10 +171,17 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
 
 def markdown(log: SweepLog) -> str:
     """Return the table in markdown."""
-    lines = ["| | " + " | ".join(heading for _, heading in SHOWN) + " |", "|---" * (len(SHOWN) + 1) + "|"]
-    for row in table(log):
-        lines.append(f"| {row['row']} | " + " | ".join(spread(row.get(metric)) for metric, _ in SHOWN) + " |")
+    lines = ["| | " + " | ".join(HEADINGS) + " |", "|---" * (len(HEADINGS) + 1) + "|"]
+    lines += [f"| {row['row']} | " + " | ".join(_cells(row)) + " |" for row in table(log)]
     return "\n".join(lines)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    difference = row.get("safe_minus_this")
+    told = "-"
+    if difference is not None:
+        told = f"{100 * difference['mean']:+.1f} ± {100 * difference['half_width']:.1f}"
+    return [*(spread(row.get(metric)) for metric, _ in SHOWN), told]
 
 
 def csv_text(log: SweepLog) -> str:

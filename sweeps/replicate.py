@@ -32,5 +32,20 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "values": list(values)}
 
 
+def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """Return `mean` of ours minus theirs, paired by position, and `half_width` of its 95 % t-interval.
+
+    Raises:
+        ValueError: fewer than two pairs, or lists of different lengths.
+    """
+    if len(ours) != len(theirs) or len(ours) < 2:
+        raise ValueError(f"needs two lists of equal length, at least 2, got {len(ours)} and {len(theirs)}")
+    from scipy.special import stdtrit
+
+    differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+    n = len(differences)
+    return {"mean": fmean(differences), "half_width": float(stdtrit(n - 1, 0.975)) * stdev(differences) / n**0.5}
+
+
 def _shared(runs: Sequence[Mapping[str, float]]) -> Iterable[str]:
     return [name for name in runs[0] if all(name in run for run in runs)] if runs else []

@@ -102,14 +102,15 @@ def test_the_table_has_mean_and_spread_of_every_row(tmp_path: Path) -> None:
     assert rows["SAFE"]["accuracy"]["std"] == pytest.approx(0.1 / 2**0.5)
     assert rows["SAFE"]["forgetting"]["values"] == pytest.approx([0.1, 0.2])
     assert rows["slow learner"]["accuracy"]["values"] == pytest.approx([0.5, 0.6])
-    assert set(rows["joint PET, all classes at once"]) == {"arm", "row", "seeds", "accuracy"}
+    assert set(rows["joint PET, all classes at once"]) == {"arm", "row", "seeds", "accuracy", "safe_minus_this"}
+    assert rows["slow learner"]["safe_minus_this"]["mean"] == pytest.approx(0.1)
 
 
 def test_markdown_csv_terminal_and_json_say_the_same(tmp_path: Path) -> None:
     write_ledger(tmp_path)
     log = read_ledger(tmp_path)
-    assert "| SAFE | 65.0 ± 7.1 | 75.0 ± 7.1 | 15.0 ± 7.1 |" in markdown(log)
-    assert "| joint PET, all classes at once | 85.0 ± 7.1 | - | - |" in markdown(log)
+    assert "| SAFE | 65.0 ± 7.1 | 75.0 ± 7.1 | 15.0 ± 7.1 | - |" in markdown(log)
+    assert "| joint PET, all classes at once | 85.0 ± 7.1 | - | - | -20.0 ± 0.0 |" in markdown(log)
     lines = list(csv.DictReader(io.StringIO(csv_text(log))))
     safe = [float(line["accuracy"]) for line in lines if line["row"] == "SAFE"]
     assert safe == pytest.approx([0.6, 0.7])
