@@ -101,7 +101,7 @@ class LiveDisplay:
 def _cells(job: JobLog, accuracy: float | None, forgetting: float | None) -> tuple[str, str, str, str]:
     session = f"{len(job.sessions)} of {job.sessions[-1]['sessions']}" if job.sessions else ""
     score = "" if accuracy is None else f"{100 * accuracy:.1f}"
-    lost = "" if forgetting is None else f"{100 * forgetting:.1f}"
+    lost = "" if forgetting is None else f"{100 * forgetting:z.1f}"
     return job.status.lower(), session, score, lost
 
 

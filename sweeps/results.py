@@ -179,7 +179,7 @@ def spread(stats: Mapping[str, Any] | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{100 * value:z.1f}"  # z: no minus before a rounded zero
 
 
 def _text(value: Any) -> str:
