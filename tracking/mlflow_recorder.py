@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RUN_KEY_TAG = "safe.run_key"
 STOPPED_TAG = "stopped_early"
-# Makes the UI open on the training runs; it guesses, and shows its pages for language models, otherwise.
+# Tells the UI that the experiment holds training runs, so that it need not guess.
 UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
