@@ -78,6 +78,7 @@ class PlainSafe:
         )
         for epoch in range(config.epochs):
             net.train()
+            net.set_dropout_generator(self._generator("dropout", t, epoch))
             for group in optimizer.param_groups:
                 group["lr"] = cosine_lr(config.lr, epoch, config.schedule_epochs or config.epochs)
             order = torch.randperm(len(session.train), generator=self._generator("order", t, epoch))

@@ -62,3 +62,22 @@ def test_results_go_to_the_named_folder_or_results(
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.json")] == [
         Path(results or "results") / "bench" / "trial.json"
     ]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_the_plain_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    from benchmarks.plain import PlainSafe
+    from safe.backbone import load_backbone
+    from safe.config import load_config
+    from safe.data.digits import load_digits
+    from safe.trainer import SafeTrainer
+
+    settings = {"slow.epochs": 1, "fast.epochs": 1, "head.projection_dim": 64, "pet.dropout": dropout}
+    config, dataset, vit = load_config("digits", overrides=settings), load_digits(), load_backbone("safe_small_vit")
+    plain = PlainSafe(config, dataset, vit, test_every_epoch=True)
+    accuracies = [plain.run_session(0), plain.run_session(1)]
+    trainer = SafeTrainer(config, dataset, vit)
+    ours = [trainer.run_session().metrics["accuracy"] for _ in range(2)]
+    # Without dropout nothing differs but the order of sums; with it the two passes of a step draw other masks.
+    assert ours == pytest.approx(accuracies, abs=0.01 if dropout == 0 else 0.05)
