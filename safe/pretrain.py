@@ -75,6 +75,7 @@ def pretraining_source(limit: int | None = None) -> Source:
 def new_classifier(class_count: int, random: Generator) -> VisionTransformer:
     """Return the untrained small ViT with a linear classifier; every weight is drawn from `random`."""
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(random.initial_seed())  # what timm draws and is not drawn again below: the first bias
         model = VisionTransformer(**{**SMALL_VIT, "num_classes": class_count})
     for name, parameter in model.named_parameters():
         if name in ("cls_token", "pos_embed"):

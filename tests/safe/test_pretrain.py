@@ -33,6 +33,18 @@ def test_the_weights_fit_the_repository_and_say_how_they_were_made() -> None:
     assert float(facts["accuracy"]) > LEAST_ACCURACY
 
 
+def test_every_initial_weight_comes_from_the_seed() -> None:
+    def initial(seed: int) -> dict[str, torch.Tensor]:
+        torch.seed()  # whatever the process drew before
+        return {
+            name: p.detach().clone() for name, p in new_classifier(3, generator(seed, "weights")).named_parameters()
+        }
+
+    first, again, other = initial(0), initial(0), initial(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["patch_embed.proj.bias"], other["patch_embed.proj.bias"])
+
+
 def test_the_shipped_weights_classify_fresh_pictures(source: Source) -> None:
     model, facts = load(WEIGHTS)
     measured = accuracy(model, source, per_class=2, seed=1)
