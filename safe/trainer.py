@@ -81,7 +81,11 @@ class SafeTrainer:
         self._optimizer: torch.optim.Optimizer | None = None
         # What it keeps of the frozen slow learner is derived, so it is never saved.
         self._features = FeatureExtractor(self.device, self._size, config.runtime.eval_batch_size, self.precision)
-        self._judge = Judge(config, self._stream, self._features)
+        self._judge = Judge(
+            config.aggregation.kind,
+            config.aggregation.temperature,
+            domain_incremental=self._stream.domain_incremental,
+        )
 
     @property
     def sessions(self) -> int:
@@ -261,7 +265,8 @@ class SafeTrainer:
             self.fast = self.slow.copy()
         head_done = time.perf_counter()
 
-        self.session_logits, metrics = self._judge(self.slow, self.fast, now.index)
+        judged = self._logits(now.index)
+        self.session_logits, metrics = judged.first(now.index), self._judge(judged, now.index)
         self._features.forget("train")
         evaluated = time.perf_counter()
 
@@ -295,6 +300,25 @@ class SafeTrainer:
         if learner is self.slow or self.config.fast.epochs == 0:
             return self._features.frozen(self.slow, now.train, "train", now.index)
         return self._features(learner, now.train)
+
+    def _logits(self, session: int) -> SessionLogits:
+        """Both learners' logits of the evaluation images: of the classes seen so far, or of every domain."""
+        assert self.fast is not None
+        # Every class is known in every domain, so those still to come are judged too.
+        reached = len(self._stream) if self._stream.domain_incremental else session
+        sessions, frozen = self._stream.sessions[:reached], self._features.frozen
+        of_slow = torch.cat([frozen(self.slow, s.evaluation, "evaluation", s.index) for s in sessions])
+        same = session == 1 or self.config.fast.epochs == 0
+        of_fast = of_slow if same else torch.cat([self._features(self.fast, s.evaluation) for s in sessions])
+        setting = self.config.head.logit_scale
+        return SessionLogits(
+            slow=self.slow.closed.logits(of_slow).cpu(),
+            fast=self.fast.closed.logits(of_fast).cpu(),
+            slow_scale=self.slow.scale(setting),
+            fast_scale=self.fast.scale(setting),
+            labels=torch.cat([s.evaluation.labels for s in sessions]),
+            counts=[len(s.evaluation) for s in sessions],
+        )
 
     def _learners(self) -> dict[str, Learner]:
         return {"slow": self.slow} | ({} if self.fast is None else {"fast": self.fast})

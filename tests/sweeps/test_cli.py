@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from safe.errors import UserError
-from sweeps.cli import free_port, main
+from sweeps.cli import main
+from sweeps.cli.ui import free_port
 from sweeps.ledger import Ledger, read_ledger
 
 
@@ -151,7 +152,7 @@ def test_a_finished_sweep_prints_its_result_at_once(
 ) -> None:
     ledger = finished_sweep()
     before = ledger.path.read_bytes()
-    monkeypatch.setattr("sweeps.cli.specs.build_spec", lambda **_: make_spec())
+    monkeypatch.setattr("sweeps.cli.run.specs.build_spec", lambda **_: make_spec())
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["run", "--name", "demo", "--results", str(tmp_path)]) == 0
     assert "62.5 ± 17.7" in capsys.readouterr().out

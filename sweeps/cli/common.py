@@ -1,0 +1,79 @@
+"""What several commands of sweeps share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from safe.errors import UserError, nearest
+from sweeps.ablation import show_ablation
+from sweeps.campaign import Folders
+from sweeps.ledger import SweepLog, has_ledger, read_ledger
+from sweeps.results import show
+from sweeps.spec import SweepSpec, checked_name
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def add_results(command: argparse.ArgumentParser) -> None:
+    """Give a command the results folder."""
+    default = os.environ.get("RESULTS") or "results"
+    command.add_argument("--results", type=Path, default=Path(default), help="results folder (default: %(default)s)")
+
+
+def carry_out(work: Callable[[], SweepLog], name: str, again: str, arguments: argparse.Namespace) -> int:
+    """Do the work and show what it gave; after an interrupt show what there is and how to continue."""
+    from sweeps.tuner import AllFailedError
+
+    folder = Folders(arguments.results, name).sweep
+    try:
+        log = work()
+    except KeyboardInterrupt:
+        if has_ledger(folder):
+            print_log(read_ledger(folder), folder)
+        print(f"interrupted; continue with: {again}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except AllFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print_log(log, folder)
+    if not log.finished:
+        print(f"error: some runs failed; repeat what is missing with: {again}", file=sys.stderr)
+    return 0 if log.finished else EXIT_FAILED
+
+
+def print_log(log: SweepLog, folder: Path) -> None:
+    """Print what a sweep or an ablation gave."""
+    (show if isinstance(log.spec, SweepSpec) else show_ablation)(log, folder, Console())
+
+
+def python() -> str:
+    """Return this interpreter as a person would type it here."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def sweep_names(results: Path) -> list[str]:
+    """Return the names of all sweeps of a results folder, sorted."""
+    sweeps = results / "sweeps"
+    return sorted(folder.name for folder in sweeps.iterdir() if has_ledger(folder)) if sweeps.is_dir() else []
+
+
+def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:
+    """Return the log and the folder of the sweep called `name`.
+
+    Raises:
+        UserError: there is none, with the nearest name; or its ledger cannot be read.
+    """
+    folder = results.absolute() / "sweeps" / checked_name(name)
+    if not has_ledger(folder):
+        found = sweep_names(results)
+        known = f"known: {', '.join(found)}.{nearest(name, found)}" if found else "there is none yet"
+        raise UserError(f"no sweep is called {name!r} in {results}; {known}")
+    return read_ledger(folder), folder

@@ -1,0 +1,31 @@
+"""`python -m sweeps show`: print what a sweep gave."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from safe.cli.parser import Parser
+from sweeps.ablation import ablation_outcome
+from sweeps.cli.common import add_results, known_sweep, print_log
+from sweeps.results import outcome
+from sweeps.spec import SweepSpec
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("show", help="print what a sweep gave")
+    command.add_argument("name")
+    command.add_argument("--json", action="store_true", help="one object for programs, fractions in [0, 1]")
+    add_results(command)
+    command.set_defaults(command=_show)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    log, folder = known_sweep(arguments.results, arguments.name)
+    if arguments.json:
+        found = outcome(log) if isinstance(log.spec, SweepSpec) else ablation_outcome(log)
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        print_log(log, folder)
+    return 0

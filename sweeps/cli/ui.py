@@ -1,0 +1,59 @@
+"""`python -m sweeps ui`: MLflow's UI on 127.0.0.1."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from pathlib import Path
+
+from safe.cli.parser import Parser
+from safe.errors import UserError
+from sweeps.campaign import Folders
+from sweeps.cli.common import add_results
+
+UI_PORT = 5000
+UI_PORTS_TRIED = 50
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("ui", help="open MLflow's UI on 127.0.0.1")
+    command.add_argument("--port", type=int, default=UI_PORT, help="first port to try (default: %(default)s)")
+    add_results(command)
+    command.set_defaults(command=_ui)
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    from tracking.environment import telemetry_off
+
+    folders = Folders(arguments.results, "")
+    uri = folders.tracking_uri()
+    if uri.startswith("http"):
+        print(f"MLflow UI: {uri}")
+        return 0
+    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
+    telemetry_off()
+    port = free_port(arguments.port)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words += ["--backend-store-uri", uri, "--default-artifact-root", str(folders.results / "mlartifacts")]
+    # MLflow's own job queues, eight more processes, serve features that nothing here uses.
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    # Taking this process's place, the server gets its signals.
+    return os.execv(sys.executable, [sys.executable, "-m", *words])
+
+
+def free_port(first: int) -> int:
+    """Return the first free port of 127.0.0.1 from `first` on; `UserError` when none of the next ones is free."""
+    for port in range(first, min(first + UI_PORTS_TRIED, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except (OSError, OverflowError):
+                continue
+            return port
+    raise UserError(f"no free port from {first} on; choose another one with --port")
