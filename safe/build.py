@@ -12,6 +12,7 @@ from safe.data.sources import Dataset
 from safe.data.split import session_sizes
 from safe.data.stream import Stream, class_incremental, domain_incremental
 from safe.errors import UserError
+from safe.evaluate import Prediction
 from safe.heads.class_means import ClassMeansHead
 from safe.heads.cosine import CosineHead, uniform_rows
 from safe.heads.projection import Projection
@@ -72,6 +73,11 @@ def preflight(config: Config) -> None:
     classes = class_count(config.dataset, config.data.root)
     session_sizes(classes, config.data.init_classes, config.data.increment)
     load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+
+
+def prediction_of(config: Config) -> Prediction:
+    """Return the settings that act at prediction only."""
+    return Prediction(config.aggregation.kind, config.aggregation.temperature, config.head.logit_scale)
 
 
 def projection_seed(config: Config) -> int:

@@ -12,12 +12,27 @@ from safe.aggregate import aggregate
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """The settings that act at prediction only.
+
+    Attributes:
+        kind: of aggregation.
+        temperature: tau of the entropy weights.
+        logit_scale: factor of both learners' scores before the softmax; `learned` for each learner's sigma.
+    """
+
+    kind: str
+    temperature: float
+    logit_scale: float | str = "learned"
+
+
+@dataclass(frozen=True)
 class SessionLogits:
     """Both learners' logits of every evaluation image seen so far, ordered by session group.
 
     Attributes:
         slow, fast: (N, C) readout scores, not yet scaled.
-        slow_scale, fast_scale: factor of each learner's scores before the softmax.
+        slow_scale, fast_scale: each learner's own factor of its scores before the softmax, its sigma where learned.
         labels: int64 (N,).
         counts: images of each group; they add up to N.
     """
@@ -36,9 +51,12 @@ class SessionLogits:
             self, slow=self.slow[:n], fast=self.fast[:n], labels=self.labels[:n], counts=self.counts[:groups]
         )
 
-    def combined(self, kind: str, temperature: float) -> Tensor:
+    def combined(self, prediction: Prediction) -> Tensor:
         """Return the aggregated logits (N, C); see `safe.aggregate.aggregate`."""
-        return aggregate(self.slow * self.slow_scale, self.fast * self.fast_scale, kind, temperature)
+        scale = prediction.logit_scale
+        slow = self.slow * (self.slow_scale if scale == "learned" else float(scale))
+        fast = self.fast * (self.fast_scale if scale == "learned" else float(scale))
+        return aggregate(slow, fast, prediction.kind, prediction.temperature)
 
 
 def accuracy_row(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> list[float]:
@@ -47,9 +65,9 @@ def accuracy_row(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> list[
     return [group.sum().item() / len(group) for group in correct]
 
 
-def score_grid(logits: SessionLogits, kind: str, temperatures: Sequence[float]) -> list[list[float]]:
-    """Return one accuracy row per temperature; row i has the accuracy of each session group at temperatures[i]."""
-    return [accuracy_row(logits.combined(kind, t), logits.labels, logits.counts) for t in temperatures]
+def score_grid(logits: SessionLogits, predictions: Sequence[Prediction]) -> list[list[float]]:
+    """Return one accuracy row per setting; row i has the accuracy of each session group at predictions[i]."""
+    return [accuracy_row(logits.combined(prediction), logits.labels, logits.counts) for prediction in predictions]
 
 
 @torch.no_grad()

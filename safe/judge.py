@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
-import torch
-
-from safe.evaluate import SessionLogits, accuracy_row
+from safe.evaluate import Prediction, SessionLogits, accuracy_row
 from safe.metrics import session_metrics
 
 
@@ -14,15 +12,15 @@ class Judge:
     """Judges each session from its logits and keeps the accuracy matrices.
 
     Args:
-        kind, temperature: of the aggregation.
+        prediction: how the aggregate is formed.
         domain_incremental: whether the logits cover every domain, seen or not.
 
     Attributes:
         rows: accuracy by session group after each session, of the aggregate and of each learner.
     """
 
-    def __init__(self, kind: str, temperature: float, *, domain_incremental: bool) -> None:
-        self.kind, self.temperature, self.domain_incremental = kind, temperature, domain_incremental
+    def __init__(self, prediction: Prediction, *, domain_incremental: bool) -> None:
+        self.prediction, self.domain_incremental = prediction, domain_incremental
         self.rows: dict[str, list[list[float]]] = {"aggregated": [], "slow": [], "fast": []}
 
     def __call__(self, judged: SessionLogits, session: int) -> dict[str, float]:
@@ -32,16 +30,14 @@ class Judge:
         """
         seen = judged.first(session)
         metrics: dict[str, float] = {}
-        for name, scores in (("aggregated", self._combined(seen)), ("slow", seen.slow), ("fast", seen.fast)):
+        aggregated = seen.combined(self.prediction)
+        for name, scores in (("aggregated", aggregated), ("slow", seen.slow), ("fast", seen.fast)):
             self.rows[name].append(accuracy_row(scores, seen.labels, seen.counts))
             prefix = "" if name == "aggregated" else f"{name}/"
             found = session_metrics(self.rows[name], seen.counts)
             metrics |= {f"{prefix}{metric}": value for metric, value in found.items()}
         if self.domain_incremental:
-            combined, labels = self._combined(judged), judged.labels
+            combined, labels = judged.combined(self.prediction), judged.labels
             metrics["all_domains/accuracy"] = accuracy_row(combined, labels, [len(labels)])[0]
             metrics["all_domains/accuracy_session_mean"] = fmean(accuracy_row(combined, labels, judged.counts))
         return metrics
-
-    def _combined(self, logits: SessionLogits) -> torch.Tensor:
-        return logits.combined(self.kind, self.temperature)

@@ -17,7 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from safe.backbone import load_backbone, weights_digest
-from safe.build import build_learner, build_stream, projection_seed, resolve_device
+from safe.build import build_learner, build_stream, prediction_of, projection_seed, resolve_device
 from safe.config import Config
 from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
@@ -81,11 +81,7 @@ class SafeTrainer:
         self._optimizer: torch.optim.Optimizer | None = None
         # What it keeps of the frozen slow learner is derived, so it is never saved.
         self._features = FeatureExtractor(self.device, self._size, config.runtime.eval_batch_size, self.precision)
-        self._judge = Judge(
-            config.aggregation.kind,
-            config.aggregation.temperature,
-            domain_incremental=self._stream.domain_incremental,
-        )
+        self._judge = Judge(prediction_of(config), domain_incremental=self._stream.domain_incremental)
 
     @property
     def sessions(self) -> int:
@@ -310,12 +306,11 @@ class SafeTrainer:
         of_slow = torch.cat([frozen(self.slow, s.evaluation, "evaluation", s.index) for s in sessions])
         same = session == 1 or self.config.fast.epochs == 0
         of_fast = of_slow if same else torch.cat([self._features(self.fast, s.evaluation) for s in sessions])
-        setting = self.config.head.logit_scale
         return SessionLogits(
             slow=self.slow.closed.logits(of_slow).cpu(),
             fast=self.fast.closed.logits(of_fast).cpu(),
-            slow_scale=self.slow.scale(setting),
-            fast_scale=self.fast.scale(setting),
+            slow_scale=self.slow.scale("learned"),
+            fast_scale=self.fast.scale("learned"),
             labels=torch.cat([s.evaluation.labels for s in sessions]),
             counts=[len(s.evaluation) for s in sessions],
         )

@@ -51,14 +51,12 @@ class Bookkeeper:
         self.open_jobs: set[str] = set()
 
     def started(
-        self, job_id: str, *, kind: str, title: str, config: Mapping[str, Any], temperatures: list[float]
+        self, job_id: str, *, kind: str, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
     ) -> None:
         """A job begins, or goes on after an interruption."""
         again = job_id in self.ledger.log.jobs
         if not again:
-            self.ledger.append(
-                "job", job=job_id, kind=kind, title=title, config=dict(config), temperatures=temperatures
-            )
+            self.ledger.append("job", job=job_id, kind=kind, title=title, config=dict(config), predictions=predictions)
         self.ledger.append("status", job=job_id, status="RUNNING", reason=None)
         self.open_jobs.add(job_id)
         self._start_run(self._job(job_id))
@@ -135,7 +133,7 @@ class Bookkeeper:
         key = self.run_key(job.id)
         if job.kind == TRIAL and job.status in ENDED_WELL:
             spec = self.ledger.log.sweep_spec
-            # The temperature is chosen after the trial, and the aggregated metrics of all its sessions with it.
+            # The prediction is chosen after the trial, and the aggregated metrics of all its sessions with it.
             best = score_trial(job, spec.objective, spec.split)
             points = [
                 Point(f"{spec.split}/{name}", value, session)
@@ -143,7 +141,7 @@ class Bookkeeper:
                 for name, value in metrics.items()
             ]
             self.recorder.log_points(key, points)
-            self.recorder.set_tags(key, {"aggregation.temperature": f"{best.temperature:g}"})
+            self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
         if job.reason:
             self.recorder.set_tags(key, {"reason": job.reason})
         if (self.states / job.id).is_dir():
@@ -165,7 +163,7 @@ class Bookkeeper:
 def live_metrics(job: JobLog, record: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics of a session that are known once it is over.
 
-    For a trial, that leaves out the aggregated ones, which depend on the temperature that is chosen later.
+    For a trial, that leaves out the aggregated ones, which depend on the settings of prediction that are chosen later.
     """
     metrics: dict[str, float] = record["metrics"]
     if job.kind != TRIAL:
@@ -181,3 +179,7 @@ def session_points(job: JobLog, record: Mapping[str, Any]) -> list[Point]:
     points = [Point(name, value, record["session"]) for name, value in metrics.items()]
     points += [Point(name, value, step) for step, terms in record["losses"] for name, value in terms.items()]
     return points
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

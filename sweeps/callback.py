@@ -98,7 +98,7 @@ class TuneCallback(Callback):
     def _begin(self, trial: Trial) -> None:
         job = trial.config["job"]
         self.books.started(
-            job["id"], kind=job["kind"], title=job["title"], config=job["config"], temperatures=job["temperatures"]
+            job["id"], kind=job["kind"], title=job["title"], config=job["config"], predictions=job["predictions"]
         )
 
 

@@ -60,11 +60,18 @@ class Campaign:
         self.folders = folders
         self.log = books.ledger.log
 
-    def job(self, id: str, kind: str, title: str, config: Mapping[str, Any], temperatures: Sequence[float] = ()) -> Job:
+    def job(
+        self,
+        id: str,
+        kind: str,
+        title: str,
+        config: Mapping[str, Any],
+        predictions: Sequence[Mapping[str, Any]] = (),
+    ) -> Job:
         """Return a job, which continues from its newest checkpoint when an earlier call left one."""
         known = self.log.jobs.get(id)
         resume = known.resume_from() if known else None
-        return Job(id, kind, title, config, list(temperatures), str(self.folders.states / id), resume)
+        return Job(id, kind, title, config, [dict(p) for p in predictions], str(self.folders.states / id), resume)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run those of the jobs that have not ended well yet; see `sweeps.tuner.run_jobs` for what is raised."""

@@ -5,12 +5,12 @@ loses at most the session it was in; a last line cut short by the kill is ignore
 
     {"type": "sweep", "version": 1, "spec": {...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
-    {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "temperatures": [...]}
+    {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
     {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
     {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
     {"type": "recorded", "job": "trial-00"}
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
-    {"type": "selected", "trial": "trial-00", "temperature": 0.3}
+    {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
     {"type": "finished"}
 
 A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished.
@@ -37,6 +37,7 @@ class JobLog:
     """What one training run gave so far.
 
     Attributes:
+        predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
         sessions: one record per finished session, in order.
         checkpoints: resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
@@ -46,7 +47,7 @@ class JobLog:
     kind: str
     title: str
     config: dict[str, Any]
-    temperatures: list[float]
+    predictions: list[dict[str, Any]]
     status: str = "RUNNING"
     reason: str | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
@@ -101,7 +102,7 @@ class SweepLog:
             case "finished":
                 self.finished = True
             case "job":
-                fields = {key: record[key] for key in ("kind", "title", "config", "temperatures")}
+                fields = {key: record[key] for key in ("kind", "title", "config", "predictions")}
                 self.jobs[record["job"]] = JobLog(record["job"], **fields)
             case "status":
                 job = self.jobs[record["job"]]

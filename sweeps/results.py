@@ -67,7 +67,7 @@ def _trial(job: JobLog, log: SweepLog) -> dict[str, Any]:
     if job.sessions:
         spec = log.sweep_spec
         best = score_trial(job, spec.objective, spec.split)
-        config["aggregation.temperature"] = best.temperature
+        config |= best.prediction
         split = f"{spec.split}/"
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
             learners = {name: value for name, value in live_metrics(job, record).items() if name.startswith(split)}
@@ -148,7 +148,11 @@ def _leaderboard(log: SweepLog) -> Table:
         cells = [_text(config[name]) for name in varied]
         if job_id in scored:
             last = scored[job_id].sessions[-1]
-            cells += [f"{scored[job_id].temperature:g}", _percent(last["average_accuracy"]), _percent(last["accuracy"])]
+            cells += [
+                _text(scored[job_id].prediction["aggregation.temperature"]),
+                _percent(last["average_accuracy"]),
+                _percent(last["accuracy"]),
+            ]
             cells.append(_percent(last.get("forgetting")))
         else:
             cells.append(log.jobs[job_id].status)

@@ -1,4 +1,4 @@
-"""Choosing the configuration: temperature per trial, then the best trial; pure functions of the ledger's rows."""
+"""Choosing the configuration: prediction per trial, then the best trial; pure functions of the ledger's rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeps.ledger import JobLog
 
 @dataclass(frozen=True)
 class Scored:
-    """A trial at its best temperature.
+    """A trial at its best settings of prediction.
 
     Attributes:
         sessions: the aggregated metrics after each session, names without prefix.
@@ -21,24 +21,26 @@ class Scored:
     """
 
     trial: str
-    temperature: float
+    prediction: dict[str, Any]
     score: float
     sessions: tuple[dict[str, float], ...]
 
 
 def aggregated(sessions: Sequence[dict[str, Any]], index: int) -> tuple[dict[str, float], ...]:
-    """Return the aggregated metrics after each session at temperature `index` of the grid.
+    """Return the aggregated metrics after each session at settings `index` of the grid.
 
     Args:
         sessions: session records; `grid[index]` is the row of accuracies, `counts` the images per session group.
-        index: position in the list of temperatures.
+        index: position in the list of predictions.
     """
     rows = [record["grid"][index] for record in sessions]
     return tuple(session_metrics(rows[: t + 1], record["counts"]) for t, record in enumerate(sessions))
 
 
 def score_trial(job: JobLog, objective: str, split: str) -> Scored:
-    """Return the trial at the temperature that maximises the objective; of equals the one nearest to 1 wins.
+    """Return the trial at the settings of prediction that maximise the objective.
+
+    Of equals the temperature nearest to 1 wins, then the first.
 
     Raises:
         ValueError: no session is finished, or a session was judged on other images than `split` allows.
@@ -48,11 +50,13 @@ def score_trial(job: JobLog, objective: str, split: str) -> Scored:
     if wrong := {record["split"] for record in job.sessions} - {split}:
         raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
     candidates = [
-        Scored(job.id, temperature, sessions[-1][objective], sessions)
-        for index, temperature in enumerate(job.temperatures)
+        Scored(job.id, prediction, sessions[-1][objective], sessions)
+        for index, prediction in enumerate(job.predictions)
         for sessions in [aggregated(job.sessions, index)]
     ]
-    return max(candidates, key=lambda scored: (scored.score, -abs(math.log(scored.temperature))))
+    return max(
+        candidates, key=lambda scored: (scored.score, -abs(math.log(scored.prediction["aggregation.temperature"])))
+    )
 
 
 def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:

@@ -20,6 +20,7 @@ cached logits of every trained state.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -31,9 +32,7 @@ from typing import Any, get_args
 from safe.config import Config, parse_yaml, setting_names, validate
 from safe.errors import UserError, nearest
 
-PREDICTION_SETTINGS = ("aggregation.temperature",)
-# They act at prediction too, but no grid of them is scored, and a trial of its own would train for nothing.
-FIXED_AT_PREDICTION = ("aggregation.kind", "head.logit_scale")
+PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
 ZERO_PROBABILITY = 0.25
 RANGES = ("zero_or_loguniform", "loguniform", "uniform")
 LISTS = ("choice", "grid")
@@ -78,11 +77,12 @@ class Domain:
 
 @dataclass(frozen=True)
 class Space:
-    """A checked search space: what trials vary, what is scored at prediction, what is fixed for all trials."""
+    """A checked search space: what trials vary, what is fixed for all trials, and every combination of the
+    settings of prediction that each trained state is scored at."""
 
     domains: Mapping[str, Domain]
     fixed: Mapping[str, Any]
-    temperatures: tuple[float, ...]
+    predictions: tuple[dict[str, Any], ...]
 
 
 def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
     known, problems = setting_names(), []
     domains: dict[str, Domain] = {}
     fixed: dict[str, Any] = {}
-    temperatures: tuple[float, ...] = (float(base["aggregation.temperature"]),)
+    at_prediction: dict[str, tuple[Any, ...]] = {name: (base[name],) for name in PREDICTION_SETTINGS}
     for name, entry in raw.items():
         try:
             if name not in known:
@@ -120,8 +120,6 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
             if name in SET_BY_THE_SWEEP:
                 raise ValueError("the sweep itself sets this; it cannot be searched")
             domain = _domain(entry, whole=_is_whole(name))
-            if name in FIXED_AT_PREDICTION and domain.kind != "fixed":
-                raise ValueError("acts at prediction only, so trials would repeat each other; set one value")
             _check_values(name, domain, base)
         except ValueError as error:
             problems.append(f"{name}: {error}")
@@ -130,14 +128,17 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
             if domain.kind in RANGES:
                 problems.append(f"{name}: acts at prediction only and is scored for free; list values: {{grid: [...]}}")
             else:
-                temperatures = tuple(float(value) for value in domain.values)
+                at_prediction[name] = domain.values
         elif domain.kind == "fixed":
             fixed[name] = domain.values[0]
         else:
             domains[name] = domain
     if problems:
         raise UserError("\n".join(["the search space is not valid:", *(f"  - {problem}" for problem in problems)]))
-    return Space(domains, fixed, temperatures)
+    predictions = [
+        dict(zip(at_prediction, values, strict=True)) for values in itertools.product(*at_prediction.values())
+    ]
+    return Space(domains, fixed, tuple(predictions))
 
 
 def sample(space: Space, seed: int, index: int, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,20 +38,20 @@ def final_id(trial: str, repeat: int) -> str:
 
 def _search_and_replicate(campaign: Campaign) -> None:
     log, spec = campaign.log, campaign.log.sweep_spec
-    temperatures = spec.parsed_space().temperatures
+    predictions = spec.parsed_space().predictions
     campaign.run(
         [
-            campaign.job(f"trial-{index:02d}", TRIAL, f"trial {index:02d}", config, temperatures)
+            campaign.job(f"trial-{index:02d}", TRIAL, f"trial {index:02d}", config, predictions)
             for index, config in enumerate(trial_configs(spec))
         ]
     )
     best = leaderboard(log.of_kind(TRIAL), spec.objective, spec.split)
     if not best:
         raise AllFailedError("no trial is finished, so there is nothing to choose from")
-    chosen = {"trial": best[0].trial, "temperature": best[0].temperature, "score": best[0].score}
+    chosen = {"trial": best[0].trial, "prediction": best[0].prediction, "score": best[0].score}
     if log.selected != chosen:
         campaign.books.ledger.append("selected", **chosen)
-    config = {**log.jobs[best[0].trial].config, "aggregation.temperature": best[0].temperature}
+    config = {**log.jobs[best[0].trial].config, **best[0].prediction}
     campaign.run(
         [
             campaign.job(final_id(best[0].trial, repeat), FINAL, f"final {repeat}", final_config(config, repeat))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 if TYPE_CHECKING:
+    from safe.evaluate import Prediction
     from safe.trainer import SafeTrainer
 
 RESUME_FILE = "resume.pt"
@@ -16,7 +17,7 @@ RESUME_FILE = "resume.pt"
 class SafeTrainable(tune.Trainable):
     """Trains one job of a sweep.
 
-    The Tune config holds one entry, `job`: `config` (flat), `temperatures` (grid to score, may be empty), `states`
+    The Tune config holds one entry, `job`: `config` (flat), `predictions` (settings to score, may be empty), `states`
     (folder for the inference state of every session) and `resume_from` (folder of a checkpoint, or None).
     Every result carries under `session` what the ledger keeps of a session.
     """
@@ -48,14 +49,13 @@ class SafeTrainable(tune.Trainable):
         save_state(self.trainer.inference_state(), state)
         logits = self.trainer.session_logits
         assert logits is not None, "a session is over"
-        kind = self.job["config"]["aggregation.kind"]
         session = {
             "session": result.session,
             "sessions": result.sessions,
             "split": result.split,
             "metrics": result.as_metrics(),
             "losses": [[step, dict(terms)] for step, terms in result.losses],
-            "grid": score_grid(logits, kind, self.job["temperatures"]),
+            "grid": score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]]),
             "counts": list(logits.counts),
             "provenance": self.trainer.provenance(),
         }
@@ -77,3 +77,10 @@ class SafeTrainable(tune.Trainable):
         """Take over the next job in the same process, which has torch and the data modules loaded already."""
         self.setup(new_config)
         return True
+
+
+def _prediction(settings: dict[str, Any]) -> Prediction:
+    from safe.evaluate import Prediction
+
+    kind, temperature = settings["aggregation.kind"], settings["aggregation.temperature"]
+    return Prediction(kind, temperature, settings["head.logit_scale"])

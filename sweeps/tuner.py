@@ -43,7 +43,7 @@ class Job:
     """One training run: what it is called, its flat configuration, what is scored, and where its states go.
 
     Attributes:
-        temperatures: grid to score after every session; empty for a run whose temperature is settled.
+        predictions: settings to score after every session; empty for a run whose prediction is settled.
         states: folder for the inference state of every session.
         resume_from: checkpoint folder to continue from.
     """
@@ -52,7 +52,7 @@ class Job:
     kind: str
     title: str
     config: Mapping[str, Any]
-    temperatures: list[float]
+    predictions: list[dict[str, Any]]
     states: str
     resume_from: str | None = None
 

@@ -54,8 +54,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _accuracies(logits: SessionLogits, kind: str, temperature: float | None) -> tuple[float, float]:
     """Return the accuracy over all images and its unweighted mean over session groups, both in [0, 1]."""
-    from safe.evaluate import accuracy_row
+    from safe.evaluate import Prediction, accuracy_row
 
-    combined = logits.combined(kind, 1.0 if temperature is None else temperature)
+    combined = logits.combined(Prediction(kind, 1.0 if temperature is None else temperature))
     overall = accuracy_row(combined, logits.labels, [len(logits.labels)])[0]
     return overall, fmean(accuracy_row(combined, logits.labels, logits.counts))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from safe.aggregate import aggregate
-from safe.evaluate import SessionLogits, accuracy_row, extract, score_grid
+from safe.evaluate import Prediction, SessionLogits, accuracy_row, extract, score_grid
 from safe.seeding import generator
 
 
@@ -34,20 +34,23 @@ def test_scores_are_scaled_before_they_are_aggregated() -> None:
     logits = session_logits()
     for kind in ("entropy", "mean", "max"):
         expected = aggregate(2 * logits.slow, 3 * logits.fast, kind, 0.5)
-        assert torch.equal(logits.combined(kind, 0.5), expected), kind
+        assert torch.equal(logits.combined(Prediction(kind, 0.5)), expected), kind
+        fixed = aggregate(5 * logits.slow, 5 * logits.fast, kind, 0.5)
+        assert torch.equal(logits.combined(Prediction(kind, 0.5, 5.0)), fixed), kind
 
 
-def test_score_grid_has_one_row_per_temperature_in_order() -> None:
-    logits, temperatures = session_logits(), [100.0, 0.01, 1.0, 100.0]
-    grid = score_grid(logits, "entropy", temperatures)
-    assert grid == [accuracy_row(logits.combined("entropy", t), logits.labels, logits.counts) for t in temperatures]
+def test_score_grid_has_one_row_per_setting_in_order() -> None:
+    logits, settings = session_logits(), [Prediction("entropy", t) for t in (100.0, 0.01, 1.0, 100.0)]
+    settings += [Prediction("max", 1.0), Prediction("entropy", 0.01, 0.1)]
+    grid = score_grid(logits, settings)
+    assert grid == [accuracy_row(logits.combined(s), logits.labels, logits.counts) for s in settings]
     assert grid[0] == grid[3] != grid[1]
-    assert score_grid(logits, "entropy", []) == []
+    assert score_grid(logits, []) == []
 
 
 def test_score_grid_of_one_learner_ignores_scale_and_temperature() -> None:
-    rows = score_grid(session_logits(), "slow", [0.1, 10.0])
-    assert rows[0] == rows[1] == score_grid(session_logits((7.0, 1.0)), "slow", [1.0])[0]
+    rows = score_grid(session_logits(), [Prediction("slow", 0.1), Prediction("slow", 10.0, 3.0)])
+    assert rows[0] == rows[1] == score_grid(session_logits((7.0, 1.0)), [Prediction("slow", 1.0)])[0]
 
 
 @pytest.mark.parametrize("parts", [[6], [4, 2], [1] * 6])

@@ -16,10 +16,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from safe.backbone import load_backbone
+from safe.build import prediction_of
 from safe.checkpoint import load_state, save_state
 from safe.config import Config
 from safe.data.sources import ArrayImages, Dataset
 from safe.errors import UserError
+from safe.evaluate import Prediction
 from safe.predict import Predictor, load_predictor
 from safe.trainer import STATE_VERSION, SafeTrainer
 
@@ -67,8 +69,7 @@ def judged(trainer: SafeTrainer) -> Tensor:
 def aggregated(trainer: SafeTrainer) -> Tensor:
     """The trainer's own aggregated logits of those images."""
     assert trainer.session_logits is not None
-    setting = trainer.config.aggregation
-    return trainer.session_logits.combined(setting.kind, setting.temperature)
+    return trainer.session_logits.combined(prediction_of(trainer.config))
 
 
 def write_pngs(images: Tensor, folder: Path) -> list[Path]:
@@ -135,8 +136,8 @@ def test_other_settings_are_predicted_as_the_trainer_judged_them(
     predictor = load_predictor(tmp_path / "run.state", device="cpu", backbone=tiny_vit)
     logits = predictor.judge(tiny_dataset)
     assert torch.equal(
-        logits.combined(predictor.config.aggregation.kind, 0.7),
-        trainer.session_logits.combined(trainer.config.aggregation.kind, 0.7),
+        logits.combined(Prediction(predictor.config.aggregation.kind, 0.7)),
+        trainer.session_logits.combined(replace(prediction_of(trainer.config), temperature=0.7)),
     )
     assert (predictor.predict(judged(trainer)).logits - aggregated(trainer)).abs().max() <= 1e-6
 

@@ -13,6 +13,10 @@ from sweeps.ledger import Ledger
 from sweeps.spec import SweepSpec
 
 TEMPERATURES = [0.1, 1.0, 10.0]
+PREDICTIONS = [
+    {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
+    for tau in TEMPERATURES
+]
 
 
 def _make_spec(**changes: Any) -> SweepSpec:
@@ -53,8 +57,8 @@ def _make_session(session: int, grid: list[list[float]], split: str = "val", **c
 
 
 @pytest.fixture
-def temperatures() -> list[float]:
-    return TEMPERATURES
+def predictions() -> list[dict[str, Any]]:
+    return PREDICTIONS
 
 
 @pytest.fixture
@@ -83,15 +87,15 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
         space = spec.parsed_space()
         for index, (job, (low, high)) in enumerate(rows.items()):
             config = spec.trial_config(index, space)
-            ledger.append("job", job=job, kind="trial", title=job, config=config, temperatures=TEMPERATURES)
+            ledger.append("job", job=job, kind="trial", title=job, config=config, predictions=PREDICTIONS)
             ledger.append("session", job=job, **_make_session(1, [[low], [low], [low]]))
             grid = [[low, 0.4], [low, high], [low, 0.5]]
             ledger.append("session", job=job, **_make_session(2, grid))
             ledger.append("status", job=job, status="FINISHED", reason=None)
-        ledger.append("selected", trial="trial-01", temperature=1.0, score=0.825)
+        ledger.append("selected", trial="trial-01", prediction=PREDICTIONS[1], score=0.825)
         for repeat, accuracy in enumerate([0.5, 0.75]):
             job = f"final-01-{repeat}"
-            ledger.append("job", job=job, kind="final", title=job, config=config, temperatures=[])
+            ledger.append("job", job=job, kind="final", title=job, config=config, predictions=[])
             for session in (1, 2):
                 record = _make_session(session, [], split="test")
                 record["metrics"]["test/accuracy"] = accuracy

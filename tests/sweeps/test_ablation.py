@@ -84,7 +84,7 @@ def write_ledger(folder: Path) -> None:
     for arm, metrics in last.items():
         for repeat in range(2):
             job = f"{arm}-{repeat}"
-            ledger.append("job", job=job, kind="arm", title=job, config={}, temperatures=[])
+            ledger.append("job", job=job, kind="arm", title=job, config={}, predictions=[])
             shifted = {f"test/{name}": value + repeat / 10 for name, value in metrics.items()}
             ledger.append("session", job=job, session=1, sessions=1, split="test", metrics=shifted)
             ledger.append("status", job=job, status="FINISHED", reason=None)

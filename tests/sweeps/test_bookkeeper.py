@@ -33,15 +33,15 @@ def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
     return Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
 
 
-def start(books: Bookkeeper, temperatures: list[float], job: str = "trial-00", kind: str = "trial") -> None:
+def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "trial-00", kind: str = "trial") -> None:
     config = {"slow.lr": 0.1, "aggregation.temperature": 1.0}
-    books.started(job, kind=kind, title=job, config=config, temperatures=temperatures)
+    books.started(job, kind=kind, title=job, config=config, predictions=predictions)
 
 
 def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
-    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    start(books, temperatures)
+    start(books, predictions)
     books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
     run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
     live = {"val/slow/accuracy", "val/fast/accuracy", "ridge/slow", "time/train_seconds", "train/slow/ce"}
@@ -75,8 +75,10 @@ def test_a_final_run_has_everything_live(books: Bookkeeper, make_session: Make) 
     assert run.params["aggregation.temperature"] == "1.0"
 
 
-def test_open_jobs_are_closed_with_the_reason(books: Bookkeeper, temperatures: list[float], make_session: Make) -> None:
-    start(books, temperatures)
+def test_open_jobs_are_closed_with_the_reason(
+    books: Bookkeeper, predictions: list[dict[str, Any]], make_session: Make
+) -> None:
+    start(books, predictions)
     books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
     books.close_open("KILLED", "interrupted")
     run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
@@ -84,18 +86,18 @@ def test_open_jobs_are_closed_with_the_reason(books: Bookkeeper, temperatures: l
     assert "val/accuracy" not in run.metrics, "its temperature may still change when it is continued"
     assert books.ledger.log.jobs["trial-00"].status == "KILLED"
     assert not books.open_jobs
-    start(books, temperatures)
+    start(books, predictions)
     assert (run.status, run.tags["reason"]) == ("RUNNING", "")
 
 
 def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
-    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    start(books, temperatures)
+    start(books, predictions)
     for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
         books.session("trial-00", make_session(session, grid))
     books.ended("trial-00", "FINISHED")
-    start(books, temperatures, "trial-01")
+    start(books, predictions, "trial-01")
     books.session("trial-01", make_session(1, [[0.8], [0.9], [0.7]]))
 
     lost = MemoryRecorder()
@@ -109,11 +111,13 @@ def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
     assert lost.runs["demo/trial-00"] == before
 
 
-def test_plain_output_has_one_line_an_event(books: Bookkeeper, make_session: Make, temperatures: list[float]) -> None:
+def test_plain_output_has_one_line_an_event(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
     text = io.StringIO()
     with LiveDisplay("demo", 2, text) as display:
         books.display = display
-        start(books, temperatures)
+        start(books, predictions)
         for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
             books.session("trial-00", make_session(session, grid))
         books.ended("trial-00", "FINISHED")
@@ -137,13 +141,13 @@ def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_sess
 
 
 def test_replay_leaves_alone_what_was_recorded_to_its_end(
-    books: Bookkeeper, make_session: Make, temperatures: list[float], tmp_path: Path
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    start(books, temperatures)
+    start(books, predictions)
     for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
         books.session("trial-00", make_session(session, grid))
     books.ended("trial-00", "FINISHED")
-    start(books, temperatures, "trial-01")  # killed here
+    start(books, predictions, "trial-01")  # killed here
 
     fresh = MemoryRecorder()
     fresh.start("demo", {}, {})

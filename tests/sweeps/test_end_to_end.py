@@ -21,6 +21,7 @@ import pytest
 
 from sweeps.cli import main
 from sweeps.ledger import FILE_NAME
+from sweeps.space import PREDICTION_SETTINGS
 
 pytestmark = pytest.mark.e2e
 
@@ -110,7 +111,7 @@ def test_mlflow_holds_what_show_says(place: Place) -> None:
         run = runs[f"whole/{trial['id']}"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == trial["status"]
-        expected = {name: str(value) for name, value in trial["config"].items() if name != "aggregation.temperature"}
+        expected = {name: str(value) for name, value in trial["config"].items() if name not in PREDICTION_SETTINGS}
         assert {name: run.data.params[name] for name in expected} == expected
         for name in trial["sessions"][-1] if trial["sessions"] else ():
             said = {step: row[name] for step, row in enumerate(trial["sessions"], start=1) if name in row}

@@ -25,7 +25,7 @@ def test_what_is_written_is_read_again(finished_sweep: Callable[[], Ledger], mak
 
 def test_a_last_line_cut_short_is_ignored_and_removed(tmp_path: Path, make_spec: Make) -> None:
     ledger = Ledger.create(tmp_path, make_spec())
-    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, temperatures=[1.0])
+    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, predictions=[{}])
     ledger.close()
     with (tmp_path / FILE_NAME).open("a") as file:
         file.write('{"type": "status", "job": "trial-00", "stat')
@@ -41,7 +41,7 @@ def test_a_session_done_again_replaces_the_old_record_and_what_followed(
     tmp_path: Path, make_spec: Make, make_session: Make
 ) -> None:
     ledger = Ledger.create(tmp_path, make_spec())
-    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, temperatures=[1.0])
+    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, predictions=[{}])
     for session, grid in [(1, [[0.5]]), (2, [[0.5, 0.6]]), (1, [[0.7]])]:
         ledger.append("session", job="trial-00", **make_session(session, grid))
     job = read_ledger(tmp_path).jobs["trial-00"]
@@ -51,7 +51,7 @@ def test_a_session_done_again_replaces_the_old_record_and_what_followed(
 
 def test_the_newest_checkpoint_that_exists_is_resumed(tmp_path: Path, make_spec: Make) -> None:
     ledger = Ledger.create(tmp_path, make_spec())
-    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, temperatures=[1.0])
+    ledger.append("job", job="trial-00", kind="trial", title="t", config={}, predictions=[{}])
     for session in (1, 2):
         ledger.append("checkpoint", job="trial-00", session=session, path=str(tmp_path / str(session)))
     assert ledger.log.jobs["trial-00"].resume_from() is None
@@ -76,7 +76,7 @@ def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) 
 def test_trials_sort_as_people_count(tmp_path: Path, make_spec: Make) -> None:
     ledger = Ledger.create(tmp_path, make_spec())
     for job in ("trial-100", "trial-99", "trial-07"):
-        ledger.append("job", job=job, kind="trial", title="t", config={}, temperatures=[1.0])
+        ledger.append("job", job=job, kind="trial", title="t", config={}, predictions=[{}])
     assert [job.id for job in ledger.log.of_kind("trial")] == ["trial-07", "trial-99", "trial-100"]
 
 

@@ -14,12 +14,12 @@ NewJob = Callable[..., JobLog]
 
 
 @pytest.fixture
-def job(make_session: Callable[..., dict[str, Any]], temperatures: list[float]) -> NewJob:
+def job(make_session: Callable[..., dict[str, Any]], predictions: list[dict[str, Any]]) -> NewJob:
     """Give a function that makes a trial from one grid of accuracy rows per session."""
 
     def make(id: str, grids: list[list[list[float]]], status: str = "FINISHED") -> JobLog:
         sessions = [make_session(session, grid) for session, grid in enumerate(grids, start=1)]
-        return JobLog(id, "trial", id, {}, temperatures, status=status, sessions=sessions)
+        return JobLog(id, "trial", id, {}, predictions, status=status, sessions=sessions)
 
     return make
 
@@ -28,7 +28,7 @@ def test_the_temperature_with_the_highest_average_accuracy_is_taken(job: NewJob)
     trial = job("trial-00", [[[0.8], [0.9], [0.7]], [[0.8, 0.6], [0.2, 0.6], [0.7, 0.7]]])
     scored = score_trial(trial, "average_accuracy", "val")
     # Accuracies over 100 and 300 images: 0.8 and 0.65; 0.9 and 0.5; 0.7 and 0.7.
-    assert scored.temperature == 0.1
+    assert scored.prediction["aggregation.temperature"] == 0.1
     assert scored.score == pytest.approx((0.8 + 0.65) / 2)
     assert scored.sessions[0]["accuracy"] == 0.8
     assert scored.sessions[1]["accuracy"] == pytest.approx(0.65)
@@ -37,12 +37,12 @@ def test_the_temperature_with_the_highest_average_accuracy_is_taken(job: NewJob)
 
 def test_of_equal_temperatures_the_one_nearest_to_one_wins(job: NewJob) -> None:
     tied = job("trial-00", [[[0.8]] * 3, [[0.8, 0.6]] * 3])
-    assert score_trial(tied, "average_accuracy", "val").temperature == 1.0
+    assert score_trial(tied, "average_accuracy", "val").prediction["aggregation.temperature"] == 1.0
 
 
 def test_another_objective_chooses_otherwise(job: NewJob) -> None:
     trial = job("trial-00", [[[0.8], [0.9], [0.7]], [[0.8, 0.6], [0.2, 0.6], [0.7, 0.7]]])
-    assert score_trial(trial, "accuracy", "val").temperature == 10.0
+    assert score_trial(trial, "accuracy", "val").prediction["aggregation.temperature"] == 10.0
 
 
 def test_only_finished_trials_stand_on_the_board_and_ties_go_to_the_lowest_id(job: NewJob) -> None:

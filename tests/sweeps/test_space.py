@@ -7,7 +7,7 @@ import pytest
 
 from safe.config import load_config
 from safe.errors import UserError
-from sweeps.space import ZERO_PROBABILITY, parse_space, read_space, sample
+from sweeps.space import PREDICTION_SETTINGS, ZERO_PROBABILITY, parse_space, read_space, sample
 
 BASE = load_config("digits").flat()
 
@@ -58,9 +58,9 @@ def test_ranges_stay_within_bounds_and_lists_within_their_values() -> None:
 
 def test_the_temperature_never_makes_a_trial() -> None:
     space = parse_space({"aggregation.temperature": {"grid": [0.1, 1, 10]}}, BASE)
-    assert space.temperatures == (0.1, 1.0, 10.0)
+    assert [p["aggregation.temperature"] for p in space.predictions] == [0.1, 1.0, 10.0]
     assert sample(space, 0, 3, BASE) == {}
-    assert parse_space({"slow.lr": 0.1}, BASE).temperatures == (BASE["aggregation.temperature"],)
+    assert parse_space({"slow.lr": 0.1}, BASE).predictions == ({name: BASE[name] for name in PREDICTION_SETTINGS},)
     with pytest.raises(UserError, match="scored for free; list values"):
         parse_space({"aggregation.temperature": {"loguniform": [0.1, 1]}}, BASE)
 
@@ -109,7 +109,7 @@ def test_presets_are_valid_and_contain_the_weights_of_the_configuration(dataset:
         "fast.feature_weight",
         "fast.cross_weight",
     }
-    assert 1.0 in space.temperatures
+    assert 1.0 in {p["aggregation.temperature"] for p in space.predictions}
 
 
 def test_a_space_file_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
@@ -120,12 +120,19 @@ def test_a_space_file_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
         read_space(tmp_path / "list.yaml", "digits")
 
 
-def test_what_acts_at_prediction_without_a_scored_grid_cannot_make_trials() -> None:
+def test_every_combination_of_the_settings_of_prediction_is_scored() -> None:
     base = load_config("digits").flat()
-    for raw in ({"aggregation.kind": {"choice": ["mean", "max"]}}, {"head.logit_scale": {"uniform": [1, 5]}}):
-        with pytest.raises(UserError, match="acts at prediction only"):
-            parse_space(raw, base)
-    assert parse_space({"aggregation.kind": "mean"}, base).fixed == {"aggregation.kind": "mean"}
+    raw = {"aggregation.kind": {"choice": ["mean", "max"]}, "head.logit_scale": {"grid": ["learned", 1.0]}}
+    space = parse_space({**raw, "aggregation.temperature": 0.5}, base)
+    assert [tuple(p.values()) for p in space.predictions] == [
+        ("mean", 0.5, "learned"),
+        ("mean", 0.5, 1.0),
+        ("max", 0.5, "learned"),
+        ("max", 0.5, 1.0),
+    ]
+    assert not space.domains
+    with pytest.raises(UserError, match="acts at prediction only"):
+        parse_space({"head.logit_scale": {"uniform": [1, 5]}}, base)
 
 
 def test_a_setting_that_is_empty_by_default_is_drawn_as_the_whole_number_it_is() -> None:
