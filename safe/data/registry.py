@@ -102,8 +102,9 @@ def canonical_name(name: str) -> str:
     word = name.strip()
     if word.lower() in _BY_ALIAS:
         return _BY_ALIAS[word.lower()]
-    path = Path(word).expanduser()
-    if os.sep in word or word == "~" or all((path / split).is_dir() for split in ("train", "test")):
+    # os.path, unlike pathlib, takes a user that does not exist and a name too long for a path for what is not there.
+    path = os.path.expanduser(word)
+    if os.sep in word or word == "~" or all(os.path.isdir(os.path.join(path, split)) for split in ("train", "test")):
         return os.path.abspath(path)
     raise UserError(f"{choices(name, DATASETS, 'data set')} Or give the path of a folder with train/ and test/.")
 
