@@ -8,43 +8,87 @@ PIP_ARGS ?=
 RESULTS  ?= results
 export RESULTS
 DATASET  ?= digits
-TRIALS   ?= 6
+TRIALS   ?=
 SEEDS    ?=
 
-NAME     :=
-INIT     :=
-INC      :=
-FROM     :=
-SUITE    :=
-ARGS     :=
+NAME           :=
+SPACE          :=
+SEARCH         :=
+SELECTION      :=
+EVALUATE_ON    :=
+MAX_SESSIONS   :=
+MAX_HOURS      :=
+CONCURRENCY    :=
+GPUS_PER_TRIAL :=
+TRIAL_TIMEOUT  :=
+CLUSTER        :=
+WORKERS        :=
+GPU            :=
+INIT           :=
+INC            :=
+FROM           :=
+A              :=
+B              :=
+TO             :=
+MODEL          :=
+IMAGES         :=
+SUITE          :=
+ARGS           :=
 
 VENV  := .venv
 READY := $(VENV)/.ready
 RUN   := $(VENV)/bin/python
 
 SESSIONS := $(if $(INIT),data.init_classes=$(INIT)) $(if $(INC),data.increment=$(INC))
-CAMPAIGN := --dataset "$(DATASET)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NAME),--name "$(NAME)") $(ARGS) $(SESSIONS)
+CAMPAIGN := --dataset "$(DATASET)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NAME),--name "$(NAME)") \
+  $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(ARGS) $(SESSIONS)
+SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(if $(SEARCH),--search $(SEARCH)) \
+  $(if $(SELECTION)$(EVALUATE_ON),--selection $(or $(SELECTION),transfer)) \
+  $(if $(EVALUATE_ON),--evaluate-on "$(EVALUATE_ON)") $(if $(MAX_SESSIONS),--max-sessions $(MAX_SESSIONS)) \
+  $(if $(MAX_HOURS),--max-hours $(MAX_HOURS)) $(if $(GPUS_PER_TRIAL),--gpus-per-trial $(GPUS_PER_TRIAL)) \
+  $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT))
+# A cluster of containers needs Docker alone, so its commands run in any Python.
+SWEEPS  := $(if $(CLUSTER),"$(PYTHON)" -m sweeps.cluster submit,$(RUN) -m sweeps)
+PREPARE := $(if $(CLUSTER),,$(READY))
+CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train ablation data weights ui test lint format bench clean
+.PHONY: help setup sweep plan train ablation variants report compare predict data weights ui deliver replay doctor \
+  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test lint format bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "variables: DATASET=$(DATASET) TRIALS=$(TRIALS) SEEDS=3 (ablation 5) NAME= INIT= INC= ARGS=\"key=value ...\""
-	@echo "           RESULTS=$(RESULTS) (also from the environment)"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "variables: DATASET=$(DATASET) TRIALS=6 SEEDS=3 (ablation and variants 5) NAME= RESULTS=$(RESULTS)"
+	@echo "           SEARCH=staged|tpe|random|grid SPACE=file SELECTION=holdout|first-k|transfer|test EVALUATE_ON="
+	@echo "           MAX_SESSIONS= MAX_HOURS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= ARGS=\"key=value --flag ...\""
 	@echo "           PYTHON=$(PYTHON) (3.11 to 3.13) PIP_ARGS=\"...\" for an own package index"
 
 setup: $(READY) ## install into .venv
 
-sweep: $(READY) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME, ARGS
-	@$(RUN) -m sweeps run --trials $(TRIALS) $(CAMPAIGN)
+sweep: $(PREPARE) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME; CLUSTER=1 hands it to the cluster
+	@$(SWEEPS) run $(SWEEP) $(CAMPAIGN)
+
+plan: $(READY) ## what a sweep will cost, before anything runs: the variables of sweep
+	@$(RUN) -m sweeps plan $(SWEEP) $(CAMPAIGN)
 
 train: $(READY) ## one training run without Ray and MLflow: DATASET, ARGS
 	@$(RUN) -m safe train --dataset "$(DATASET)" $(ARGS) $(SESSIONS)
 
-ablation: $(READY) ## the baselines beside SAFE, over SEEDS seeds: DATASET, SEEDS, ARGS
-	@$(RUN) -m sweeps ablation $(CAMPAIGN)
+ablation: $(PREPARE) ## SAFE beside baselines and bounds, on the test images: DATASET, SEEDS
+	@$(SWEEPS) ablation $(CAMPAIGN)
+
+variants: $(PREPARE) ## the choices that the method leaves open, on the holdout: DATASET, SEEDS
+	@$(SWEEPS) variants $(CAMPAIGN)
+
+report: $(READY) ## one HTML page about a sweep: NAME
+	@$(RUN) -m sweeps report "$(NAME)" $(ARGS)
+
+compare: $(READY) ## two sweeps side by side, one HTML page: A, B
+	@$(RUN) -m sweeps compare "$(A)" "$(B)" $(ARGS)
+
+predict: $(READY) ## predict images with the registered model of a data set: DATASET or MODEL, IMAGES
+	@$(RUN) -m sweeps predict --model "$(or $(MODEL),models:/safe-$(DATASET)@champion)" $(IMAGES) $(ARGS)
 
 data: $(READY) ## fetch and check a data set: DATASET, FROM=archive
 	@$(RUN) -m safe.data fetch "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)
@@ -55,6 +99,33 @@ weights: $(READY) ## fetch, check and place the weights of a data set's backbone
 
 ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1
 	@$(RUN) -m sweeps ui $(ARGS)
+
+deliver: $(READY) ## bring to MLflow what it does not have yet: NAME
+	@$(RUN) -m tracking deliver $(if $(NAME),"$(NAME)") $(ARGS)
+
+replay: $(READY) ## write the whole history of a sweep to another MLflow: NAME, TO=uri
+	@$(RUN) -m tracking replay "$(NAME)" --to "$(TO)" $(ARGS)
+
+doctor: $(READY) ## whether this machine can run a sweep: DATASET
+	@$(RUN) -m sweeps doctor $(ARGS)
+
+cluster-up: ## build and start Ray, MLflow and PostgreSQL in containers: WORKERS, GPU=1
+	@$(CLUSTER_RUN) up $(if $(WORKERS),--workers $(WORKERS)) $(if $(GPU),--gpu) $(ARGS)
+
+cluster-status: ## containers, memory, sweeps
+	@$(CLUSTER_RUN) status $(ARGS)
+
+cluster-logs: ## follow a sweep in the cluster, or all containers: NAME
+	@$(CLUSTER_RUN) logs $(if $(NAME),"$(NAME)") $(ARGS)
+
+cluster-stop: ## end a sweep in the cluster in order; the same NAME continues it: NAME
+	@$(CLUSTER_RUN) stop "$(NAME)" $(ARGS)
+
+cluster-down: ## take the containers away; data stays, ARGS=-v wipes it
+	@$(CLUSTER_RUN) down $(ARGS)
+
+test-cluster: $(READY) ## test the cluster with real containers; needs Docker
+	CLUSTER_TESTS=1 $(RUN) -m pytest -s tests/cluster $(ARGS)
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest $(ARGS)

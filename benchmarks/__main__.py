@@ -7,13 +7,14 @@ Every suite first proves that both ways give the same numbers, then times them. 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import trial
 from safe.errors import EXIT_USER_ERROR, UserError, choices
 from safe.writable import require_writable
 
-SUITES: dict[str, Callable[[], list[dict[str, Any]]]] = {"trial": trial.items}
+# Suites of pairs: `items()` of the module of that name proves that both ways agree and returns them to be timed.
+PAIRED = ("step", "head", "evaluate", "trial")
+# Suites that measure in their own way: `run(console)` of the module of that name prints tables and returns the rows.
+OWN: tuple[str, ...] = ("sweep", "search", "tracking", "scale")
+SUITES = (*PAIRED, *OWN)
 
 
 def measure(item: dict[str, Any], pairs: int) -> dict[str, Any]:
@@ -48,6 +52,23 @@ def measure(item: dict[str, Any], pairs: int) -> dict[str, Any]:
     }
 
 
+def measured(name: str, pairs: int, console: Console) -> list[dict[str, Any]]:
+    """Run one suite, print its table, return its rows."""
+    suite = importlib.import_module(f"benchmarks.{name}")
+    if name in OWN:
+        return list(suite.run(console))
+    rows = [measure(item, pairs) for item in suite.items()]
+    title = f"{name} (medians of {pairs} pairs, {torch.get_num_threads()} threads)"
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    for column in ("item", "plain s", "ours s", "ratio", "min", "max"):
+        table.add_column(column, justify="left" if column == "item" else "right")
+    for row in rows:
+        seconds = (f"{row[key]:.3f}" for key in ("plain_seconds", "ours_seconds"))
+        table.add_row(row["name"], *seconds, *(f"{row[key]:.2f}" for key in ("ratio", "ratio_min", "ratio_max")))
+    console.print(table)
+    return rows
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the suites, print a table each, write the JSON; 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -67,16 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     console = Console()
     for name in arguments.suite or SUITES:
-        rows = [measure(item, arguments.pairs) for item in SUITES[name]()]
-        table = Table(title=f"{name} (medians of {arguments.pairs} pairs, {torch.get_num_threads()} threads)")
-        for column in ("item", "plain s", "ours s", "ratio", "min", "max"):
-            table.add_column(column, justify="left" if column == "item" else "right")
-        for row in rows:
-            table.add_row(
-                row["name"],
-                *(f"{row[k]:.2f}" for k in ("plain_seconds", "ours_seconds", "ratio", "ratio_min", "ratio_max")),
-            )
-        console.print(table)
+        rows = measured(name, arguments.pairs, console)
         folder.mkdir(parents=True, exist_ok=True)
         machine = {
             "cpu": platform.processor() or platform.machine(),

@@ -47,17 +47,16 @@ class PlainSafe:
         self.gram = {name: torch.zeros(dim, dim) for name in ("slow", "fast")}
         self.cross = {name: torch.zeros(dim, len(dataset.classes)) for name in ("slow", "fast")}
         self.weight: dict[str, Tensor] = {}
+        self.losses: list[float] = []  # mean over the images of each epoch
 
     def run(self) -> list[float]:
         return [self.run_session(t) for t in range(len(self.stream))]
 
     def run_session(self, t: int) -> float:
         session = self.stream.sessions[t]
-        if t == 0:
-            self._train(t, self.slow, self.slow_head, self.config.slow)
-        else:
-            self._grow_heads(t)
-            self._train(t, self.fast, self.fast_head, self.config.fast)
+        if t > 0:
+            self.grow_heads(t)
+        self.train_session(t)
         nets = {"slow": self.slow} if t == 0 else {"slow": self.slow, "fast": self.fast}
         for name, net in nets.items():
             self._fit_head(name, net, session.train, t)
@@ -67,6 +66,13 @@ class PlainSafe:
             self.gram["fast"], self.cross["fast"] = self.gram["slow"].clone(), self.cross["slow"].clone()
             self.weight["fast"] = self.weight["slow"].clone()
         return self._evaluate(t)
+
+    def train_session(self, t: int) -> None:
+        """Do the gradient steps of session `t` (from 0) alone; the heads have their rows already."""
+        if t == 0:
+            self._train(t, self.slow, self.slow_head, self.config.slow)
+        else:
+            self._train(t, self.fast, self.fast_head, self.config.fast)
 
     def _train(self, t: int, net: Any, head: CosineHead, config: Any) -> None:
         data, session = self.config.data, self.stream.sessions[t]
@@ -83,6 +89,7 @@ class PlainSafe:
                 group["lr"] = cosine_lr(config.lr, epoch, config.schedule_epochs or config.epochs)
             order = torch.randperm(len(session.train), generator=self._generator("order", t, epoch))
             views = self._generator("views", t, epoch)
+            total = 0.0
             for chosen in order.split(config.batch_size):
                 x = train_view(
                     session.train.read(chosen),
@@ -97,6 +104,8 @@ class PlainSafe:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
+                total += len(y) * loss.item()
+            self.losses.append(total / len(session.train))
             if self.test_every_epoch:
                 self._head_accuracy(t, net, head)
 
@@ -128,7 +137,8 @@ class PlainSafe:
         cosine = (1 - F.cosine_similarity(features, slow_features)).mean()
         return loss + self.config.fast.feature_weight * cosine + self.config.fast.cross_weight * cross
 
-    def _grow_heads(self, t: int) -> None:
+    def grow_heads(self, t: int) -> None:
+        """Give both gradient heads rows for the classes of session `t` (from 0)."""
         session = self.stream.sessions[t]
         for net, name in ((self.slow, "slow_head"), (self.fast, "fast_head")):
             head = getattr(self, name)

@@ -17,21 +17,27 @@ def entropy(logits: Tensor) -> Tensor:
     return torch.special.entr(log_p.exp()).sum(dim=-1)
 
 
-def entropy_weights(slow: Tensor, fast: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def entropy_weights(slow: Tensor, fast: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return (w_slow, w_fast), each (N,), in [0, 1] and summing to 1.
 
     Args:
         slow, fast: (N, C) scaled logits.
-        temperature: tau > 0; towards 0 the more certain learner gets weight 1, towards infinity both get 1/2.
+        temperature: tau > 0; towards 0 the more certain learner gets weight 1, towards infinity both get 1/2. Several
+            at once as float64 (T, 1): the weights are then (T, N).
 
     Raises:
-        ValueError: the temperature is not above 0.
+        ValueError: a temperature is not above 0.
     """
-    if not temperature > 0:
+    if not torch.as_tensor(temperature > 0).all():
         raise ValueError(f"temperature must be above 0, got {temperature}")
     # One logistic of the difference: no overflow at any temperature, and 1/2 exactly for equal entropies.
     difference = (entropy(fast) - entropy(slow)).double() / temperature
     return torch.sigmoid(difference).to(slow.dtype), torch.sigmoid(-difference).to(slow.dtype)
+
+
+def weighted(slow: Tensor, fast: Tensor, w_slow: Tensor, w_fast: Tensor) -> Tensor:
+    """Return w_slow z_slow + w_fast z_fast (..., N, C) of logits (N, C) and weights (..., N)."""
+    return w_slow.unsqueeze(-1) * slow + w_fast.unsqueeze(-1) * fast
 
 
 def aggregate(slow: Tensor, fast: Tensor, kind: str, temperature: float) -> Tensor:
@@ -40,8 +46,7 @@ def aggregate(slow: Tensor, fast: Tensor, kind: str, temperature: float) -> Tens
     `entropy`: weighted as above; `mean`, `max`: element by element; `slow`, `fast`: that learner alone.
     """
     if kind == "entropy":
-        w_slow, w_fast = entropy_weights(slow, fast, temperature)
-        return w_slow.unsqueeze(1) * slow + w_fast.unsqueeze(1) * fast
+        return weighted(slow, fast, *entropy_weights(slow, fast, temperature))
     if kind == "mean":
         return (slow + fast) / 2
     if kind == "max":

@@ -57,6 +57,8 @@ def build_learner(config: Config, backbone: VisionTransformer, classes: int, dev
     net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings.get(pet.kind, {})).to(device)
     width = net.embed_dim
     head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)
+    if config.head.kind == "cosine":
+        return Learner(net, head, None)
     if config.head.kind == "class_means":
         return Learner(net, head, ClassMeansHead(width, device))
     projection = Projection(width, config.head.projection_dim, projection_seed(config), device)

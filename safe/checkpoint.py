@@ -23,6 +23,10 @@ FORMAT_VERSION = 1
 _HEADER = len(_MAGIC) + 4 + 32
 
 
+class NewerFormatError(UserError):
+    """A file of a newer format than this installation reads."""
+
+
 def save_state(state: dict[str, Any], path: str | Path) -> None:
     """Write `state` so that `path` is either the old file or the whole new one, also after a crash.
 
@@ -52,7 +56,8 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
     """Return the state in `path`.
 
     Raises:
-        UserError: no such file, not one of ours, damaged, of a newer version, or holding anything but plain data.
+        UserError: no such file, not one of ours, damaged, of a newer version (`NewerFormatError`), or holding anything
+            but plain data.
     """
     path = Path(path)
     try:
@@ -63,7 +68,7 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
         raise UserError(f"{path} is not a checkpoint of this project")
     version, payload = content[len(_MAGIC) : len(_MAGIC) + 4], content[_HEADER:]
     if int.from_bytes(version, "big") > FORMAT_VERSION:
-        raise UserError(
+        raise NewerFormatError(
             f"{path} has format version {int.from_bytes(version, 'big')}; this installation reads up to "
             f"{FORMAT_VERSION}: upgrade it"
         )

@@ -80,8 +80,8 @@ class BackboneConfig(_Section):
 class PetConfig(_Section):
     """Parameter-efficient tuning modules of both learners."""
 
-    kind: Literal["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora"] = "adapter"
-    """Which modules are attached; `none` leaves the plain pre-trained model."""
+    kind: Literal["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora", "full"] = "adapter"
+    """Which modules are attached; `none` leaves the plain pre-trained model, `full` trains every weight of a copy."""
     bottleneck: Count = 64
     """Adapter: width of the bottleneck."""
     scale: Positive = 0.1
@@ -146,10 +146,11 @@ class FastConfig(OptimizerConfig):
 
 
 class HeadConfig(_Section):
-    """The closed-form classifier of each learner (RanPAC)."""
+    """The classifier of each learner; the default is closed-form (RanPAC)."""
 
-    kind: Literal["ridge", "class_means"] = "ridge"
-    """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature."""
+    kind: Literal["ridge", "class_means", "cosine"] = "ridge"
+    """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature; `cosine`:
+    no closed form, the head that gradient steps trained predicts."""
     projection_dim: WholeNumber = 10_000
     """M, the width of the random projection; 0 fits the ridge on the features themselves."""
     projection_seed: Seed | None = None
@@ -215,6 +216,14 @@ class Config(_Section):
     head: HeadConfig = HeadConfig()
     aggregation: AggregationConfig = AggregationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Config:
+        if self.head.kind == "cosine" and self.slow.epochs == 0:
+            raise ValueError("head.kind=cosine predicts with the trained head: slow.epochs must be at least 1, got 0")
+        if self.pet.kind == "full" and self.slow.epochs == self.fast.epochs == 0:
+            raise ValueError("pet.kind=full needs slow.epochs or fast.epochs above 0; pet.kind=none trains nothing")
+        return self
 
     def flat(self) -> dict[str, Any]:
         """Return every setting under its dotted name, tuples as lists, in the order of declaration."""
@@ -356,5 +365,6 @@ def _problems(error: ValidationError) -> list[str]:
         name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
         message = item["msg"].removeprefix("Value error, ")
         given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-        lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{name}: {message}{given}"
+        told = f"{name}: {message}" if name else message  # a rule about several settings names them itself
+        lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{told}{given}"
     return list(lines.values())

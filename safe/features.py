@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from safe.data.stream import Subset
+from safe.data.stream import Session, Subset
 from safe.data.transforms import plain_view
 from safe.evaluate import extract
 from safe.learners.learner import Learner
 from safe.precision import Precision, autocast
+from safe.workbench import Workbench
 
 
 class FeatureExtractor:
@@ -21,10 +24,19 @@ class FeatureExtractor:
         size: side in pixels of the network's images.
         batch_size: images in a forward pass.
         precision: of the forward pass, `float32` or `bf16`.
+        bench: takes finished features from a stage store; `None` computes all of them.
     """
 
-    def __init__(self, device: torch.device, size: int, batch_size: int, precision: Precision) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        size: int,
+        batch_size: int,
+        precision: Precision,
+        bench: Workbench | None = None,
+    ) -> None:
         self.device, self.size, self.batch_size, self.precision = device, size, batch_size, precision
+        self._bench = bench or Workbench()
         self._kept: dict[tuple[str, int], Tensor] = {}
 
     def __call__(self, learner: Learner, subset: Subset) -> Tensor:
@@ -34,13 +46,39 @@ class FeatureExtractor:
         with autocast(self.device, self.precision):
             return extract(learner.net, views).float()
 
-    def frozen(self, learner: Learner, subset: Subset, split: str, session: int) -> Tensor:
-        """Return the features of a learner that no longer changes; computed at the first call for a set."""
-        key = (split, session)
+    def slow(self, learner: Learner, session: Session, split: str) -> Tensor:
+        """Return the frozen slow learner's features of a session's `train` or `evaluation` images.
+
+        Computed at the first call for a set and kept, since the learner no longer changes.
+        """
+        key = (split, session.index)
         if key not in self._kept:
-            self._kept[key] = self(learner, subset)
+            subset = session.train if split == "train" else session.evaluation
+            self._kept[key] = self._stage(learner, [subset], "slow", 1, split, session.index)
         return self._kept[key]
+
+    def fast_train(self, learner: Learner, session: Session) -> Tensor:
+        """Return the fast learner's features of a session's training images after its gradient steps."""
+        return self._stage(learner, [session.train], "fast", session.index, "train", session.index)
+
+    def fast_evaluation(self, learner: Learner, judged: Sequence[Session], session: int) -> Tensor:
+        """Return the fast learner's features of all images that judge it after `session`, group after group."""
+        return self._stage(learner, [s.evaluation for s in judged], "fast", session, "evaluation", None)
 
     def forget(self, split: str | None = None) -> None:
         """Drop what is kept of a split, or of all."""
         self._kept = {key: value for key, value in self._kept.items() if split not in (None, key[0])}
+
+    def _stage(
+        self, learner: Learner, subsets: list[Subset], name: str, session: int, split: str, group: int | None
+    ) -> Tensor:
+        value = self._bench.once(
+            "features",
+            lambda: {"features": torch.cat([self(learner, subset) for subset in subsets])},
+            learner=name,
+            session=session,
+            split=split,
+            group=group,
+        )
+        features: Tensor = value["features"].to(self.device)
+        return features

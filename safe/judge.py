@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from safe.evaluate import Prediction, SessionLogits, accuracy_row
+from safe.aggregate import entropy_weights
+from safe.evaluate import Prediction, SessionLogits, accuracy_row, group_shares, probability_metrics
+from safe.image_metrics import compare_learners, judge_images
 from safe.metrics import session_metrics
 
 
@@ -29,13 +31,25 @@ class Judge:
         A domain-incremental stream adds the accuracies over all domains, seen or not, as RanPAC reports them.
         """
         seen = judged.first(session)
+        labels, aggregated = seen.labels, seen.combined(self.prediction)
+        slow, fast = seen.scaled(self.prediction.logit_scale)
+        # Which class a learner predicts is read off its plain scores, which no setting of prediction touches.
+        predicted = {
+            "aggregated": aggregated.argmax(dim=1),
+            "slow": seen.slow.argmax(dim=1),
+            "fast": seen.fast.argmax(dim=1),
+        }
         metrics: dict[str, float] = {}
-        aggregated = seen.combined(self.prediction)
-        for name, scores in (("aggregated", aggregated), ("slow", seen.slow), ("fast", seen.fast)):
-            self.rows[name].append(accuracy_row(scores, seen.labels, seen.counts))
-            prefix = "" if name == "aggregated" else f"{name}/"
+        for name, scores in (("aggregated", aggregated), ("slow", slow), ("fast", fast)):
+            self.rows[name].append(group_shares(predicted[name] == labels, seen.counts))
             found = session_metrics(self.rows[name], seen.counts)
+            found |= probability_metrics(judge_images(scores, labels), labels)
+            prefix = "" if name == "aggregated" else f"{name}/"
             metrics |= {f"{prefix}{metric}": value for metric, value in found.items()}
+        metrics |= compare_learners(predicted["slow"], predicted["fast"], labels)
+        if self.prediction.kind == "entropy":
+            _, w_fast = entropy_weights(slow, fast, self.prediction.temperature)
+            metrics["aggregation/weight_fast"] = w_fast.double().mean().item()
         if self.domain_incremental:
             combined, labels = judged.combined(self.prediction), judged.labels
             metrics["all_domains/accuracy"] = accuracy_row(combined, labels, [len(labels)])[0]

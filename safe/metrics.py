@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+_OF_PROBABILITIES = ("nll", "ece")
+_BETWEEN_LEARNERS = ("agreement", "complementarity", "oracle_accuracy")
+
 
 def session_metrics(rows: Sequence[Sequence[float]], counts: Sequence[int]) -> dict[str, float]:
     """Return the metrics after the last session of `rows`.
@@ -42,6 +45,16 @@ def session_metrics(rows: Sequence[Sequence[float]], counts: Sequence[int]) -> d
         metrics["forgetting"] = fmean(max(row[k] for row in rows[k:-1]) - now[k] for k in old)
         metrics["backward_transfer"] = fmean(now[k] - rows[k][k] for k in old)
     return metrics
+
+
+def depends_on_prediction(name: str) -> bool:
+    """Return whether another setting of prediction (kind, temperature, scale) can change a metric of evaluation.
+
+    `name` is without split prefix: true for the aggregate's and for what is made of probabilities (`slow/nll`), which
+    change with the scale; false for each learner's accuracies (`fast/forgetting`) and how the two agree.
+    """
+    of_one_learner = name.startswith(("slow/", "fast/")) and not name.endswith(_OF_PROBABILITIES)
+    return not of_one_learner and name not in _BETWEEN_LEARNERS
 
 
 def _overall(row: Sequence[float], counts: Sequence[int]) -> float:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -18,18 +18,17 @@ from torch import Tensor
 from safe.aggregate import aggregate, entropy_weights
 from safe.backbone import load_backbone, weights_digest
 from safe.build import build_learner, build_stream, resolve_device
-from safe.checkpoint import load_state
 from safe.config import Config, flatten, validate
-from safe.data.images import FileImages
+from safe.data.images import read_square
 from safe.data.sources import Dataset
 from safe.data.transforms import plain_view
 from safe.errors import UserError
 from safe.evaluate import SessionLogits
-from safe.heads.class_means import ClassMeansHead
+from safe.heads.cosine import cosines
 from safe.heads.projection import Projection
+from safe.inference import load_inference_state
 from safe.pet import PetViT
 from safe.precision import autocast, resolve_precision
-from safe.trainer import STATE_VERSION
 from safe.types import LEARNERS
 
 _NEEDED = ("version", "config", "session", "classes", "projection_seed", "image_side", "learners", "weights_digest")
@@ -95,7 +94,7 @@ class Predictor:
         # `FileImages` takes the side that the network sees and keeps 256/224 of it, as the data set's images had it.
         self._file_size = round(state["image_side"] * 224 / 256)
         self._nets = _nets(config, vit.to(device), [learner["pet"] for learner in learners.values()], device)
-        dim = 0 if config.head.kind == "class_means" else config.head.projection_dim
+        dim = config.head.projection_dim if config.head.kind == "ridge" else 0
         projection = Projection(self._nets[0].embed_dim, dim, state["projection_seed"], device)
         self._readouts = [_readout(config, projection, learner["readout"]["weight"]) for learner in learners.values()]
 
@@ -124,13 +123,13 @@ class Predictor:
             self.classes, logits, logits.softmax(dim=1), z_slow.softmax(dim=1), z_fast.softmax(dim=1), *weights
         )
 
-    def read(self, path: str | Path) -> Tensor:
-        """Return an image file as uint8 (3, S, S), as the files of a data set are read.
+    def read(self, image: str | Path | BinaryIO) -> Tensor:
+        """Return an image file, named or opened, as uint8 (3, S, S), as the files of a data set are read.
 
         Raises:
             UserError: names a file that cannot be read, and why.
         """
-        return FileImages((str(path),), torch.zeros(1, dtype=torch.int64), self._file_size).read(torch.tensor([0]))[0]
+        return read_square(image, self._file_size)
 
     @torch.no_grad()
     def scores(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -197,7 +196,7 @@ def load_predictor(
     weights: str | None = None,
     backbone: VisionTransformer | None = None,
 ) -> Predictor:
-    """Return the predictor of an inference state (`SafeTrainer.inference_state`, written by `save_state`).
+    """Return the predictor of an inference state, one file or with parts beside it (`safe.inference`).
 
     Args:
         path: the file.
@@ -208,15 +207,13 @@ def load_predictor(
     Raises:
         UserError: not an inference state, a newer one, or backbone weights other than those it was trained on.
     """
-    state = load_state(path)
+    state = load_inference_state(path)
     lacking = [name for name in _NEEDED if name not in state]
     if lacking:
         raise UserError(
             f"{path} is not an inference state (it lacks {', '.join(lacking)}); "
             "python -m safe train --save FILE writes one"
         )
-    if state["version"] > STATE_VERSION:
-        raise UserError(f"{path} has version {state['version']}; this installation reads up to {STATE_VERSION}")
     config = validate(flatten(json.loads(state["config"])))
     where = resolve_device(device)
     vit = backbone or load_backbone(config.backbone.name, weights or config.backbone.weights, folder=config.data.root)
@@ -233,7 +230,7 @@ def _nets(
 ) -> list[PetViT]:
     """Return the slow and the fast network, or one for both where they are the same, as after session 1."""
     # A ridge head would set up its M x M statistics, which predicting does not need.
-    bare = config.model_copy(update={"head": config.head.model_copy(update={"kind": "class_means"})})
+    bare = config.model_copy(update={"head": config.head.model_copy(update={"kind": "cosine"})})
     slow = build_learner(bare, vit, 1, device).net
     slow.load_pet_state(pets[0])
     if all(torch.equal(pets[0][name], pets[1][name]) for name in pets[0]):
@@ -244,10 +241,8 @@ def _nets(
 
 
 def _readout(config: Config, projection: Projection, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what gives a learner's scores (N, C) of features (N, D): ridge scores H W, or cosines to class means."""
+    """Return what gives a learner's scores (N, C) of features (N, D): ridge scores H W, or cosines to a row a class."""
     weight = weight.to(projection.device)
-    if config.head.kind == "class_means":
-        head = ClassMeansHead(projection.width, projection.device)
-        head.load_state_dict({"sums": weight, "counts": torch.ones(len(weight))})
-        return head.logits
-    return lambda features: projection(features) @ weight
+    if config.head.kind == "ridge":
+        return lambda features: projection(features) @ weight
+    return lambda features: cosines(features, weight)

@@ -1,39 +1,39 @@
 """One training run of SAFE over a stream of sessions.
 
 Session 1 trains the slow learner; every later one trains the fast learner, which starts as its copy. Each session ends
-with a closing step: features of the session's images, closed-form heads, evaluation on all classes seen so far.
+with a closing step (`safe.closing`) and the judgement of what it gave. With a stage store, what another run has
+finished is taken from there, bit for bit what this one would have computed.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
 
 from safe.backbone import load_backbone, weights_digest
 from safe.build import build_learner, build_stream, prediction_of, projection_seed, resolve_device
+from safe.closing import ClosingStep
 from safe.config import Config
 from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
-from safe.data.stream import Session, Subset
-from safe.data.transforms import train_view
-from safe.errors import NonFiniteLossError, UserError
+from safe.data.stream import Session, Stream
+from safe.errors import UserError
 from safe.evaluate import SessionLogits
 from safe.features import FeatureExtractor
-from safe.heads.cosine import CosineHead, new_class_rows
 from safe.judge import Judge
-from safe.learners.fast import fast_terms
-from safe.learners.learner import Learner, cosine_lr, train_epoch
-from safe.learners.slow import slow_terms
+from safe.learners.learner import Learner
 from safe.precision import deterministic_algorithms, resolve_precision
-from safe.seeding import generator
-from safe.types import EpochDone, Event, Phase, SessionResult
+from safe.resources import images_per_second, peak_mib, reset_peak, total_mib
+from safe.stages import StageKeys, StageStore
+from safe.training import GradientSteps, load_training_stage, phase_of, training_stage
+from safe.types import EpochDone, Event, SessionResult, Training
+from safe.workbench import Workbench
 
 STATE_VERSION = 1
 
@@ -49,6 +49,7 @@ class SafeTrainer:
         config: the run. `runtime.threads` above 0 sets torch's thread count for the process.
         dataset: images to use instead of loading `config.dataset`.
         backbone: frozen ViT to use instead of loading `config.backbone`; it is never changed.
+        stages: finished work of other runs, and where this one leaves its own. Without it nothing is shared.
 
     Attributes:
         session: sessions finished so far.
@@ -57,7 +58,11 @@ class SafeTrainer:
     """
 
     def __init__(
-        self, config: Config, dataset: Dataset | None = None, backbone: VisionTransformer | None = None
+        self,
+        config: Config,
+        dataset: Dataset | None = None,
+        backbone: VisionTransformer | None = None,
+        stages: StageStore | None = None,
     ) -> None:
         self.config = config
         if config.runtime.threads:
@@ -78,15 +83,27 @@ class SafeTrainer:
         self._total_epochs = 0
         self._losses: list[tuple[int, dict[str, float]]] = []
         self._train_seconds = 0.0
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._bench = Workbench(stages, lambda: self._stage_keys)
+        self._asked = self._reused = False  # in this session, for its gradient steps
+        self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
         # What it keeps of the frozen slow learner is derived, so it is never saved.
-        self._features = FeatureExtractor(self.device, self._size, config.runtime.eval_batch_size, self.precision)
+        self._features = FeatureExtractor(
+            self.device, self._size, config.runtime.eval_batch_size, self.precision, self._bench
+        )
+        self._steps = GradientSteps(config, self._size, self.device, self.precision, self._features)
+        self._closing = ClosingStep(config.seed, self._stream, self.slow, self._features, self._bench)
         self._judge = Judge(prediction_of(config), domain_incremental=self._stream.domain_incremental)
+        reset_peak(self.device)
 
     @property
     def sessions(self) -> int:
         """How many sessions the stream has."""
         return len(self._stream)
+
+    @property
+    def stream(self) -> Stream:
+        """Which images are trained on and judged in each session."""
+        return self._stream
 
     @property
     def done(self) -> bool:
@@ -96,7 +113,7 @@ class SafeTrainer:
     @property
     def session_epochs(self) -> int:
         """Epochs of gradient steps in the present session."""
-        return self.config.slow.epochs if self._phase == "slow" else self.config.fast.epochs
+        return self.config.slow.epochs if self.session == 0 else self.config.fast.epochs
 
     def provenance(self) -> dict[str, str]:
         """Return what identifies the inputs: digests of data and weights, and the class order."""
@@ -105,6 +122,17 @@ class SafeTrainer:
             "weights_digest": self._weights_digest,
             "class_order": ",".join(map(str, self._stream.order)),
         }
+
+    @cached_property
+    def _stage_keys(self) -> StageKeys:
+        return StageKeys(
+            self.config,
+            self._stream,
+            data=self._dataset.digest,
+            weights=self._weights_digest,
+            device=self.device,
+            precision=self.precision,
+        )
 
     @cached_property
     def _image_side(self) -> int:
@@ -126,194 +154,127 @@ class SafeTrainer:
     def advance(self) -> Event:
         """Do one epoch or, after the last one, the session's closing step.
 
+        Gradient steps that another run has taken are not repeated: the session's first advance is then its closing
+        step. While another run is taking them, it waits.
+
         Raises:
             RuntimeError: every session is finished.
             NonFiniteLossError: a loss term or a feature became NaN or infinite.
         """
         if self.done:
             raise RuntimeError(f"all {self.sessions} sessions are finished")
-        with deterministic_algorithms(self.config.runtime.deterministic):
-            return self._train_one_epoch() if self._epoch < self.session_epochs else self._close_session()
+        try:
+            with deterministic_algorithms(self.config.runtime.deterministic):
+                if self._epoch < self.session_epochs and not self._asked:
+                    self._ask_for_training()
+                return self._train_one_epoch() if self._epoch < self.session_epochs else self._close_session()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the session's gradient steps to whoever waits for them; a later `advance` asks for them again."""
+        self._bench.give_up()
+        self._asked = False
 
     # ------------------------------------------------------------------ gradient steps
-
-    @property
-    def _phase(self) -> Phase:
-        return "slow" if self.session == 0 else "fast"
 
     @property
     def _now(self) -> Session:
         return self._stream.sessions[self.session]
 
-    def _train_one_epoch(self) -> EpochDone:
-        started = time.perf_counter()
-        config = self.config.slow if self._phase == "slow" else self.config.fast
-        if self._phase == "fast" and self._epoch == 0:
-            self._start_fast_session()
-        learner = self._trained_learner()
-        optimizer = self._session_optimizer(learner)
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_lr(config.lr, self._epoch, config.schedule_epochs or config.epochs)
-        learner.net.set_dropout_generator(self._generator("dropout", device=self.device))
-        where = f"session {self.session + 1}, epoch {self._epoch + 1}"
-        batches = self._batches(self._now.train, config.batch_size)
-        terms = train_epoch(learner, optimizer, batches, self._terms, where, self.config.runtime.micro_batch)
-        learner.net.set_dropout_generator(None)
+    def _ask_for_training(self) -> None:
+        """Take over the session's gradient steps if they are finished; else it is on us to take them."""
+        phase = phase_of(self._now)
+        found = self._bench.begin(phase, learner=phase, session=self._now.index)
+        self._asked = True
+        if found is None:
+            return
+        load_training_stage(self._learners(), phase, found["learners"])
+        begun = self._total_epochs - self._epoch
+        self._losses = [(begun + epoch, dict(terms)) for epoch, terms in enumerate(found["losses"], start=1)]
+        self._epoch, self._total_epochs = self.session_epochs, begun + self.session_epochs
+        self._steps.load_optimizer(None, self._learners()[phase], phase)
+        self._reused = True
 
+    def _train_one_epoch(self) -> EpochDone:
+        started, waited = time.perf_counter(), self._bench.waited
+        now, epochs, phase = self._now, self.session_epochs, phase_of(self._now)
+        losses = self._steps.epoch(self._learners(), now, self._epoch)
         self._epoch += 1
         self._total_epochs += 1
-        losses = {f"train/{self._phase}/{name}": value for name, value in terms.items()}
         self._losses.append((self._total_epochs, losses))
-        if self._epoch == self.session_epochs:
-            self._optimizer = None
-        self._train_seconds += time.perf_counter() - started
-        return EpochDone(
-            self.session + 1, self.sessions, self._phase, self._epoch, self.session_epochs, self._total_epochs, losses
-        )
+        seconds = time.perf_counter() - started - (self._bench.waited - waited)
+        self._train_seconds += seconds
+        self._steps_here = self._steps_here[0] + len(now.train), self._steps_here[1] + seconds
+        if self._epoch == epochs:
+            self._bench.finish(phase, self._training_stage, self._train_seconds)
+        return EpochDone(now.index, self.sessions, phase, self._epoch, epochs, self._total_epochs, losses)
 
-    def _trained_learner(self) -> Learner:
-        if self._phase == "slow":
-            return self.slow
-        assert self.fast is not None
-        return self.fast
-
-    def _terms(self, images: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
-        slow_learner = self.slow.in_precision(self.precision)
-        if self._phase == "slow":
-            slow = self.config.slow
-            return slow_terms(
-                slow_learner,
-                images,
-                targets,
-                diag_weight=slow.diag_weight,
-                offdiag_weight=slow.offdiag_weight,
-                correlation=slow.correlation,
-            )
-        return fast_terms(
-            self._trained_learner().in_precision(self.precision),
-            slow_learner,
-            images,
-            targets,
-            feature_weight=self.config.fast.feature_weight,
-            cross_weight=self.config.fast.cross_weight,
-            old_classes=self._now.known,
-        )
-
-    def _batches(self, subset: Subset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch of augmented batches in the order and with the crops of (session, epoch)."""
-        data = self.config.data
-        order = torch.randperm(len(subset), generator=self._generator("order"))
-        views = self._generator("views")
-        for chosen in order.split(batch_size):
-            images = train_view(
-                subset.read(chosen).to(self.device),
-                self._size,
-                crop_scale=data.crop_scale,
-                crop_ratio=data.crop_ratio,
-                horizontal_flip=data.horizontal_flip,
-                generator=views,
-            )
-            yield images, subset.labels[chosen].to(self.device)
-
-    def _start_fast_session(self) -> None:
-        """Give both gradient heads rows for the new classes."""
-        assert self.fast is not None
-        now, config = self._now, self.config.fast
-        if not now.classes:  # a later domain: every class has its rows
-            return
-        labels = now.train.labels.to(self.device)
-        for learner, kind, name in ((self.slow, config.slow_rows, "slow"), (self.fast, config.new_rows, "fast")):
-            features = torch.empty(0, self._backbone.embed_dim, device=self.device)
-            if kind == "imprint":
-                features = self._train_features(learner)
-            rows = learner.head.rows.detach()
-            new = new_class_rows(kind, now.classes, features, labels, rows, self._generator(f"{name}_rows"))
-            learner.head = learner.head.extended(new)
-
-    def _session_optimizer(self, learner: Learner) -> torch.optim.Optimizer:
-        if self._optimizer is None:
-            config = self.config.slow if self._phase == "slow" else self.config.fast
-            self._optimizer = torch.optim.SGD(
-                learner.trained(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-            )
-        return self._optimizer
+    def _training_stage(self) -> dict[str, Any]:
+        losses = [terms for _, terms in self._losses]
+        return {"learners": training_stage(self._learners(), phase_of(self._now)), "losses": losses}
 
     # ------------------------------------------------------------------ closing step
 
     def _close_session(self) -> SessionResult:
-        started = time.perf_counter()
-        now, seen = self._now, self._now.seen
-        train_features = {name: self._train_features(learner) for name, learner in self._learners().items()}
-        for name, features in train_features.items():
-            if not features.isfinite().all():
-                raise NonFiniteLossError(
-                    f"the {name} learner's features are not finite after session {now.index}: its last steps diverged; "
-                    "lower the learning rate or the loss weights"
-                )
-        features_done = time.perf_counter()
-
-        labels = now.train.labels.to(self.device)
-        for name, learner in self._learners().items():
-            # One split for both learners, so that equal features give equal heads, whatever the number of epochs.
-            split = generator(self.config.seed, "ridge_split", now.index)
-            learner.closed.update(train_features[name], labels, seen, split)
-        if self.fast is None:
-            self.fast = self.slow.copy()
-        head_done = time.perf_counter()
-
-        judged = self._logits(now.index)
+        started, waited = time.perf_counter(), self._bench.waited
+        now = self._now
+        training: Training = "none" if self.session_epochs == 0 else "reused" if self._reused else "trained"
+        if now.index > 1 and training == "none" and self.slow.closed is None:
+            self._steps.add_rows(self._distinct(), now)  # no epoch gave them, and they predict
+        for name, learner in self._distinct().items():
+            self._closing.solve(name, learner, now)
+        heads_done = time.perf_counter()
+        scores = {name: self._closing.logits(name, learner, now) for name, learner in self._distinct().items()}
+        if "fast" not in scores:
+            self.fast, scores["fast"] = self.slow.copy(), scores["slow"]
+            self._closing.fast_is_slow()
+        assert self.fast is not None
+        judged = self._closing.session_logits(self.slow, self.fast, scores, now.index)
         self.session_logits, metrics = judged.first(now.index), self._judge(judged, now.index)
-        self._features.forget("train")
-        evaluated = time.perf_counter()
+        ended = time.perf_counter()
 
         self.session += 1
+        seconds = self._train_seconds + ended - started - (self._bench.waited - waited)
         result = SessionResult(
             session=self.session,
             sessions=self.sessions,
             split=self._stream.split,
-            classes_seen=seen,
+            classes_seen=now.seen,
             metrics=metrics,
             losses=tuple(self._losses),
             ridge={
                 name: learner.closed.ridge
                 for name, learner in self._learners().items()
-                if learner.closed.ridge is not None
+                if learner.closed is not None and learner.closed.ridge is not None
             },
-            seconds={
-                "train": self._train_seconds,
-                "features": features_done - started,
-                "head": head_done - features_done,
-                "evaluate": evaluated - head_done,
-            },
+            row=tuple(self._judge.rows["aggregated"][-1]),
+            seconds={"train": self._train_seconds, **self._closing.seconds, "evaluate": ended - heads_done},
+            resources=self._resources(),
+            work=self._bench.work(training, seconds),
         )
         self._epoch, self._losses, self._train_seconds = 0, [], 0.0
+        self._asked = self._reused = False
+        self._steps_here = (0, 0.0)
+        self._bench.restart()
+        self._closing.restart()
+        reset_peak(self.device)
         return result
 
-    def _train_features(self, learner: Learner) -> Tensor:
-        """Un-augmented features of the present session's training images; the slow learner is frozen by then."""
-        now = self._now
-        # Without epochs the fast learner stays the slow one's copy, so their features are the same.
-        if learner is self.slow or self.config.fast.epochs == 0:
-            return self._features.frozen(self.slow, now.train, "train", now.index)
-        return self._features(learner, now.train)
+    def _resources(self) -> dict[str, float]:
+        found = {
+            "time/images_per_second": images_per_second(*self._steps_here),
+            "memory/peak_mib": peak_mib(self.device),
+            "memory/total_mib": total_mib(self.device),
+        }
+        return {name: value for name, value in found.items() if value is not None}
 
-    def _logits(self, session: int) -> SessionLogits:
-        """Both learners' logits of the evaluation images: of the classes seen so far, or of every domain."""
-        assert self.fast is not None
-        # Every class is known in every domain, so those still to come are judged too.
-        reached = len(self._stream) if self._stream.domain_incremental else session
-        sessions, frozen = self._stream.sessions[:reached], self._features.frozen
-        of_slow = torch.cat([frozen(self.slow, s.evaluation, "evaluation", s.index) for s in sessions])
-        same = session == 1 or self.config.fast.epochs == 0
-        of_fast = of_slow if same else torch.cat([self._features(self.fast, s.evaluation) for s in sessions])
-        return SessionLogits(
-            slow=self.slow.closed.logits(of_slow).cpu(),
-            fast=self.fast.closed.logits(of_fast).cpu(),
-            slow_scale=self.slow.scale("learned"),
-            fast_scale=self.fast.scale("learned"),
-            labels=torch.cat([s.evaluation.labels for s in sessions]),
-            counts=[len(s.evaluation) for s in sessions],
-        )
+    def _distinct(self) -> dict[str, Learner]:
+        """The learners that differ: in session 1, and for good without epochs of its own, the fast one is the slow."""
+        if self.session == 0 or self.config.fast.epochs == 0:
+            return {"slow": self.slow}
+        return self._learners()
 
     def _learners(self) -> dict[str, Learner]:
         return {"slow": self.slow} | ({} if self.fast is None else {"fast": self.fast})
@@ -322,6 +283,8 @@ class SafeTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that continues the run: tensors, numbers, strings, lists and dicts."""
+        with deterministic_algorithms(self.config.runtime.deterministic):
+            self._closing.settle(self._learners())
         return {
             "version": STATE_VERSION,
             "config": self.config.model_dump_json(exclude={"runtime"}),
@@ -334,7 +297,7 @@ class SafeTrainer:
             "losses": [[step, dict(terms)] for step, terms in self._losses],
             "train_seconds": self._train_seconds,
             "learners": {name: learner.state_dict() for name, learner in self._learners().items()},
-            "optimizer": None if self._optimizer is None else copy.deepcopy(self._optimizer.state_dict()),
+            "optimizer": copy.deepcopy(self._steps.optimizer_state()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -357,16 +320,18 @@ class SafeTrainer:
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
         self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
         self._losses = [(step, dict(terms)) for step, terms in state["losses"]]
+        self.close()
+        self._reused = False
         self._features.forget()
+        self._closing.owe_nothing()
         self.session_logits = None
-        self._load_learner(self.slow, state["learners"]["slow"])
+        self.slow.load_state_dict(state["learners"]["slow"])
         self.fast = None
         if "fast" in state["learners"]:
             self.fast = self.slow.copy()
-            self._load_learner(self.fast, state["learners"]["fast"])
-        self._optimizer = None
-        if state["optimizer"] is not None:
-            self._session_optimizer(self._trained_learner()).load_state_dict(state["optimizer"])
+            self.fast.load_state_dict(state["learners"]["fast"])
+        trained = self.slow if self.fast is None else self.fast
+        self._steps.load_optimizer(state["optimizer"], trained, "slow" if self.fast is None else "fast")
 
     def _computation(self) -> dict[str, Any]:
         """The settings of `runtime` that results depend on beyond rounding in another order."""
@@ -389,19 +354,10 @@ class SafeTrainer:
             "learners": {
                 name: {
                     "pet": learner.net.pet_state(),
-                    "readout": learner.closed.inference_state(),
+                    "readout": learner.readout(),
                     "scale": learner.scale(setting),
                 }
                 for name, learner in self._learners().items()
             },
             **self.provenance(),
         }
-
-    def _load_learner(self, learner: Learner, state: dict[str, Any]) -> None:
-        learner.net.load_pet_state(state["pet"])
-        learner.head = CosineHead.from_state(state["head"]).to(self.device)
-        learner.closed.load_state_dict(state["closed"])
-
-    def _generator(self, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-        """The generator of one purpose at the present place of the run."""
-        return generator(self.config.seed, purpose, self.session + 1, self._epoch, device=device)

@@ -9,6 +9,7 @@ from typing import Literal
 Split = Literal["val", "test"]
 Phase = Literal["slow", "fast"]
 LEARNERS = ("slow", "fast")
+Training = Literal["trained", "reused", "none"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,28 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a session cost, and what finished stages of other runs spared it.
+
+    Attributes:
+        training: whether the session's gradient steps were taken here (`trained`), came from a stage store (`reused`),
+            or are not asked for (`none`: no epochs). Waiting for another run that trains the same is `reused`.
+        seconds: wall time of the session's own computing, without waiting.
+        saved_seconds: what the reused stages had cost where they were computed.
+        waited_seconds: spent waiting for stages that other runs were computing.
+        stages: by kind of stage (`safe.stages`): how many were `computed` and `reused`, and the `seconds` and
+            `saved_seconds` of these. A stage's seconds are without those of the stages it is made of, save that
+            gradient steps count the features that new rows are imprinted from.
+    """
+
+    training: Training
+    seconds: float
+    saved_seconds: float = 0.0
+    waited_seconds: float = 0.0
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SessionResult:
     """Everything a session gave.
 
@@ -40,7 +63,12 @@ class SessionResult:
             `backward_transfer` and `forgetting`, which lie in [-1, 1]. Undefined ones are absent.
         losses: per epoch of this session, (epochs done so far in the run, terms).
         ridge: lambda chosen for each learner's head.
+        row: accuracy of each session group so far, of the aggregate.
         seconds: wall time by phase: `train`, `features`, `head`, `evaluate`.
+        resources: metrics of speed and memory under their full names (`time/images_per_second`, `memory/peak_mib`).
+        work: what was computed for it and what was reused.
+
+    Results are equal when their numbers are, whatever they cost.
     """
 
     session: int
@@ -50,14 +78,17 @@ class SessionResult:
     metrics: Mapping[str, float]
     losses: tuple[tuple[int, Mapping[str, float]], ...] = ()
     ridge: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    row: tuple[float, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    resources: Mapping[str, float] = field(default_factory=dict, compare=False)
+    work: Work = field(default=Work("none", 0.0), compare=False)
 
     def as_metrics(self) -> dict[str, float]:
-        """Return the flat metrics to log at step = session: `<split>/...`, `ridge/...` and `time/...`."""
+        """Return the flat metrics to log at step = session: `<split>/...`, `ridge/...`, `time/...`, `memory/...`."""
         flat = {f"{self.split}/{name}": value for name, value in self.metrics.items()}
         flat |= {f"ridge/{learner}": value for learner, value in self.ridge.items()}
         flat |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
-        return flat
+        return flat | dict(self.resources)
 
 
 Event = EpochDone | SessionResult

@@ -1,96 +1,70 @@
-"""The ablation: SAFE beside its baselines and bounds, every arm over the same seeds and class orders, on test images.
-
-An arm is a configuration. One run of SAFE also gives the slow and the fast learner alone, so those are rows, not arms.
-"""
+"""Running an ablation and showing it: every arm of a catalogue over the same seeds and class orders, paired by seed."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from safe.config import load_config, parse_overrides
+from safe.config import load_config, parse_overrides, validate
 from safe.data.registry import class_count
 from safe.errors import UserError, choices
+from sweeps.arms import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
+from sweeps.ask import DEFAULT_HOLDOUT_SHARE
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
-from sweeps.ledger import SweepLog
+from sweeps.jobs import ARM, Job
+from sweeps.ledger import JobLog, SweepLog
 from sweeps.replicate import final_config, paired_difference, summarise
-from sweeps.results import SHOWN, print_mlflow, spread
+from sweeps.results import print_mlflow, spread
 from sweeps.spec import AblationSpec, checked_name, default_name, resources
 from tracking.recorder import Recorder
 
-ARM = "arm"
-_UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
-_CE_ONLY = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0, "fast.epochs": 0}
-ALL_CLASSES = "all"
-OURS = "SAFE"
-HEADINGS = ("final", "average", "forgetting", "SAFE - this")  # of SHOWN, short enough for 80 columns
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One configuration: what differs from the preset, and its rows as (title, metric prefix).
-
-    `data.init_classes: all` stands for the number of classes of the data set.
-    """
-
-    settings: Mapping[str, Any]
-    rows: tuple[tuple[str, str], ...]
-    joint: bool = False
-
-
-ARMS: dict[str, Arm] = {
-    "class-means": Arm(_UNTRAINED | {"head.kind": "class_means"}, (("class means, frozen PTM", ""),)),
-    "frozen": Arm(_UNTRAINED, (("closed-form head, frozen PTM", ""),)),
-    "ranpac": Arm(_CE_ONLY, (("RanPAC (first-session PET)", ""),)),
-    "safe": Arm({}, (("slow learner", "slow/"), ("fast learner", "fast/"), (OURS, ""))),
-    # 20 epochs over everything, the published number for session 1, whatever a preset needs for its small sessions.
-    "joint": Arm(
-        _CE_ONLY | {"data.init_classes": ALL_CLASSES, "slow.epochs": 20, "slow.schedule_epochs": None},
-        (("joint PET, all classes at once", ""),),
-        joint=True,
-    ),
-}
+CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS}
+METRICS = ("accuracy", "average_accuracy", "forgetting")
 
 
 def build_ablation(
     *,
     dataset: str,
     seeds: int,
+    catalogue: Literal["ablation", "variants"] = "ablation",
     name: str | None = None,
     arms: Sequence[str] = (),
     overrides: Sequence[str] = (),
     concurrency: int | None = None,
 ) -> AblationSpec:
-    """Return the specification of an ablation; without a name it is `<data set>-ablation`, without arms all of them.
+    """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its arms all, unless given.
 
     Raises:
         UserError: a name, number, arm or setting is not valid.
     """
+    known = CATALOGUES[catalogue].arms
     if seeds < 1:
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     for arm in arms:
-        if arm not in ARMS:
-            raise UserError(choices(arm, ARMS, "arm"))
+        if arm not in known:
+            raise UserError(choices(arm, known, "arm"))
     given = parse_overrides(overrides)
     if "data.evaluate_on" in given:
-        raise UserError("an ablation is judged on the test images; data.evaluate_on cannot be set")
+        images = "test images" if CATALOGUES[catalogue].split == "test" else "holdout"
+        raise UserError(f"an ablation decides itself what judges it (the {images}); data.evaluate_on cannot be set")
     config = load_config(dataset, overrides=given)
     threads, concurrency = resources(config, concurrency)
     return AblationSpec(
-        name=checked_name(name or default_name(config.dataset, "ablation")),
+        name=checked_name(name or default_name(config.dataset, catalogue)),
         dataset=config.dataset,
         seeds=seeds,
-        arms=list(dict.fromkeys(arms)) or list(ARMS),
+        catalogue=catalogue,
+        arms=[arm for arm in known if arm in arms or not arms],
         base=config.flat(),
         threads=threads,
         concurrency=concurrency,
+        checkpoints="last",  # it is read for its numbers; every state of every arm would be gigabytes
     )
 
 
@@ -98,50 +72,59 @@ def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.campaign.carry_out` for what is raised."""
     for arm in spec.arms:
         arm_config(spec, arm, spec.seeds - 1)  # refuses now what would only come out later
-    params: dict[str, object] = {"ablation.arms": ",".join(spec.arms)}
-    return carry_out(spec, results, _run_arms, parent_params=params, summarise=_summarise)
+    return carry_out(spec, results, _run_arms, parent_params={}, summarise=_summarise)
 
 
 def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
     """Return the flat configuration of one run of an arm; `repeat` counts from 0 and shifts seed and class order."""
-    settings = dict(ARMS[arm].settings)
+    catalogue = CATALOGUES[spec.catalogue]
+    chosen = catalogue.arms[arm]
+    settings = {**chosen.settings, **{name: factor * spec.base[name] for name, factor in chosen.factors.items()}}
     if settings.get("data.init_classes") == ALL_CLASSES:
         classes = class_count(spec.dataset, spec.base["data.root"])
         settings |= {"data.init_classes": classes, "data.scenario": "class"}
-    return absolute(final_config({**spec.base, **settings, "runtime.threads": spec.threads}, repeat))
+    config = final_config({**spec.base, **settings, "runtime.threads": spec.threads}, repeat)
+    if catalogue.split == "val":
+        share = spec.base["data.holdout_share"] or DEFAULT_HOLDOUT_SHARE
+        config = validate({**config, "data.evaluate_on": "holdout", "data.holdout_share": share}).flat()
+    return absolute(config)
 
 
 def table(log: SweepLog) -> list[dict[str, Any]]:
-    """Return one row per learner of every arm: `arm`, `row`, `seeds`, and mean, std and values of each metric.
+    """Return the rows: `arm`, `group`, `row`, `seeds`, `repeats`, and mean, std and values of each metric.
 
-    `safe_minus_this` is the difference of final accuracies, paired by seed, where SAFE ran on the same seeds.
-
+    The differences of the catalogue's columns are paired by seed, over the seeds that both rows have.
     Forgetting and the average over sessions mean nothing for a joint arm, which has one session: they are absent.
     """
-    rows = []
-    for arm in _spec(log).arms:
-        runs = [
-            job.sessions[-1]["metrics"]
-            for job in log.of_kind(ARM)
-            if job.id.rpartition("-")[0] == arm and job.status == "FINISHED"
-        ]
-        summary = summarise(runs)
-        for title, prefix in ARMS[arm].rows:
-            metrics = {m: summary.get(f"test/{prefix}{m}") for m, _ in SHOWN}
-            kept = {m: s for m, s in metrics.items() if s is not None and (m == "accuracy" or not ARMS[arm].joint)}
-            rows.append({"arm": arm, "row": title, "seeds": len(runs), **kept})
-    _compare(rows)
+    catalogue, rows = _catalogue(log), []
+    for name in _arms(log):
+        arm, jobs = catalogue.arms[name], _finished(log, name)
+        for row in arm.rows:
+            summary = summarise([row.source(job) for job in jobs])
+            metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not arm.joint)}
+            repeats = [job.order[-1] for job in jobs]
+            rows.append(
+                {"arm": name, "group": arm.group, "row": row.title, "seeds": len(jobs), "repeats": repeats, **metrics}
+            )
+    _compare(rows, catalogue)
     return rows
 
 
-def _compare(rows: list[dict[str, Any]]) -> None:
-    ours: list[float] = next(
-        (row["accuracy"]["values"] for row in rows if row["row"] == OURS and "accuracy" in row), []
-    )
+def _compare(rows: list[dict[str, Any]], catalogue: Catalogue) -> None:
+    reference = next((row for row in rows if row["row"] == catalogue.reference), None)
     for row in rows:
-        theirs = row["accuracy"]["values"] if "accuracy" in row else []
-        if row["row"] != OURS and len(ours) == len(theirs) > 1:
-            row["safe_minus_this"] = paired_difference(ours, theirs)
+        for column in catalogue.columns:
+            if not column.difference or reference is None or row is reference:
+                continue
+            ours, theirs = (_by_repeat(side, column.metric) for side in (reference, row))
+            shared = [repeat for repeat in ours if repeat in theirs]
+            if len(shared) > 1:
+                sides = [[values[repeat] for repeat in shared] for values in (ours, theirs)]
+                row[column.key] = paired_difference(*(sides if column.difference > 0 else reversed(sides)))
+
+
+def _by_repeat(row: Mapping[str, Any], metric: str) -> dict[int, float]:
+    return dict(zip(row["repeats"], row[metric]["values"], strict=True)) if metric in row else {}
 
 
 def ablation_outcome(log: SweepLog) -> dict[str, Any]:
@@ -151,15 +134,21 @@ def ablation_outcome(log: SweepLog) -> dict[str, Any]:
 
 def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the table for people."""
-    spec = log.spec
+    spec, columns = log.spec, _catalogue(log).columns
+    images = "test" if _catalogue(log).split == "test" else "holdout"
     seeds = f"{spec.seeds} seed{'s' if spec.seeds > 1 else ''}"
-    title = f"{spec.dataset}: test accuracy in percent, mean ± std over {seeds}; SAFE - this: final, paired, 95 %"
-    printed = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
+    console.print(f"\n{title}", highlight=False)
+    printed = Table(box=None, pad_edge=False)
     printed.add_column("", no_wrap=True)
-    for heading in HEADINGS:
-        printed.add_column(heading, justify="right", no_wrap=True)
+    for column in columns:
+        printed.add_column(column.heading, justify="right", no_wrap=True)
+    group = ""
     for row in table(log):
-        printed.add_row(row["row"], *_cells(row))
+        if row["group"] != group:
+            group = row["group"]
+            printed.add_row(group, style="bold")
+        printed.add_row(f"  {row['row']}" if group else row["row"], *_cells(log, row))
     console.print(printed)
     for job in log.jobs.values():
         if job.reason and job.status != "FINISHED":
@@ -171,51 +160,87 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
 
 def markdown(log: SweepLog) -> str:
     """Return the table in markdown."""
-    lines = ["| | " + " | ".join(HEADINGS) + " |", "|---" * (len(HEADINGS) + 1) + "|"]
-    lines += [f"| {row['row']} | " + " | ".join(_cells(row)) + " |" for row in table(log)]
+    columns = _catalogue(log).columns
+    lines = ["| | " + " | ".join(c.heading for c in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    group = ""
+    for row in table(log):
+        if row["group"] != group:
+            group = row["group"]
+            lines.append(f"| **{group}** |" + " |" * len(columns))
+        lines.append(f"| {row['row']} | " + " | ".join(_cells(log, row)) + " |")
     return "\n".join(lines)
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    difference = row.get("safe_minus_this")
-    told = "-"
-    if difference is not None:
-        told = f"{100 * difference['mean']:+.1f} ± {100 * difference['half_width']:.1f}"
-    return [*(spread(row.get(metric)) for metric, _ in SHOWN), told]
+def _cells(log: SweepLog, row: Mapping[str, Any]) -> list[str]:
+    return [
+        _difference(row.get(column.key)) if column.difference else spread(row.get(column.key))
+        for column in _catalogue(log).columns
+    ]
+
+
+def _difference(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{100 * found['mean']:+.1f} ± {100 * found['half_width']:.1f}"
 
 
 def csv_text(log: SweepLog) -> str:
     """Return the table as CSV, one line per row and seed, fractions in [0, 1]."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "row", "repeat", *(metric for metric, _ in SHOWN)])
+    writer.writerow(["arm", "group", "row", "repeat", *METRICS])
     for row in table(log):
-        for repeat in range(row["seeds"]):
-            values = [row[m]["values"][repeat] if m in row else "" for m, _ in SHOWN]
-            writer.writerow([row["arm"], row["row"], repeat, *values])
+        for position, repeat in enumerate(row["repeats"]):
+            values = [row[m]["values"][position] if m in row else "" for m in METRICS]
+            writer.writerow([row["arm"], row["group"], row["row"], repeat, *values])
     return text.getvalue()
 
 
-def _run_arms(campaign: Campaign) -> None:
+def _run_arms(campaign: Campaign) -> Iterator[list[Job]]:
     spec = _spec(campaign.log)
-    campaign.run(
-        [
-            campaign.job(f"{arm}-{repeat}", ARM, f"{arm} {repeat}", arm_config(spec, arm, repeat))
-            for arm in spec.arms
-            for repeat in range(spec.seeds)
-        ]
-    )
+    jobs = []
+    for arm in _arms(campaign.log):
+        for repeat in range(spec.seeds):
+            config = arm_config(spec, arm, repeat)
+            jobs.append(campaign.job(f"{arm}-{repeat}", ARM, f"{arm} {repeat}", config))
+    yield leaders_first(jobs)
+
+
+def leaders_first(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with those in front that train a slow learner no earlier job trains.
+
+    Arms that share it then find it finished, instead of waiting for the run beside them.
+    """
+    from safe.stages import sharing_key  # brings torch
+
+    keys = [sharing_key(validate(job.config), 1) for job in jobs]
+    leading = [key not in keys[:position] for position, key in enumerate(keys)]
+    return [job for wanted in (True, False) for job, leads in zip(jobs, leading, strict=True) if leads == wanted]
 
 
 def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
+    spec = _spec(log)
     tables = folders.sweep / "tables"
     tables.mkdir(exist_ok=True)
-    (tables / "ablation.md").write_text(markdown(log) + "\n", "utf-8")
-    (tables / "ablation.csv").write_text(csv_text(log), "utf-8")
-    recorder.set_description(
-        log.spec.name, f"Ablation on {log.spec.dataset}, test accuracy in percent.\n\n{markdown(log)}"
-    )
-    recorder.log_directory(log.spec.name, tables, "tables")
+    (tables / f"{spec.catalogue}.md").write_text(markdown(log) + "\n", "utf-8")
+    (tables / f"{spec.catalogue}.csv").write_text(csv_text(log), "utf-8")
+    images = "test" if _catalogue(log).split == "test" else "holdout"
+    title = f"{spec.catalogue.capitalize()} on {spec.dataset}, {images} accuracy in percent."
+    recorder.set_description(spec.name, f"{title}\n\n{markdown(log)}")
+    recorder.log_directory(spec.name, tables, "tables")
+
+
+def _finished(log: SweepLog, arm: str) -> list[JobLog]:
+    return [job for job in log.of_kind(ARM) if job.id.rpartition("-")[0] == arm and job.status == "FINISHED"]
+
+
+def _arms(log: SweepLog) -> list[str]:
+    """The arms of an ablation in the order of its catalogue, in which they may have been added in any."""
+    return [arm for arm in _catalogue(log).arms if arm in _spec(log).arms]
+
+
+def _catalogue(log: SweepLog) -> Catalogue:
+    return CATALOGUES[_spec(log).catalogue]
 
 
 def _spec(log: SweepLog) -> AblationSpec:

@@ -6,26 +6,26 @@ process that opens the ledger and the recorder.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from safe.types import LEARNERS
-from sweeps.ledger import JobLog, Ledger
+from safe.metrics import depends_on_prediction
+from sweeps.jobs import FINAL, SLOW, TRIAL  # noqa: F401
+from sweeps.ledger import JobLog, Ledger, SweepLog
 from sweeps.selection import score_trial
 from sweeps.space import PREDICTION_SETTINGS
 from tracking.recorder import Point, Recorder
 
-TRIAL = "trial"
-FINAL = "final"
-ENDED_WELL = ("FINISHED", "STOPPED")
+CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
 
 
 class Display(Protocol):
     """Shows the sweep to a person."""
 
-    def job_changed(self, job: JobLog, accuracy: float | None, forgetting: float | None) -> None:
-        """Take over the state of a job; the two numbers are those of its newest session."""
+    def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
+        """Take over the state of a job and the metrics after each of its sessions, names without prefix."""
         ...
 
 
@@ -36,7 +36,7 @@ class Bookkeeper:
         ledger: of this sweep.
         recorder: has started the parent run, whose key is the sweep's name.
         display: shows progress.
-        states: folder that holds one folder of inference states per job.
+        states: folder that holds one folder of files per job.
         tags: environment tags for every run.
     """
 
@@ -70,12 +70,17 @@ class Bookkeeper:
         job = self._job(job_id)
         self.recorder.log_points(self.run_key(job_id), session_points(job, record))
         if record["session"] == 1:
-            self.recorder.set_tags(self.run_key(job_id), record["provenance"])
+            self._provenance(job, record)
         self._show(job_id)
 
     def checkpoint(self, job_id: str, path: str) -> None:
         """The state after the newest session can be resumed from `path`."""
         self.ledger.append("checkpoint", job=job_id, session=len(self._job(job_id).sessions), path=path)
+
+    def clock(self, seconds: float) -> None:
+        """The search has taken so long, over all calls."""
+        if seconds - self.ledger.log.search_seconds >= CLOCK_SECONDS:
+            self.ledger.append("clock", seconds=seconds)
 
     def ended(self, job_id: str, status: str, reason: str | None = None) -> None:
         """A job is over: FINISHED, STOPPED, FAILED or KILLED."""
@@ -104,13 +109,13 @@ class Bookkeeper:
     def _replay_job(self, job: JobLog) -> None:
         if job.status == "RUNNING" and not job.complete:
             self.ledger.append("status", job=job.id, status="KILLED", reason="the process ended without a word")
-        elif job.complete and job.status not in ENDED_WELL:
+        elif job.complete and not job.over:
             self.ledger.append("status", job=job.id, status="FINISHED", reason=None)
         self._start_run(job)
         for record in job.sessions:
             self.recorder.log_points(self.run_key(job.id), session_points(job, record))
         if job.sessions:
-            self.recorder.set_tags(self.run_key(job.id), job.sessions[0]["provenance"])
+            self._provenance(job, job.sessions[0])
         self._end_run(job)
         self.ledger.append("recorded", job=job.id)
 
@@ -124,19 +129,19 @@ class Bookkeeper:
     def _start_run(self, job: JobLog) -> None:
         spec = self.ledger.log.spec
         params = {
-            name: value for name, value in job.config.items() if job.kind != TRIAL or name not in PREDICTION_SETTINGS
+            name: value for name, value in job.config.items() if not (job.predictions and name in PREDICTION_SETTINGS)
         }
         tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": spec.selection}
         self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
 
     def _end_run(self, job: JobLog) -> None:
         key = self.run_key(job.id)
-        if job.kind == TRIAL and job.status in ENDED_WELL:
-            spec = self.ledger.log.sweep_spec
+        if job.predictions and job.sessions and job.over:
             # The prediction is chosen after the trial, and the aggregated metrics of all its sessions with it.
-            best = score_trial(job, spec.objective, spec.split)
+            split = job.sessions[-1]["split"]
+            best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
             points = [
-                Point(f"{spec.split}/{name}", value, session)
+                Point(f"{split}/{name}", value, session)
                 for session, metrics in enumerate(best.sessions, start=1)
                 for name, value in metrics.items()
             ]
@@ -145,19 +150,39 @@ class Bookkeeper:
         if job.reason:
             self.recorder.set_tags(key, {"reason": job.reason})
         if (self.states / job.id).is_dir():
-            self.recorder.log_directory(key, self.states / job.id, "checkpoints")
+            self.recorder.log_directory(key, self.states / job.id)
         self.recorder.finish(key, job.status)
+
+    def _provenance(self, job: JobLog, record: Mapping[str, Any]) -> None:
+        """Record what the run was fed with, as its first session tells."""
+        key, tags = self.run_key(job.id), record["provenance"]
+        self.recorder.set_tags(key, tags)
+        if "data_digest" not in tags:
+            return
+        judged_on = "test" if record["split"] == "test" else "holdout"
+        for context in ("train", judged_on):
+            parts = [context, tags["data_digest"]]
+            if context != "test":  # the training images are what the holdout leaves of them
+                parts += [str(job.config[name]) for name in ("data.holdout_share", "seed") if name in job.config]
+            digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+            self.recorder.log_input(key, str(job.config["dataset"]), digest, context)
 
     def _show(self, job_id: str) -> None:
         job = self._job(job_id)
-        newest: Mapping[str, float] = {}
-        if job.sessions and job.kind == TRIAL:
-            spec = self.ledger.log.sweep_spec
-            newest = score_trial(job, spec.objective, spec.split).sessions[-1]
-        elif job.sessions:
-            prefix = f"{job.sessions[-1]['split']}/"
-            newest = {name.removeprefix(prefix): value for name, value in job.sessions[-1]["metrics"].items()}
-        self.display.job_changed(job, newest.get("accuracy"), newest.get("forgetting"))
+        self.display.job_changed(job, shown_sessions(job, self.ledger.log) if job.sessions else ())
+
+
+def shown_sessions(job: JobLog, log: SweepLog) -> Sequence[Mapping[str, float]]:
+    """Return the metrics after each session of a job that a person wants to see, names without prefix."""
+    if job.predictions:
+        return score_trial(job, log.sweep_spec.objective, job.sessions[-1]["split"]).sessions
+    learner = "slow/" if job.kind == SLOW else ""  # a slow setting is judged by that learner alone
+    sessions = []
+    for record in job.sessions:
+        prefix = f"{record['split']}/{learner}"
+        metrics = record["metrics"].items()
+        sessions.append({name.removeprefix(prefix): value for name, value in metrics if name.startswith(prefix)})
+    return sessions
 
 
 def live_metrics(job: JobLog, record: Mapping[str, Any]) -> dict[str, float]:
@@ -166,11 +191,14 @@ def live_metrics(job: JobLog, record: Mapping[str, Any]) -> dict[str, float]:
     For a trial, that leaves out the aggregated ones, which depend on the settings of prediction that are chosen later.
     """
     metrics: dict[str, float] = record["metrics"]
-    if job.kind != TRIAL:
+    if not job.predictions:
         return metrics
     split = f"{record['split']}/"
-    own = tuple(f"{split}{learner}/" for learner in LEARNERS)
-    return {name: value for name, value in metrics.items() if not name.startswith(split) or name.startswith(own)}
+    return {
+        name: value
+        for name, value in metrics.items()
+        if not (name.startswith(split) and depends_on_prediction(name.removeprefix(split)))
+    }
 
 
 def session_points(job: JobLog, record: Mapping[str, Any]) -> list[Point]:

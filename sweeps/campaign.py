@@ -5,24 +5,39 @@ A sweep and an ablation are campaigns; what they run and in which order is their
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safe.config import validate
 from safe.errors import UserError
-from sweeps.bookkeeper import ENDED_WELL, TRIAL, Bookkeeper
+from sweeps.asha import Halving
+from sweeps.bookkeeper import Bookkeeper
+from sweeps.budget import Budget
+from sweeps.cluster.connect import existing_ray, ray_address
 from sweeps.display import LiveDisplay
+from sweeps.jobs import BUDGET, SEARCH_KINDS, Job
 from sweeps.ledger import Ledger, SweepLog, has_ledger
-from sweeps.spec import MAY_GROW, Spec, continued, gpu_count
-from sweeps.tuner import Job, local_ray, run_jobs
-from tracking import sqlite_uri
+from sweeps.lock import locked
+from sweeps.rounds import Rounds
+from sweeps.spec import MAY_GROW, Spec, SweepSpec, continued
+from sweeps.titles import title_of
+from sweeps.tuner import local_ray, run_work
+from tracking import default_uri
 from tracking.recorder import Recorder
+
+if TYPE_CHECKING:
+    from tracking import JournalRecorder
+
+FIRST_FLUSH_S = 10.0
+
+# How a campaign is carried out, not what it does: one that is finished stays so when these change.
+_MANNER = (
+    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints"
+)  # fmt: skip
 
 
 class Folders:
@@ -31,12 +46,20 @@ class Folders:
     def __init__(self, results: Path, name: str) -> None:
         self.results = results.absolute()
         self.sweep = self.results / "sweeps" / name
-        self.states = self.sweep / "checkpoints"
+        self.states = self.sweep / "runs"
         self.ray = self.sweep / "ray"
+        self.beats = self.sweep / "beats"
+        self.stop = self.sweep / "stop"
+
+    def stages(self, spec: Spec) -> Path | None:
+        """Return the folder of the stage store: all sweeps' own, or this sweep's, or None without any."""
+        if not spec.stages:
+            return None
+        return (self.sweep if spec.fresh else self.results) / "stages"
 
     def tracking_uri(self) -> str:
         """Return MLflow's address: MLFLOW_TRACKING_URI, else an SQLite file in the results folder."""
-        return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(self.results / "mlflow.db")
+        return default_uri(self.results)
 
     def make(self) -> None:
         """Create the folders; `UserError` when that is not possible or nothing can be written."""
@@ -53,12 +76,18 @@ class Folders:
 
 
 class Campaign:
-    """What the work of a campaign may use: the log so far, the books, and `run` for jobs."""
+    """What the work of a campaign may use: the log so far, the books, and jobs to yield."""
 
-    def __init__(self, books: Bookkeeper, folders: Folders) -> None:
+    def __init__(self, books: Bookkeeper, folders: Folders, budget: Budget) -> None:
         self.books = books
         self.folders = folders
         self.log = books.ledger.log
+        self._budget = budget
+
+    @property
+    def budget_left(self) -> bool:
+        """Whether no job of the search was held back or stopped for the budget so far."""
+        return self._budget.left
 
     def job(
         self,
@@ -67,42 +96,57 @@ class Campaign:
         title: str,
         config: Mapping[str, Any],
         predictions: Sequence[Mapping[str, Any]] = (),
+        *,
+        until: int | None = None,
     ) -> Job:
-        """Return a job, which continues from its newest checkpoint when an earlier call left one."""
-        known = self.log.jobs.get(id)
-        resume = known.resume_from() if known else None
-        return Job(id, kind, title, config, [dict(p) for p in predictions], str(self.folders.states / id), resume)
+        """Return a job; when it begins, it continues from its newest checkpoint if an earlier call left one.
 
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Run those of the jobs that have not ended well yet; see `sweeps.tuner.run_jobs` for what is raised."""
+        Args:
+            kind: one of the words in `sweeps.jobs`.
+            until: session after which it is complete; None is the last of the stream.
+        """
         spec = self.log.spec
-        gpus = gpu_count() if spec.base["runtime.device"] != "cpu" else 0
-        run_jobs(
-            [job for job in jobs if job.id not in self.log.jobs or self.log.jobs[job.id].status not in ENDED_WELL],
-            self.books,
-            storage=self.folders.ray,
-            concurrency=spec.concurrency,
-            threads=spec.threads,
-            gpus_per_job=min(1.0, gpus / spec.concurrency),
+        stages = self.folders.stages(spec)
+        return Job(
+            id,
+            kind,
+            title,
+            config,
+            [dict(prediction) for prediction in predictions],
+            states=str(self.folders.states / id),
+            stages=str(stages) if stages else None,
+            stage_limit=int(spec.stage_limit_gb * 10**9),
+            checkpoints=spec.checkpoints,
+            objective=spec.objective if isinstance(spec, SweepSpec) else "average_accuracy",
+            beat=str(self.folders.beats / id),
+            stop=str(self.folders.stop),
+            until=until,
         )
+
+
+Work = Callable[[Campaign], Iterator[list[Job]]]
+"""What a campaign does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A campaign that
+is continued replays its work from the beginning; jobs that are over are skipped."""
 
 
 def carry_out(
     spec: Spec,
     results: Path,
-    work: Callable[[Campaign], None],
+    work: Work,
     *,
     parent_params: Mapping[str, object],
     summarise: Callable[[Recorder, SweepLog, Folders], None],
+    retry_failed: bool = False,
 ) -> SweepLog:
     """Do what is missing of a campaign and return its log; one that is finished is returned at once.
 
     Args:
         spec: what the name stands for.
         results: results folder.
-        work: runs the jobs; called with Ray running.
+        work: see `Work`.
         parent_params: params of the MLflow parent run besides the base configuration.
         summarise: writes the outcome to the parent run.
+        retry_failed: go on with a finished campaign too when some of its runs failed.
 
     Raises:
         UserError: the name belongs to other settings or is in use, or the data or results folder is not usable.
@@ -112,16 +156,20 @@ def carry_out(
     """
     from safe.build import preflight  # brings torch, which `show` and `--help` do without
 
-    preflight(validate(spec.base))
+    # The head of a cluster trains nothing, so its own devices say nothing.
+    elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
+    preflight(validate({**spec.base, **elsewhere}))
     folders = Folders(results, spec.name)
     folders.make()
-    with _locked(folders.sweep, spec.name), _polite_kill():
+    with locked(folders.sweep, spec.name), _polite_kill():
         new = not has_ledger(folders.sweep)
         ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
         try:
             if not new:
-                _go_on(ledger, spec)
-            if not ledger.log.finished:
+                _go_on(ledger, spec, retry_failed)
+            if ledger.log.finished:
+                _deliver(folders, spec.name)
+            else:
                 _run(ledger, folders, work, parent_params, summarise)
             return ledger.log
         finally:
@@ -142,14 +190,15 @@ def _polite_kill() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _go_on(ledger: Ledger, asked: Spec) -> None:
+def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
     old = ledger.log.spec
     if old.kind != asked.kind:
         raise UserError(
             f"the name {old.name!r} belongs to another kind of run ({old.kind}); choose another with NAME or --name"
         )
     spec = continued(old, asked)
-    if any(getattr(spec, name, None) != getattr(old, name, None) for name in MAY_GROW):
+    failed = any(job.status == "FAILED" for job in ledger.log.jobs.values())
+    if (retry_failed and failed) or spec.model_dump(exclude=set(_MANNER)) != old.model_dump(exclude=set(_MANNER)):
         ledger.append("spec", spec=spec.model_dump(mode="json"))
     else:
         ledger.log.spec = spec
@@ -158,38 +207,33 @@ def _go_on(ledger: Ledger, asked: Spec) -> None:
 def _run(
     ledger: Ledger,
     folders: Folders,
-    work: Callable[[Campaign], None],
+    work: Work,
     parent_params: Mapping[str, object],
     summarise: Callable[[Recorder, SweepLog, Folders], None],
 ) -> None:
-    from tracking.environment import environment_tags, telemetry_off
-    from tracking.mlflow_backend import shown
-    from tracking.mlflow_recorder import MlflowRecorder
+    from tracking import JournalRecorder, environment_tags, journal_path, telemetry_off
+    from tracking.reconcile import reconcile
 
     telemetry_off()
     spec = ledger.log.spec
-    recorder = MlflowRecorder(folders.tracking_uri(), Path(spec.dataset).name)
     tags = environment_tags()
+    if tags != ledger.log.environment:
+        ledger.append("environment", tags=tags)
+    journal = journal_path(folders.results, spec.name)
+    recorder = JournalRecorder(journal, folders.tracking_uri(), Path(spec.dataset).name)
     try:
-        counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
-        marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
-        params = {**parent_params, f"{spec.kind}.digest": spec.digest(), **spec.base}
-        recorder.start(spec.name, params, {**tags, **counts, **marks}, name=spec.name)
-        found = {
-            "tracking_uri": shown(recorder.tracking_uri),
-            "experiment": recorder.experiment_name,
-            "parent_run_id": recorder.run_id(spec.name),
-        }
-        moved = ledger.log.tracking != found
-        if moved:
-            ledger.append("tracking", **found)
+        _start_parent(recorder, spec, parent_params, tags)
+        recorder.flush(
+            FIRST_FLUSH_S
+        )  # refuses a name that the store has with other settings before anything is trained
+        _append_tracking(ledger, recorder)
         status = "FAILED"
         try:
-            with LiveDisplay(spec.name, spec.runs) as display:
+            with LiveDisplay(ledger.log) as display:
                 books = Bookkeeper(ledger, recorder, display, folders.states, tags)
-                books.replay(everything=moved)
-                with local_ray(spec.concurrency * spec.threads):
-                    work(Campaign(books, folders))
+                books.replay(everything=recorder.new)
+                reconcile(recorder, own=spec.name)
+                _work(books, folders, work)
             summarise(recorder, ledger.log, folders)
             status = "FINISHED"
         except KeyboardInterrupt:
@@ -197,13 +241,82 @@ def _run(
             raise
         finally:
             recorder.finish(spec.name, status)
-        failed = [job for job in ledger.log.jobs.values() if job.status == "FAILED"]
-        if all(job.kind == TRIAL for job in failed):  # a search does without one; a mean over seeds would be another
-            ledger.append("finished")
-        if not failed:
-            shutil.rmtree(folders.ray, ignore_errors=True)  # else it holds the traces of what failed
+            _append_tracking(ledger, recorder)
+        _finish(ledger, folders)
     finally:
         recorder.close()
+
+
+def _deliver(folders: Folders, name: str) -> None:
+    """Bring to the store what it did not take when the campaign ended; it may still not take it."""
+    from tracking import UnreachableError, deliver, journal_path, waiting
+
+    journal, uri = journal_path(folders.results, name), folders.tracking_uri()
+    if journal.exists() and waiting(journal, uri):
+        with suppress(UnreachableError):
+            deliver(journal, uri)
+
+
+def _start_parent(recorder: Recorder, spec: Spec, parent_params: Mapping[str, object], tags: Mapping[str, str]) -> None:
+    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
+    marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
+    digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
+    params = {**parent_params, **spec.base}
+    title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
+    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
+
+
+def _append_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
+    """Note where the recorder has the campaign; the run id is known once its store has answered."""
+    from tracking import shown
+
+    found = {
+        "tracking_uri": shown(recorder.tracking_uri),
+        "experiment": recorder.experiment_name,
+        "parent_run_id": recorder.run_id(ledger.log.spec.name),
+    }
+    if found["parent_run_id"] is None and ledger.log.tracking:
+        found["parent_run_id"] = ledger.log.tracking["parent_run_id"]
+    if ledger.log.tracking != found:
+        ledger.append("tracking", **found)
+
+
+def _finish(ledger: Ledger, folders: Folders) -> None:
+    """Mark the campaign as finished if it is, and remove what it needed to get there."""
+    jobs = ledger.log.jobs.values()
+    failed = [job for job in jobs if job.status == "FAILED"]
+    if all(job.kind in SEARCH_KINDS for job in failed):  # a search does without one; a mean over seeds would not
+        ledger.append("finished")
+    # It holds the traces of what failed, and the checkpoints of what a larger budget may continue.
+    if not failed and not any(job.reason == BUDGET for job in jobs):
+        shutil.rmtree(folders.ray, ignore_errors=True)
+    shutil.rmtree(folders.beats, ignore_errors=True)
+
+
+def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
+    """Run what is missing; Ray is started only when there is something."""
+    log = books.ledger.log
+    spec = log.spec
+    search = spec if isinstance(spec, SweepSpec) else None
+    budget = Budget(log, search.max_sessions if search else None, search.max_hours if search else None)
+    rounds = Rounds(work(Campaign(books, folders, budget)), log, budget, spec.concurrency, spec.retries)
+    folders.beats.mkdir(exist_ok=True)
+    if not rounds.prepare():
+        return
+    address = ray_address()
+    # Ray takes SIGTERM for itself when it starts, hence the second polite kill.
+    with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads), _polite_kill():
+        run_work(
+            rounds,
+            books,
+            storage=folders.ray,
+            stop=folders.stop,
+            threads=spec.threads,
+            gpus_per_trial=spec.gpus_per_trial,
+            use_gpus=spec.base["runtime.device"] != "cpu",
+            trial_timeout=spec.trial_timeout,
+            halving=Halving(log) if search and search.stop == "asha" else None,
+        )
 
 
 def absolute(config: dict[str, Any]) -> dict[str, Any]:
@@ -212,19 +325,3 @@ def absolute(config: dict[str, Any]) -> dict[str, Any]:
     weights = config["backbone.weights"]
     local = weights is not None and Path(weights).exists()
     return {**config, "data.root": root, "backbone.weights": str(Path(weights).absolute()) if local else weights}
-
-
-@contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Hold the sweep for this process; the lock ends with the process, whatever happens to it."""
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(f"the sweep {name!r} is being run by another process (pid {holder})") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

@@ -4,28 +4,32 @@ The first record carries the format version. Every record is on disk before the 
 loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
 
     {"type": "sweep", "version": 1, "spec": {...}}
+    {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
     {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
     {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
     {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
-    {"type": "recorded", "job": "trial-00"}
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
+    {"type": "clock", "seconds": ...}
+    {"type": "recorded", "job": "trial-00"}
     {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
     {"type": "finished"}
 
-A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished.
+A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished. `clock` says how
+long the search has taken so far, over all calls.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
+from sweeps.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS
 from sweeps.spec import Spec, SweepSpec, read_spec
 
 FORMAT_VERSION = 1
@@ -64,21 +68,37 @@ class JobLog:
         """Whether every session of the stream has a result."""
         return bool(self.sessions) and len(self.sessions) == self.sessions[-1]["sessions"]
 
-    def resume_from(self) -> str | None:
-        """Return the newest resume checkpoint that is still there."""
-        found = (path for _, path in sorted(self.checkpoints.items(), reverse=True) if Path(path).exists())
-        return next(found, None)
+    @property
+    def over(self) -> bool:
+        """Whether no later call goes on with it: it did not fail, and was not stopped for a budget that may grow."""
+        return self.status in ENDED_WELL and self.reason != BUDGET
+
+    def resume_from(self, distrusted: Container[str] = ()) -> str | None:
+        """Return the newest resume checkpoint that is still there and not distrusted."""
+        paths = (path for _, path in sorted(self.checkpoints.items(), reverse=True) if path not in distrusted)
+        return next((path for path in paths if Path(path).exists()), None)
 
 
 @dataclass
 class SweepLog:
-    """The state of a sweep as its ledger tells it."""
+    """The state of a sweep as its ledger tells it.
+
+    Attributes:
+        environment: tags of the newest call: versions, commit, machine.
+        search_seconds: wall time of the search, over all calls.
+        sessions_trained: sessions that the search really trained.
+        sessions_reused: sessions of the search whose training came from the stage store.
+    """
 
     spec: Spec
     jobs: dict[str, JobLog] = field(default_factory=dict)
     tracking: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     finished: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    search_seconds: float = 0.0
+    sessions_trained: int = 0
+    sessions_reused: int = 0
 
     @property
     def sweep_spec(self) -> SweepSpec:
@@ -109,13 +129,39 @@ class SweepLog:
                 job.status, job.reason, job.recorded = record["status"], record.get("reason"), False
             case "recorded":
                 self.jobs[record["job"]].recorded = True
+            case "environment":
+                self.environment = dict(record["tags"])
+            case "clock":
+                self.search_seconds = record["seconds"]
             case "session":
-                sessions = self.jobs[record["job"]].sessions
+                job = self.jobs[record["job"]]
                 # A session done again after a kill replaces the earlier record and what followed it.
-                del sessions[record["session"] - 1 :]
-                sessions.append(dict(record))
+                replaced = job.sessions[record["session"] - 1 :]
+                del job.sessions[record["session"] - 1 :]
+                job.sessions.append(dict(record))
+                if job.kind in SEARCH_KINDS:
+                    self._count(record, 1)
+                    for old in replaced:
+                        self._count(old, -1)
             case "checkpoint":
                 self.jobs[record["job"]].checkpoints[record["session"]] = record["path"]
+
+    def _count(self, session: Mapping[str, Any], by: int) -> None:
+        match training_of(session):
+            case "trained":
+                self.sessions_trained += by
+            case "reused":
+                self.sessions_reused += by
+
+
+def training_of(session: Mapping[str, Any]) -> str:
+    """Return how a session came by its training: `trained` in its own run, `reused` from the store, or `none`."""
+    return str(session.get("work", {}).get("training", "trained"))
+
+
+def trained(session: Mapping[str, Any]) -> bool:
+    """Return whether the session's training was done in its own run."""
+    return training_of(session) == "trained"
 
 
 class Ledger:

@@ -1,4 +1,5 @@
-"""The final runs: the chosen configuration on all training images, over several seeds, judged on the test images."""
+"""The runs after the choice: the chosen configuration and the preset beside it on all training images, over several
+seeds, judged on the test images; and the audit of the trials."""
 
 from __future__ import annotations
 
@@ -7,6 +8,29 @@ from statistics import fmean, stdev
 from typing import Any
 
 from safe.config import validate
+from sweeps.spec import SweepSpec
+
+
+def refit_config(spec: SweepSpec, trial: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the final runs start from: a trial's configuration at its settings of prediction.
+
+    With selection=transfer it is the other data set's preset with the searched settings, the fixed ones of the space
+    among them.
+    """
+    if spec.target is None:
+        return {**trial, **prediction}
+    searched = {name: trial[name] for name in spec.space}
+    return {**spec.target, **searched, **prediction, "runtime.threads": spec.threads}
+
+
+def control_config(spec: SweepSpec) -> dict[str, Any]:
+    """Return what the control starts from: the preset as it is, with what was typed for every run."""
+    return {**(spec.target or spec.base), "runtime.threads": spec.threads}
+
+
+def audit_config(trial: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial judged on the test images: what it trained on stays, so its state can be taken as it is."""
+    return validate({**trial, "data.evaluate_on": "test"}).flat()
 
 
 def final_config(chosen: Mapping[str, Any], repeat: int) -> dict[str, Any]:

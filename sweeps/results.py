@@ -1,104 +1,65 @@
-"""What a sweep gave: one object for programs, tables for people; both from the ledger alone."""
+"""What a sweep gave, as tables for people; from the ledger alone. Percent here, fractions everywhere else."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from sweeps.bookkeeper import FINAL, TRIAL, live_metrics
-from sweeps.ledger import JobLog, SweepLog
-from sweeps.replicate import summarise
-from sweeps.selection import leaderboard, score_trial
+from sweeps.jobs import SLOW, TRIAL
+from sweeps.ledger import SweepLog
+from sweeps.objective import OWN_GROUPS, objectives
+from sweeps.outcome import (
+    control_summary,
+    difference,
+    final_summary,
+    front,
+    optimism_gap,
+    selected,
+    status_of,
+)
+from sweeps.selection import leaderboard, measured, slow_ranking
+from sweeps.titles import short_name, short_value, title_of, trial_title
+from sweeps.work import work_account
+
+__all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", "trial_title"]
 
 ON_TEST = "selected on test: these numbers are optimistic and only serve to reproduce papers"
 LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 SHOWN = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
-
-
-def outcome(log: SweepLog) -> dict[str, Any]:
-    """Return the sweep as one object, in the names of the configuration and of MLflow; fractions in [0, 1].
-
-    What an unfinished sweep does not have yet is None.
-    """
-    return {
-        "name": log.spec.name,
-        "dataset": log.spec.dataset,
-        "selection": log.spec.selection,
-        "objective": f"{log.sweep_spec.split}/{log.sweep_spec.objective}",
-        "trials": [_trial(job, log) for job in log.of_kind(TRIAL)],
-        "selected": _selected(log),
-        "final": final_summary(log),
-        "mlflow": log.tracking,
-    }
-
-
-def final_runs(log: SweepLog) -> list[JobLog]:
-    """Return the finished final runs of the chosen trial, in seed order."""
-    if log.selected is None:
-        return []
-    prefix = f"final-{log.selected['trial'].removeprefix('trial-')}-"
-    return [job for job in log.of_kind(FINAL) if job.id.startswith(prefix) and job.status == "FINISHED"]
-
-
-def final_summary(log: SweepLog) -> dict[str, Any] | None:
-    """Return `seeds` (how many) and mean, std and values of every test metric, or None before the first run."""
-    runs = final_runs(log)
-    if not runs:
-        return None
-    tests = [{k: v for k, v in job.sessions[-1]["metrics"].items() if k.startswith("test/")} for job in runs]
-    return {"seeds": len(runs), **summarise(tests)}
-
-
-def status_of(log: SweepLog) -> str:
-    """Return in a word or two how far the sweep is."""
-    if log.finished:
-        return "finished"
-    done = sum(job.status == "FINISHED" for job in log.jobs.values())
-    return f"{done} of {log.spec.runs} runs done"
-
-
-def _trial(job: JobLog, log: SweepLog) -> dict[str, Any]:
-    config, sessions = dict(job.config), []
-    if job.sessions:
-        spec = log.sweep_spec
-        best = score_trial(job, spec.objective, spec.split)
-        config |= best.prediction
-        split = f"{spec.split}/"
-        for record, metrics in zip(job.sessions, best.sessions, strict=True):
-            learners = {name: value for name, value in live_metrics(job, record).items() if name.startswith(split)}
-            sessions.append({f"{split}{name}": value for name, value in metrics.items()} | learners)
-    return {"id": job.id, "status": job.status, "reason": job.reason, "config": config, "sessions": sessions}
-
-
-def _selected(log: SweepLog) -> dict[str, Any] | None:
-    if log.selected is None:
-        return None
-    trial = _trial(log.jobs[log.selected["trial"]], log)
-    return {"trial": trial["id"], "config": trial["config"], **trial["sessions"][-1]}
+MOST_ROWS = 20
+SETTINGS_WIDTH = 30  # of 80 columns; the others hold trial, temperature and metrics
 
 
 def show(log: SweepLog, folder: Path, console: Console) -> None:
-    """Print the sweep for people: leaderboard, chosen configuration, test result, where everything lies."""
+    """Print the sweep for people: leaderboard, choice, test result beside the control, cost, where everything lies."""
     spec = log.sweep_spec
-    console.print(f"\n[bold]{spec.name}[/] · {spec.dataset} · {spec.search} search · {status_of(log)}")
-    if spec.selection == "test":
-        console.print(ON_TEST, style="bold yellow")
-    if log.jobs:
+    console.print(
+        f"\n[bold]{spec.name}[/] · {spec.dataset} · {spec.search} search · by {spec.selection} · {status_of(log)}"
+    )
+    for words, style in _marks(log):
+        console.print(words, style=style)
+    if log.of_kind(SLOW):
+        console.print(_slow_table(log))
+    if log.of_kind(TRIAL):
         console.print(_leaderboard(log))
-    for job in log.jobs.values():
-        if job.reason and job.status != "FINISHED":
-            console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
-    chosen, summary = _selected(log), final_summary(log)
+    for line in _reason_lines(log):
+        console.print(line, markup=False, soft_wrap=True)
+    if len(objectives(spec.objective)) > 1 and log.selected is not None:
+        console.print(_front_table(log))
+    chosen, summary = selected(log), final_summary(log)
     if chosen is not None:
         settings = ", ".join(f"{name}={_text(chosen['config'][name])}" for name in spec.space)
         console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
     if summary is not None:
-        console.print(_test_table(summary, spec.selection))
+        console.print(_test_table(summary, control_summary(log), spec.selection))
+    for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)):
+        console.print(line, highlight=False)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
         print_mlflow(log.tracking, folder, console)
@@ -115,63 +76,23 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
 def describe(log: SweepLog) -> str:
     """Return the sweep in a few lines of markdown, for the description of its parent run."""
     spec = log.sweep_spec
-    lines = [f"**{spec.name}**: {spec.trials} trials ({spec.search} search) on {spec.dataset}, by {spec.selection}."]
-    if spec.selection == "test":
-        lines.append(f"**{ON_TEST}**")
+    lines = [f"**{title_of(spec)}**: {spec.trials} trials ({spec.search} search), by {spec.selection}."]
+    lines += [f"**{words}**" for words, _ in _marks(log)]
     lines += ["", "Space:", "", *(f"- `{name}`: `{entry}`" for name, entry in spec.space.items()), ""]
-    chosen, summary = _selected(log), final_summary(log)
+    chosen, summary = selected(log), final_summary(log)
     if chosen is not None:
         lines.append(f"Chosen: {chosen['trial']}.")
         lines += ["", *(f"- `{name}` = {_text(chosen['config'][name])}" for name in spec.space), ""]
     if summary is not None:
-        lines.append(f"Test accuracy over {summary['seeds']} seeds, in percent:")
+        lines.append(f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:")
         lines += ["", "| | final | average |", "|---|---|---|"]
-        for label, prefix in LEARNER_ROWS:
-            cells = [spread(summary.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy")]
+        rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
+        control = control_summary(log)
+        for label, prefix, stats in [*rows, *([("preset (control)", "", control)] if control else [])]:
+            cells = [spread(stats.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy")]
             lines.append(f"| {label} | {cells[0]} | {cells[1]} |")
+    lines += ["", *(f"- {line}" for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)))]
     return "\n".join(lines)
-
-
-def _leaderboard(log: SweepLog) -> Table:
-    spec = log.sweep_spec
-    jobs = log.of_kind(TRIAL)
-    scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
-    varied = [name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1]
-    images = "test" if spec.selection == "test" else "validation"
-    table = Table(title=f"{images} accuracy in percent", title_justify="left", title_style="", box=None, pad_edge=False)
-    settings = [name.partition(".")[2].removesuffix("_weight") for name in varied]
-    for heading in ("trial", *settings, "temp.", "average", "final", "forg."):
-        table.add_column(heading, justify="left" if heading == "trial" else "right", no_wrap=True)
-    unscored = [job.id for job in jobs if job.id not in scored]
-    for job_id in [*scored, *unscored]:
-        config = log.jobs[job_id].config
-        cells = [_text(config[name]) for name in varied]
-        if job_id in scored:
-            last = scored[job_id].sessions[-1]
-            cells += [
-                _text(scored[job_id].prediction["aggregation.temperature"]),
-                _percent(last["average_accuracy"]),
-                _percent(last["accuracy"]),
-            ]
-            cells.append(_percent(last.get("forgetting")))
-        else:
-            cells.append(log.jobs[job_id].status)
-        best = log.selected is not None and job_id == log.selected["trial"]
-        table.add_row(job_id, *cells, style="bold green" if best else None)
-    return table
-
-
-def _test_table(summary: Mapping[str, Any], selection: str) -> Table:
-    mark = f" ({ON_TEST.partition(':')[0]})" if selection == "test" else ""
-    seeds = summary["seeds"]
-    title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{mark}"
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for _, heading in SHOWN:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for label, prefix in LEARNER_ROWS:
-        table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
-    return table
 
 
 def spread(stats: Mapping[str, Any] | None) -> str:
@@ -180,6 +101,160 @@ def spread(stats: Mapping[str, Any] | None) -> str:
         return "-"
     mean, std = stats["mean"], stats["std"]
     return _percent(mean) if std is None else f"{_percent(mean)} ± {_percent(std)}"
+
+
+def _marks(log: SweepLog) -> list[tuple[str, str]]:
+    """Return what a reader has to know about the selection, with its style."""
+    spec = log.sweep_spec
+    if spec.selection == "test":
+        return [(ON_TEST, "bold yellow")]
+    if spec.selection == "first-k":
+        return [(f"selected on the held-out images of the first {spec.first_k} sessions alone", "")]
+    if spec.selection == "transfer":
+        return [(f"selected on {spec.dataset}; final runs and control on {spec.evaluate_on}", "")]
+    return [("selected on held-out training images; no test image steered anything", "")]
+
+
+def _mark(selection: str) -> str:
+    return f" ({ON_TEST.partition(':')[0]})" if selection == "test" else ""
+
+
+def _leaderboard(log: SweepLog) -> Table:
+    spec = log.sweep_spec
+    jobs = log.of_kind(TRIAL)
+    scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
+    ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
+    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    images = "test" if spec.selection == "test" else "validation"
+    title = f"{images} accuracy in percent{_mark(spec.selection)}{_cut(ids)}"
+    table = _table(title, "trial", *map(short_name, varied), "temp.", "average", "final", "forg.")
+    # Whatever is cut off, the chosen trial is shown: of several objectives it need not be the first by this order.
+    for job_id in ids[:MOST_ROWS]:
+        cells = [short_value(log.jobs[job_id].config[name]) for name in varied]
+        if job_id in scored:
+            last = scored[job_id].sessions[-1]
+            cells.append(short_value(scored[job_id].prediction["aggregation.temperature"]))
+            cells += [_percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
+        else:
+            cells.append(log.jobs[job_id].status)
+        best = log.selected is not None and job_id == log.selected["trial"]
+        table.add_row(job_id, *cells, style="bold green" if best else None)
+    return table
+
+
+def _reason_lines(log: SweepLog) -> list[str]:
+    """Return why runs did not come to their end; how many were stopped early, which is no trouble, in one line."""
+    told = [job for job in log.jobs.values() if job.reason and job.status not in ("FINISHED", "STOPPED")]
+    lines = [f"{job.id} {job.status}: {job.reason}" for job in told[:MOST_ROWS]]
+    lines += [f"... and {len(told) - MOST_ROWS} more: show --json"] if len(told) > MOST_ROWS else []
+    reasons = Counter(job.reason for job in log.jobs.values() if job.status == "STOPPED")
+    return [*lines, *(f"{number} stopped early: {reason}" for reason, number in reasons.items())]
+
+
+def _slow_table(log: SweepLog) -> Table:
+    """Return the slow settings, best first; those that trials were made of are marked."""
+    spec = log.sweep_spec
+    jobs = log.of_kind(SLOW)
+    ranked = slow_ranking(jobs, spec.objective, spec.split)
+    rows = [*ranked, *(job for job in jobs if job not in ranked)]
+    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
+    table = _table(f"{title}{_mark(spec.selection)}{_cut(rows)}", "setting", *map(short_name, varied), "average", "")
+    for place, job in enumerate(rows[:MOST_ROWS]):
+        value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
+        word = ("carried on" if place < spec.carried_count else "") if job in ranked else job.status
+        table.add_row(job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word)
+    return table
+
+
+def _front_table(log: SweepLog) -> Table:
+    spec, points = log.sweep_spec, front(log)
+    wishes = objectives(spec.objective)
+    title = f"Pareto front{_mark(spec.selection)}; chosen by the first objective{_cut(points)}"
+    table = _table(title, "trial", "temp.", *(f"{wish.name} {'↑' if wish.maximise else '↓'}" for wish in wishes))
+    for point in points[:MOST_ROWS]:
+        cells = [short_value(point.prediction["aggregation.temperature"])]
+        cells += [
+            "-" if value is None else _measure(wish.name, value)
+            for wish, value in zip(wishes, point.values, strict=True)
+        ]
+        table.add_row(point.trial, *cells)
+    return table
+
+
+def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:
+    seeds = summary["seeds"]
+    title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{_mark(selection)}"
+    table = _table(title, "", *(heading for _, heading in SHOWN))
+    for label, prefix in LEARNER_ROWS:
+        table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
+    if control is not None:
+        table.add_row("preset (control)", *(spread(control.get(f"test/{metric}")) for metric, _ in SHOWN))
+    return table
+
+
+def _difference_lines(log: SweepLog) -> list[str]:
+    pairs = difference(log) or {}
+    named = [(heading, pairs[f"test/{metric}"]) for metric, heading in SHOWN if f"test/{metric}" in pairs]
+    return [
+        f"chosen minus preset, {heading}: {100 * pair['mean']:+z.1f} ± {100 * pair['half_width']:.1f} points "
+        f"(95 % interval, {pair['seeds']} seeds): {pair['verdict']}"
+        for heading, pair in named
+    ]
+
+
+def _gap_lines(log: SweepLog) -> list[str]:
+    gap = optimism_gap(log)
+    if gap is None:
+        return []
+    name = gap["metric"].removeprefix("test/")
+    claimed, honest, lost = (_measure(name, gap[part]) for part in ("claimed", "honest", "gap"))
+    return [
+        f"selecting on test would have claimed {name} {claimed} ({gap['claimed_by']['trial']}); the honest choice has "
+        f"{honest} there: optimism gap {lost}"
+    ]
+
+
+def _work_lines(log: SweepLog) -> list[str]:
+    work = work_account(log)
+    total = work["total"]
+    hours = [f"{total[f'{unit}_hours']:.2g} {unit} hours" for unit in ("cpu", "gpu") if total[f"{unit}_hours"]]
+    if not total["seconds"]:
+        return []
+    return [
+        f"search: {work['sessions_trained']} sessions trained, {work['sessions_reused']} reused; "
+        f"{work['sessions_naive']} if every combination were a run, {work['sessions_unshared_trials']} if only "
+        "settings of prediction shared one",
+        f"final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; audit: "
+        f"{work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, {total['seconds_saved']:.3g} s saved",
+    ]
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _fitting(names: Sequence[str]) -> list[str]:
+    """Return the first settings whose columns fit beside the metrics."""
+    found: list[str] = []
+    for name in names:
+        found.append(name)
+        if sum(max(len(short_name(one)), 5) + 2 for one in found) > SETTINGS_WIDTH:
+            return found[:-1]
+    return found
+
+
+def _cut(rows: Sequence[Any]) -> str:
+    return f" (the first {MOST_ROWS} of {len(rows)}; all: show --json)" if len(rows) > MOST_ROWS else ""
+
+
+def _measure(name: str, value: float) -> str:
+    """Return a value of an objective: in percent where it is a share, else as it is."""
+    share = not name.endswith("nll") and not name.startswith(OWN_GROUPS)
+    return f"{_percent(value)} %" if share else f"{value:.4g}"
 
 
 def _percent(value: float | None) -> str:

@@ -9,20 +9,15 @@ A space is YAML, one dotted setting a line, with one of these as its value:
     aggregation.temperature: {grid: [0.1, 1, 10]}
     slow.epochs: 5                                         # fixed for every trial
 
-The values of trial `index` depend on the seed, the index and the setting's name alone, so more trials, or more
-settings, extend a sweep without changing what was drawn before. Trial 0 takes the preset's own values wherever they
-lie in the space: it is the control of the search.
-
 Settings that act only at prediction never make a trial. They need listed values, all of which are scored from the
-cached logits of every trained state.
+cached logits of every trained state. A setting that a trial does not use (`pet.rank` beside `pet.kind: adapter`) keeps
+the preset's value in that trial; one that no trial can use is refused (`sweeps.conditions`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,9 +26,10 @@ from typing import Any, get_args
 
 from safe.config import Config, parse_yaml, setting_names, validate
 from safe.errors import UserError, nearest
+from sweeps.conditions import unmet, used
 
 PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
-ZERO_PROBABILITY = 0.25
+ZERO_SHARE = 0.25
 RANGES = ("zero_or_loguniform", "loguniform", "uniform")
 LISTS = ("choice", "grid")
 SET_BY_THE_SWEEP = ("dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads")
@@ -41,34 +37,63 @@ SET_BY_THE_SWEEP = ("dataset", "seed", "class_order_seed", "data.evaluate_on", "
 
 @dataclass(frozen=True)
 class Domain:
-    """The values that one setting may take: `values` are the two bounds of a range, or the list itself."""
+    """The values that one setting may take: `values` are the two bounds of a range, or the list itself.
+
+    Every domain is the unit interval, so that a search proposes a position in [0, 1) whatever the kind. Of a
+    `zero_or_loguniform` the first quarter is exactly 0 and the rest is logarithmic.
+    """
 
     kind: str
     values: tuple[Any, ...]
     whole: bool = False
 
-    def draw(self, unit: float, coin: float) -> Any:
-        """Return the value at `unit` in [0, 1); `coin` in [0, 1) decides about the exact zero."""
-        if self.kind in LISTS:
-            return self.values[int(unit * len(self.values))]
+    @property
+    def listed(self) -> bool:
+        """Whether the values are listed, not a range."""
+        return self.kind not in RANGES
+
+    def at(self, position: float) -> Any:
+        """Return the value at a position in [0, 1); a range takes 1 too."""
+        if self.listed:
+            return self.values[int(position * len(self.values))]
         low, high = (float(bound) for bound in self.values)
-        if self.kind == "zero_or_loguniform" and coin < ZERO_PROBABILITY:
-            return 0 if self.whole else 0.0
         if self.kind == "uniform":
-            value = low + unit * (high - low)
+            value = low + position * (high - low)
         else:
-            value = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+            if self.kind == "zero_or_loguniform":
+                if position < ZERO_SHARE:
+                    return 0 if self.whole else 0.0
+                position = (position - ZERO_SHARE) / (1 - ZERO_SHARE)
+            value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
         if self.whole:
             return round(value)
         # Six digits are more than a search needs, and the value can be read and typed again.
         return min(max(float(f"{value:.6g}"), low), high)
 
+    def position(self, value: Any) -> float:
+        """Return the position of a value of the domain; the middle of its share for a listed value and for 0."""
+        if self.listed:
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high = (float(bound) for bound in self.values)
+        if self.kind == "uniform":
+            return (value - low) / (high - low)
+        zero = ZERO_SHARE if self.kind == "zero_or_loguniform" else 0.0
+        if value == 0:
+            return zero / 2
+        return zero + (1 - zero) * (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+
     def __contains__(self, value: Any) -> bool:
-        if self.kind in LISTS:
+        if self.listed:
             return value in self.values
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             return False
         return self.values[0] <= value <= self.values[1] or (self.kind == "zero_or_loguniform" and value == 0)
+
+    def covers(self, other: Domain) -> bool:
+        """Return whether every value of `other` is one of this domain's."""
+        if self.listed and not other.listed:
+            return False
+        return all(value in self for value in other.extremes())
 
     def extremes(self) -> tuple[Any, ...]:
         """Return the values whose validity implies that of all others."""
@@ -77,12 +102,28 @@ class Domain:
 
 @dataclass(frozen=True)
 class Space:
-    """A checked search space: what trials vary, what is fixed for all trials, and every combination of the
-    settings of prediction that each trained state is scored at."""
+    """A checked search space.
+
+    Attributes:
+        domains: what trials vary.
+        fixed: what is the same for all trials.
+        predictions: every combination of the settings of prediction, at which each trained state is scored.
+        base: flat configuration that trials start from.
+    """
 
     domains: Mapping[str, Domain]
     fixed: Mapping[str, Any]
     predictions: tuple[dict[str, Any], ...]
+    base: Mapping[str, Any]
+
+    def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a trial sets: the fixed values, and of the varied ones those that have an effect beside the
+        others; a setting without effect keeps the value that trials start from."""
+        config = {**self.base, **self.fixed, **values}
+        return {
+            **self.fixed,
+            **{name: value if used(name, config) else self.base[name] for name, value in values.items()},
+        }
 
 
 def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
@@ -119,7 +160,7 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
                 raise ValueError(f"unknown setting.{nearest(name, known)}")
             if name in SET_BY_THE_SWEEP:
                 raise ValueError("the sweep itself sets this; it cannot be searched")
-            domain = _domain(entry, whole=_is_whole(name))
+            domain = parse_domain(name, entry)
             _check_values(name, domain, base)
         except ValueError as error:
             problems.append(f"{name}: {error}")
@@ -133,25 +174,35 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
             fixed[name] = domain.values[0]
         else:
             domains[name] = domain
+    if not problems:
+        problems = [f"{name}: changes nothing, because {why}" for name, why in without_effect(raw, base).items()]
     if problems:
         raise UserError("\n".join(["the search space is not valid:", *(f"  - {problem}" for problem in problems)]))
-    predictions = [
+    combinations = [
         dict(zip(at_prediction, values, strict=True)) for values in itertools.product(*at_prediction.values())
     ]
-    return Space(domains, fixed, tuple(predictions))
+    return Space(domains, fixed, _different(combinations, base), base)
 
 
-def sample(space: Space, seed: int, index: int, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what trial `index` sets, by dotted name: a pure function of its arguments."""
-    values = dict(space.fixed)
-    for name, domain in space.domains.items():
-        if index == 0 and base[name] in domain:
-            values[name] = base[name]
-        else:
-            digest = hashlib.sha256(f"{seed}\x1f{index}\x1f{name}".encode()).digest()
-            generator = random.Random(digest)
-            values[name] = domain.draw(generator.random(), generator.random())
-    return values
+def _different(combinations: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the settings of prediction that differ in effect; one without effect keeps its value of `base`."""
+    found: list[dict[str, Any]] = []
+    for values in combinations:
+        kept = {name: value if used(name, {**base, **values}) else base[name] for name, value in values.items()}
+        found += [] if kept in found else [kept]
+    return tuple(found)
+
+
+def without_effect(raw: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, str]:
+    """Return the well-formed entries that can change nothing whatever the others are, each with the reason."""
+    possible: dict[str, Sequence[Any]] = {name: (value,) for name, value in base.items()}
+    possible |= {name: parse_domain(name, entry).extremes() for name, entry in raw.items()}
+    return {name: why for name in raw if (why := unmet(name, possible))}
+
+
+def parse_domain(name: str, entry: Any) -> Domain:
+    """Return the values that the space entry of a setting stands for; ValueError for a malformed one."""
+    return _domain(entry, whole=_is_whole(name))
 
 
 def _domain(entry: Any, *, whole: bool) -> Domain:

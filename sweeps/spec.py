@@ -1,7 +1,7 @@
 """What a sweep is: everything its results depend on, fixed under its name.
 
-A name stands for one specification. Calling it again continues the sweep; more trials or seeds extend it; any other
-difference is refused, because two searches would be mixed in one table.
+A name stands for one specification. Calling it again continues the sweep; more trials or seeds or a wider space extend
+it; any other difference is refused, because two searches would be mixed in one table.
 """
 
 from __future__ import annotations
@@ -10,27 +10,29 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from safe.config import Config, load_config, parse_overrides, validate
-from safe.errors import UserError, choices
-from sweeps.space import Space, parse_space, read_space, sample
+from safe.config import Config, validate
+from safe.errors import UserError
+from sweeps.space import Space, parse_domain, parse_space
 
-Search = Literal["random"]
-Selection = Literal["holdout", "test"]
-Objective = Literal["average_accuracy", "accuracy", "accuracy_session_mean"]
+Search = Literal["staged", "tpe", "random", "grid"]
+Selection = Literal["holdout", "first-k", "transfer", "test"]
+Stop = Literal["none", "asha"]
+Checkpoints = Literal["all", "best", "last", "none"]
 
-DEFAULT_TRIALS = 6
-DEFAULT_SEEDS = 3
-DEFAULT_HOLDOUT_SHARE = 0.2
 NAME_LENGTH = 64
-MAY_GROW = ("trials", "seeds")
-MAY_CHANGE = ("concurrency",)
+MAY_GROW = ("trials", "seeds", "arms")
+# No result depends on these: they say how, how long and with what proof beside it a sweep is run.
+MAY_CHANGE = (
+    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
+    "max_sessions", "max_hours", "control", "audit",
+)  # fmt: skip
+STAYS = ("round_size", "created")  # settled when a sweep begins, whatever a later call would settle
 
 
 class RunsSpec(BaseModel):
@@ -50,10 +52,24 @@ class RunsSpec(BaseModel):
     """CPU threads of a run; part of the results, which are equal for equal thread counts."""
     concurrency: int = Field(ge=1)
     """Runs at the same time; no result depends on it once `threads` is set."""
+    retries: int = Field(default=1, ge=0)
+    """How often a failed run is tried again from its last checkpoint."""
+    trial_timeout: float | None = Field(default=None, gt=0)
+    """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
+    stages: bool = True
+    """Whether runs share the work they have in common."""
+    fresh: bool = False
+    """Whether the runs share among themselves only and take nothing from earlier sweeps."""
+    stage_limit_gb: float = Field(default=20.0, gt=0)
+    """Disk that the shared work may take, in 10^9 bytes."""
+    checkpoints: Checkpoints = "all"
+    """Which inference states are kept; see `sweeps.artifacts.POLICIES`."""
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""
-        return self.model_dump(mode="json", exclude={"name", "base", *MAY_GROW, *MAY_CHANGE}) | self.base
+        return self.model_dump(mode="json", exclude={"name", "base", *MAY_GROW, *MAY_CHANGE, *STAYS}) | self.base
 
     def digest(self) -> str:
         """Return a digest of what defines the results."""
@@ -61,11 +77,13 @@ class RunsSpec(BaseModel):
 
 
 class AblationSpec(RunsSpec):
-    """The specification of an ablation: the same runs for every arm, judged on the test images, nothing selected."""
+    """The specification of an ablation: the same runs for every arm, nothing selected."""
 
     kind: Literal["ablation"] = "ablation"
+    catalogue: Literal["ablation", "variants"] = "ablation"
+    """What is compared, and on which images; see `sweeps.arms`."""
     arms: list[str]
-    """Names of the arms; see `sweeps.ablation.ARMS`."""
+    """Names of its arms; those asked for later are added."""
 
     @property
     def selection(self) -> Literal["none"]:
@@ -83,24 +101,60 @@ class SweepSpec(RunsSpec):
 
     kind: Literal["sweep"] = "sweep"
     trials: int = Field(ge=1)
-    """Trained configurations of the search."""
-    search: Search = "random"
-    """How trials are proposed."""
+    """Trained configurations of the search; slow settings that are judged alone come on top."""
+    search: Search = "staged"
+    """How trials are proposed; see `sweeps.search`."""
+    slow_candidates: int | None = Field(default=None, ge=1)
+    """Staged search: slow settings judged alone; empty for as many as trials."""
+    carried: int | None = Field(default=None, ge=1)
+    """Staged search: the best of them that trials are made of; empty for a third of the trials."""
+    round_size: int = Field(default=4, ge=1)
+    """Trials that a search proposes at once, before it looks at results again."""
+    max_sessions: int | None = Field(default=None, ge=1)
+    """Trained sessions after which the search ends; the final runs are not counted."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """Hours after which the search ends; the final runs are not counted."""
+    stop: Stop = "none"
+    """`asha` stops trials that are behind others after the same session."""
     selection: Selection = "holdout"
-    """What steers the search: held-out training images, or (only to reproduce papers) the test images."""
-    objective: Objective = "average_accuracy"
-    """Metric of the last session that the chosen trial maximises."""
+    """What steers the search: held-out training images of all sessions (`holdout`) or the first ones (`first-k`), of
+    another data set than the final runs' (`transfer`), or, only to reproduce papers, the test images (`test`)."""
+    first_k: int | None = Field(default=None, ge=1)
+    """Selection first-k: the sessions that trials run."""
+    evaluate_on: str | None = None
+    """Selection transfer: the data set of the final runs."""
+    target: dict[str, Any] | None = None
+    """Selection transfer: preset and overrides that the final runs start from."""
+    objective: str = "average_accuracy"
+    """Metrics of the last session that are to be improved; see `sweeps.objective`."""
     search_seed: int = 0
     """Seed of the proposals."""
     holdout_share: float = Field(gt=0, lt=1)
     """Share of each class's training images held out for selection."""
     space: dict[str, Any]
     """The search space as written."""
+    control: bool = True
+    """Whether the preset itself is run over the same seeds beside the chosen configuration."""
+    audit: bool = True
+    """Whether the trials are judged on the test images once the choice is final, which gives the optimism gap."""
+    created: str = ""
+    """When the sweep began."""
 
     @property
     def runs(self) -> int:
-        """How many training runs there will be."""
-        return self.trials + self.seeds
+        """How many runs there will be at most."""
+        slow = self.slow_count if self.search == "staged" else 0
+        return slow + self.trials * (2 if self.audit else 1) + self.seeds * (2 if self.control else 1)
+
+    @property
+    def slow_count(self) -> int:
+        """Slow settings that staged search judges alone."""
+        return self.slow_candidates or self.trials
+
+    @property
+    def carried_count(self) -> int:
+        """Slow settings that staged search makes trials of."""
+        return min(self.carried or max(1, round(self.trials / 3)), self.slow_count)
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, the space setting by setting."""
@@ -116,15 +170,14 @@ class SweepSpec(RunsSpec):
         """Return the checked search space."""
         return parse_space(self.space, self.base)
 
-    def trial_config(self, index: int, space: Space) -> dict[str, Any]:
-        """Return the full flat configuration of trial `index`, checked."""
+    def trial_config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the full flat configuration of a trial with these settings, checked."""
         judged: dict[str, Any] = (
             {"data.evaluate_on": "test", "data.holdout_share": 0.0}
             if self.selection == "test"
             else {"data.evaluate_on": "holdout", "data.holdout_share": self.holdout_share}
         )
-        drawn = sample(space, self.search_seed, index, self.base)
-        return validate({**self.base, **drawn, **judged, "runtime.threads": self.threads}).flat()
+        return validate({**self.base, **settings, **judged, "runtime.threads": self.threads}).flat()
 
 
 Spec = SweepSpec | AblationSpec
@@ -136,66 +189,25 @@ def read_spec(raw: Mapping[str, Any]) -> Spec:
     return kind.model_validate(raw)
 
 
-def build_spec(
-    *,
-    name: str | None,
-    dataset: str,
-    overrides: Sequence[str] = (),
-    trials: int = DEFAULT_TRIALS,
-    seeds: int = DEFAULT_SEEDS,
-    search: str = "random",
-    selection: str = "holdout",
-    space_file: Path | None = None,
-    concurrency: int | None = None,
-) -> SweepSpec:
-    """Return the specification that a command line asks for.
+def resources(config: Config, concurrency: int | None, gpus_per_trial: float | str | None = None) -> tuple[int, int]:
+    """Return (threads of a run, runs at a time), so that nothing is oversubscribed.
 
-    Raises:
-        UserError: a name, number, choice, setting or space is not valid.
+    One run a core; with GPUs one run a GPU, or as many as `gpus_per_trial` says, but not more than cores.
     """
-    for number, what in ((trials, "trials"), (seeds, "seeds"), (concurrency, "concurrency")):
-        if number is not None and number < 1:
-            raise UserError(f"--{what} must be at least 1, got {number}")
-    for word, allowed, what in ((search, Search, "search"), (selection, Selection, "selection")):
-        if word not in get_args(allowed):
-            raise UserError(choices(word, get_args(allowed), what))
-    given = parse_overrides(overrides)
-    if "dataset" in given:
-        raise UserError(f"choose the data set with --dataset {given['dataset']}")
-    if "data.evaluate_on" in given:
-        raise UserError("data.evaluate_on is decided by --selection, which is holdout or test")
-    config = load_config(dataset, overrides=given)
-    base = config.flat()
-    raw_space = read_space(space_file, config.dataset)
-    clash = sorted(set(raw_space) & set(given))
-    if clash and space_file is not None:
-        raise UserError(f"set either in the space or as key=value, not both: {', '.join(clash)}")
-    # A value typed on the command line is meant for every trial and leaves nothing of the preset space to search there.
-    space = {setting: entry for setting, entry in raw_space.items() if setting not in given}
-    if not parse_space(space, base).domains and trials > 1:
-        raise UserError("nothing is left to search, so every trial would be the same; ask for one trial (TRIALS=1)")
-    threads, concurrency = resources(config, concurrency)
-    return SweepSpec(
-        name=checked_name(name or default_name(config.dataset, f"{datetime.now():%Y%m%d-%H%M%S}")),
-        dataset=config.dataset,
-        trials=trials,
-        seeds=seeds,
-        search="random",
-        selection="test" if selection == "test" else "holdout",
-        holdout_share=config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
-        space=space,
-        base=base,
-        threads=threads,
-        concurrency=concurrency,
-    )
-
-
-def resources(config: Config, concurrency: int | None) -> tuple[int, int]:
-    """Return (threads of a run, runs at a time): one run a GPU, else one a core, so that nothing is oversubscribed."""
     gpus = gpu_count() if config.runtime.device != "cpu" else 0
     cores = core_count()
-    concurrency = concurrency or gpus or max(1, cores // (config.runtime.threads or 1))
+    if concurrency is None and gpus:
+        concurrency = min(gpus * _runs_a_gpu(gpus_per_trial), max(gpus, cores))
+    concurrency = concurrency or max(1, cores // (config.runtime.threads or 1))
     return config.runtime.threads or max(1, cores // concurrency), concurrency
+
+
+def _runs_a_gpu(gpus_per_trial: float | str | None) -> int:
+    if gpus_per_trial == "auto":
+        from sweeps.packing import MOST
+
+        return int(MOST)
+    return max(1, int(1 / float(gpus_per_trial))) if gpus_per_trial else 1
 
 
 def core_count() -> int:
@@ -229,18 +241,21 @@ def default_name(dataset: str, suffix: str) -> str:
 def continued(old: Spec, new: Spec) -> Spec:
     """Return the specification under which the sweep `old` goes on when `new` is asked for under its name.
 
-    The thread count stays that of `old` unless it was given, so that another concurrency changes no result.
+    The thread count stays that of `old` unless it was given, so that another concurrency changes no result. A space may
+    grow wider: every entry holds the old entry's values, and a new one those that all trials had before.
 
     Raises:
         UserError: names every setting that differs, with both values.
     """
-    if not new.base["runtime.threads"]:
-        new = new.model_copy(update={"threads": old.threads})
+    stays = {name: getattr(old, name) for name in STAYS if hasattr(old, name) and hasattr(new, name)}
+    if isinstance(old, AblationSpec) and isinstance(new, AblationSpec):
+        stays["arms"] = [*old.arms, *(arm for arm in new.arms if arm not in old.arms)]
+    new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
     before, now = old.comparable(), new.comparable()
     differing = [
-        f"{key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+        f"{key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}{_not_wider(key)}"
         for key in dict.fromkeys([*before, *now])
-        if before.get(key) != now.get(key)
+        if before.get(key) != now.get(key) and not _wider(key, old, new)
     ]
     differing += [
         f"{key}: {getattr(old, key)} -> {getattr(new, key)} (can only grow)"
@@ -258,3 +273,16 @@ def continued(old: Spec, new: Spec) -> Spec:
             )
         )
     return new
+
+
+def _wider(key: str, old: Spec, new: Spec) -> bool:
+    """Whether a difference under `key` is a wider entry of the search space."""
+    name = key.removeprefix("space ")
+    if name == key or not isinstance(old, SweepSpec) or not isinstance(new, SweepSpec) or name not in new.space:
+        return False
+    before = parse_domain(name, old.space.get(name, old.base[name]))
+    return parse_domain(name, new.space[name]).covers(before)
+
+
+def _not_wider(key: str) -> str:
+    return " (can only grow wider)" if key.startswith("space ") else ""

@@ -1,72 +1,137 @@
-"""A whole sweep: search, selection, final runs; begun, continued or extended from its ledger."""
+"""A whole sweep: search, choice, final runs beside the control, audit; begun, continued or extended from its ledger.
+
+Nothing that was seen on test images comes before the choice is in the ledger (save with selection=test), and nothing
+after it changes the choice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeps.bookkeeper import FINAL, TRIAL
+from safe.config import validate
+from safe.data.sessions import session_count
+from safe.errors import UserError
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
+from sweeps.cluster.connect import ray_address
+from sweeps.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL, Job
 from sweeps.ledger import SweepLog
-from sweeps.replicate import final_config
-from sweeps.results import describe, final_summary
-from sweeps.selection import leaderboard
+from sweeps.model import log_final_model
+from sweeps.outcome import summary_metrics
+from sweeps.replicate import audit_config, control_config, final_config, refit_config
+from sweeps.results import describe, trial_title
+from sweeps.rounds import AllFailedError
+from sweeps.search import proposals
+from sweeps.search.depth import acts_in_session_1
+from sweeps.selection import choose
+from sweeps.space import Space
 from sweeps.spec import SweepSpec
-from sweeps.tuner import AllFailedError
 from tracking.recorder import Recorder
 
+PARAMS = ("search", "selection", "objective", "search_seed", "holdout_share", "stop", "first_k", "evaluate_on")
 
-def run_sweep(spec: SweepSpec, results: Path) -> SweepLog:
+
+def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.campaign.carry_out` for what is raised."""
-    final_config(trial_configs(spec)[0], spec.seeds - 1)  # refuses what would only come out after the search
-    kept = ("search", "selection", "objective", "search_seed", "holdout_share")
-    params: dict[str, object] = {f"sweep.{name}": getattr(spec, name) for name in kept}
-    params |= {f"space.{name}": entry for name, entry in spec.space.items()}
-    return carry_out(spec, results, _search_and_replicate, parent_params=params, summarise=_summarise)
+    check_early(spec)
+    params: dict[str, object] = {f"sweep.{name}": getattr(spec, name) for name in PARAMS}
+    return carry_out(spec, results, work, parent_params=params, summarise=_summarise, retry_failed=retry_failed)
 
 
-def trial_configs(spec: SweepSpec) -> list[dict[str, Any]]:
-    """Return the configuration of every trial, checked, with paths that mean the same to every worker."""
+def check_early(spec: SweepSpec) -> None:
+    """Refuse now what would otherwise come out during the search or after it.
+
+    Raises:
+        UserError: the first proposals, the final runs or the sessions to judge are not possible.
+    """
+    first = next(proposals(spec, SweepLog(spec)))[0].config
+    final_config(refit_config(spec, first, {}), spec.seeds - 1)
+    if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
+        raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
+    if spec.target is not None:
+        from safe.build import preflight
+
+        # The head of a cluster trains nothing, so its own devices say nothing.
+        preflight(validate({**spec.target, **({"runtime.device": "cpu"} if ray_address() else {})}))
+
+
+def work(campaign: Campaign) -> Iterator[list[Job]]:
+    """Yield the rounds of a sweep; see `sweeps.campaign.Work`."""
+    log, spec = campaign.log, campaign.log.sweep_spec
     space = spec.parsed_space()
-    return [absolute(spec.trial_config(index, space)) for index in range(spec.trials)]
+    # Tags and no params, because a space may grow.
+    campaign.books.recorder.set_tags(spec.name, {f"space.{name}": str(entry) for name, entry in spec.space.items()})
+    for proposed in proposals(spec, log):
+        yield [_search_job(campaign, proposal.id, proposal.kind, proposal.config, space) for proposal in proposed]
+        if not campaign.budget_left:
+            break
+    best = choose(log.of_kind(TRIAL), spec.objective, spec.split)
+    if best is None:
+        why = "" if campaign.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"
+        raise AllFailedError(f"no trial is finished, so there is nothing to choose from{why}")
+    chosen = {"trial": best.trial, "prediction": best.prediction, "score": best.score}
+    if log.selected != chosen:
+        campaign.books.ledger.append("selected", **chosen)
+    yield [*_final_jobs(campaign), *_control_jobs(campaign)]
+    if spec.audit:
+        yield _audit_jobs(campaign, space)
 
 
 def final_id(trial: str, repeat: int) -> str:
     """Return the id of a final run; it names the trial, because an extended sweep may choose another one."""
-    return f"final-{trial.removeprefix('trial-')}-{repeat}"
+    return f"{FINAL}-{trial.removeprefix('trial-')}-{repeat}"
 
 
-def _search_and_replicate(campaign: Campaign) -> None:
+def _search_job(campaign: Campaign, id: str, kind: str, config: dict[str, Any], space: Space) -> Job:
+    spec = campaign.log.sweep_spec
+    varied = [name for name in space.domains if kind != SLOW or acts_in_session_1(name)]
+    title = trial_title(id.replace("-", " "), config, varied)
+    return campaign.job(id, kind, title, config, () if kind == SLOW else space.predictions, until=spec.first_k)
+
+
+def _final_jobs(campaign: Campaign) -> list[Job]:
     log, spec = campaign.log, campaign.log.sweep_spec
-    predictions = spec.parsed_space().predictions
-    campaign.run(
-        [
-            campaign.job(f"trial-{index:02d}", TRIAL, f"trial {index:02d}", config, predictions)
-            for index, config in enumerate(trial_configs(spec))
-        ]
-    )
-    best = leaderboard(log.of_kind(TRIAL), spec.objective, spec.split)
-    if not best:
-        raise AllFailedError("no trial is finished, so there is nothing to choose from")
-    chosen = {"trial": best[0].trial, "prediction": best[0].prediction, "score": best[0].score}
-    if log.selected != chosen:
-        campaign.books.ledger.append("selected", **chosen)
-    config = {**log.jobs[best[0].trial].config, **best[0].prediction}
-    campaign.run(
-        [
-            campaign.job(final_id(best[0].trial, repeat), FINAL, f"final {repeat}", final_config(config, repeat))
-            for repeat in range(spec.seeds)
-        ]
-    )
+    assert log.selected is not None
+    trial = log.selected["trial"]
+    config = absolute(refit_config(spec, log.jobs[trial].config, log.selected["prediction"]))
+    return [
+        campaign.job(final_id(trial, repeat), FINAL, f"final {repeat}", final_config(config, repeat))
+        for repeat in range(spec.seeds)
+    ]
+
+
+def _control_jobs(campaign: Campaign) -> list[Job]:
+    spec = campaign.log.sweep_spec
+    config = absolute(control_config(spec))
+    repeats = range(spec.seeds if spec.control else 0)
+    return [
+        campaign.job(f"{CONTROL}-{repeat}", CONTROL, f"control {repeat}", final_config(config, repeat))
+        for repeat in repeats
+    ]
+
+
+def _audit_jobs(campaign: Campaign, space: Space) -> list[Job]:
+    """Judge every finished trial's own trained state on the test images: with shared work, that trains nothing."""
+    spec = campaign.log.sweep_spec
+    return [
+        campaign.job(
+            trial.id.replace(TRIAL, AUDIT),
+            AUDIT,
+            trial.title.replace(TRIAL, AUDIT, 1),
+            audit_config(trial.config),
+            trial.predictions,
+            until=spec.first_k,
+        )
+        for trial in campaign.log.of_kind(TRIAL)
+        if trial.status == "FINISHED"
+    ]
 
 
 def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
-    recorder.set_description(log.spec.name, describe(log))
-    recorder.set_tags(log.spec.name, {"selected.trial": log.selected["trial"] if log.selected else ""})
-    # Counted by finished final runs, so that a sweep that is extended or repaired writes its summary at a later step.
-    summary = final_summary(log)
-    if summary is not None:
-        means = {name: stats["mean"] for name, stats in summary.items() if name.startswith("test/")}
-        deviations = {f"{name}_std": stats["std"] for name, stats in summary.items() if name.startswith("test/")}
-        known = {name: value for name, value in (means | deviations).items() if value is not None}
-        recorder.log_metrics(log.spec.name, known, step=sum(job.status == "FINISHED" for job in log.of_kind(FINAL)))
+    name = log.spec.name
+    recorder.set_description(name, describe(log))
+    recorder.set_tags(name, {"selected.trial": log.selected["trial"] if log.selected else ""})
+    log_final_model(log, folders, recorder)
+    # Counted by sessions, so that a sweep that is extended or repaired writes its summary at a later step.
+    recorder.log_metrics(name, summary_metrics(log), step=sum(len(job.sessions) for job in log.jobs.values()))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from sweeps.artifacts import keep_session
+from tracking.system import SystemMeter
+
 if TYPE_CHECKING:
     from safe.evaluate import Prediction
     from safe.trainer import SafeTrainer
+    from safe.types import SessionResult
+    from sweeps.stages import DiskStages
 
 RESUME_FILE = "resume.pt"
 
@@ -17,15 +23,15 @@ RESUME_FILE = "resume.pt"
 class SafeTrainable(tune.Trainable):
     """Trains one job of a sweep.
 
-    The Tune config holds one entry, `job`: `config` (flat), `predictions` (settings to score, may be empty), `states`
-    (folder for the inference state of every session) and `resume_from` (folder of a checkpoint, or None).
-    Every result carries under `session` what the ledger keeps of a session.
+    The Tune config holds one entry, `job`: the fields of `sweeps.jobs.Job`. Every result carries under `session` what
+    the ledger keeps of a session, or says `paused` when the job was asked to stop within one.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
         self.job: dict[str, Any] = config["job"]
         self._trainer: SafeTrainer | None = None
+        self._meter = SystemMeter()
 
     @property
     def trainer(self) -> SafeTrainer:
@@ -34,32 +40,58 @@ class SafeTrainable(tune.Trainable):
             from safe.config import validate
             from safe.trainer import SafeTrainer
 
-            self._trainer = SafeTrainer(validate(self.job["config"]))
+            self._trainer = SafeTrainer(validate(self.job["config"]), stages=self._stages())
             if self.job["resume_from"]:
                 self.load_checkpoint(self.job["resume_from"])
         return self._trainer
 
     def step(self) -> dict[str, Any]:
-        """Train one session; write its inference state; return what it gave."""
-        from safe.checkpoint import save_state
+        """Train one session; write its files; return what it gave, or that it pauses where a stop was asked for."""
+        from safe.types import SessionResult
+
+        self._beat()
+        event = self.trainer.advance()
+        while not isinstance(event, SessionResult):
+            self._beat()
+            if self.job.get("stop") and Path(self.job["stop"]).exists():
+                self.trainer.close()  # others may go on with these gradient steps meanwhile
+                return {"paused": True, "done": True, "should_checkpoint": True}
+            event = self.trainer.advance()
+        session = self._record(event)
+        keep_session(self.job, self.trainer, session)
+        return {"session": session, "done": event.session >= session["sessions"]}
+
+    def _record(self, result: SessionResult) -> dict[str, Any]:
         from safe.evaluate import score_grid
 
-        result = self.trainer.run_session()
-        state = Path(self.job["states"]) / f"session-{result.session:02d}.pt"
-        save_state(self.trainer.inference_state(), state)
         logits = self.trainer.session_logits
         assert logits is not None, "a session is over"
-        session = {
+        grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
+        return {
             "session": result.session,
-            "sessions": result.sessions,
+            "sessions": min(result.sessions, self.job.get("until") or result.sessions),
             "split": result.split,
-            "metrics": result.as_metrics(),
+            "metrics": result.as_metrics() | self._meter.read(),
             "losses": [[step, dict(terms)] for step, terms in result.losses],
-            "grid": score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]]),
+            "row": list(result.row),
+            "grid": grid.rows,
+            "grid_metrics": grid.metrics,
             "counts": list(logits.counts),
             "provenance": self.trainer.provenance(),
+            "work": {**asdict(result.work), "trained": result.work.training == "trained"},
         }
-        return {"session": session, "done": self.trainer.done}
+
+    def _stages(self) -> DiskStages | None:
+        if not self.job.get("stages"):
+            return None
+        from sweeps.stages import DEFAULT_LIMIT, DiskStages
+
+        return DiskStages(self.job["stages"], self.job.get("stage_limit") or DEFAULT_LIMIT, on_wait=self._beat)
+
+    def _beat(self) -> None:
+        """Give a sign of life."""
+        if self.job.get("beat"):
+            Path(self.job["beat"]).touch()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the state from which the job continues bit for bit."""
@@ -75,8 +107,14 @@ class SafeTrainable(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over the next job in the same process, which has torch and the data modules loaded already."""
+        self.cleanup()
         self.setup(new_config)
         return True
+
+    def cleanup(self) -> None:
+        """Leave what was being computed for other runs to whoever waits for it."""
+        if self._trainer is not None:
+            self._trainer.close()
 
 
 def _prediction(settings: dict[str, Any]) -> Prediction:

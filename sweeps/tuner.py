@@ -1,20 +1,32 @@
-"""Jobs through Ray Tune: a local Ray, one Tune trial per job, and Tune's events handed to the bookkeeper."""
+"""Jobs through Ray Tune: a local Ray, and one Tune experiment whose trials are a campaign's jobs."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
+from sweeps.jobs import INTERRUPTED
+from sweeps.packing import GpusPerTrial, Packing
+from sweeps.rounds import Rounds
+from sweeps.watch import Watch
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from sweeps.callback import Driver
 
 # Ray reads these when it is imported or started. Its output is ours to show; nothing is reported to anyone. Without
 # the capability named after Windows and OSX, Ray listens on the loopback address only. Whoever else is on this machine
@@ -30,31 +42,10 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # Tune's own record of the experiment is never read, ours is the ledger; writing it takes longer with every trial.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
 }
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
-
-
-class AllFailedError(RuntimeError):
-    """No run of a kind came to its end, so there is nothing to go on with."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One training run: what it is called, its flat configuration, what is scored, and where its states go.
-
-    Attributes:
-        predictions: settings to score after every session; empty for a run whose prediction is settled.
-        states: folder for the inference state of every session.
-        resume_from: checkpoint folder to continue from.
-    """
-
-    id: str
-    kind: str
-    title: str
-    config: Mapping[str, Any]
-    predictions: list[dict[str, Any]]
-    states: str
-    resume_from: str | None = None
 
 
 @contextmanager
@@ -67,87 +58,140 @@ def local_ray(cpus: int) -> Iterator[None]:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
     import ray
+    from ray._private import worker
 
-    # Sockets live below this folder and may have 107 characters, hence the short path; it holds Ray's logs only.
-    scratch = tempfile.mkdtemp(prefix="sweep-", dir="/tmp" if os.access("/tmp", os.W_OK) else None)
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            logging_level=logging.CRITICAL,
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=scratch,
-        )
-        if ray.util.get_node_ip_address() != "127.0.0.1":
-            raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
-        for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(scratch, ignore_errors=True)
+    # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
+    worker.print_to_stdstream = lambda *_, **__: None
+    with _scratch() as scratch:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.CRITICAL,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=scratch,
+            )
+            if ray.util.get_node_ip_address() != "127.0.0.1":
+                raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
+            for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            yield
+        finally:
+            ray.shutdown()
 
 
-def run_jobs(
-    jobs: Sequence[Job],
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """Give a folder for Ray's logs and sockets, whose paths may have 107 characters: hence a short one.
+
+    What killed processes left behind is removed; a folder belongs to whoever holds the lock in it.
+    """
+    parent = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in parent.glob("sweep-*/lock"):
+        with suppress(OSError), left.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix="sweep-", dir=parent))
+    with (folder / "unlocked").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / "unlocked").rename(folder / "lock")  # before it has that name nobody tries to take it
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_work(
+    rounds: Rounds,
     books: Bookkeeper,
     *,
     storage: Path,
-    concurrency: int,
+    stop: Path,
     threads: int,
-    gpus_per_job: float = 0,
+    gpus_per_trial: GpusPerTrial = None,
+    use_gpus: bool = False,
+    trial_timeout: float | None = None,
+    halving: Halving | None = None,
+    trainable: type[tune.Trainable] | None = None,
 ) -> None:
-    """Run every job to its end, as many at a time as `concurrency` says; needs a `local_ray`.
+    """Run the jobs of `rounds` to their end, all in one Tune experiment; needs a running Ray.
 
-    A job that fails is tried once more from its last checkpoint, then recorded as FAILED; the others go on.
+    The first interrupt lets the running jobs write a checkpoint, the second ends everything at once.
 
     Args:
         storage: folder for Tune's own files, seen by every worker.
+        stop: the file of `Job.stop`, which asks running jobs to pause.
+        threads: CPUs of a job.
+        use_gpus: whether jobs take GPUs where there are any.
+        trial_timeout: seconds after which a job that gives no sign is ended as FAILED.
+        halving: stops trials early; None lets all of them go on.
+        trainable: what runs a job, by default `sweeps.trainable.SafeTrainable`.
 
     Raises:
         KeyboardInterrupt: the user interrupted; open jobs are recorded as KILLED.
-        UserError, AllFailedError: no job has a result; with the first cause.
-        Exception: what the bookkeeper raised; open jobs are recorded as KILLED.
+        UserError, AllFailedError: no job of a round has a result; with the first cause.
+        Exception: what the bookkeeper or the work raised; open jobs are recorded as KILLED.
     """
+    import ray
     from ray import tune
 
-    from sweeps.callback import TuneCallback
+    from sweeps.callback import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
     from sweeps.trainable import SafeTrainable
 
-    if not jobs:
-        return
-    bridge = TuneCallback(books)
+    gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
+    packing = Packing(gpus_per_trial, gpus, rounds.concurrency)
+    driver = Driver(rounds, books, packing, Watch(trial_timeout), halving, stop)
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
+
     storage.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stop.unlink(missing_ok=True)
     tuner = tune.Tuner(
-        tune.with_resources(SafeTrainable, {"cpu": threads, "gpu": gpus_per_job}),
-        param_space={"job": tune.grid_search([asdict(job) for job in jobs])},
+        tune.with_resources(trainable or SafeTrainable, resources),
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=concurrency,
+            num_samples=-1,
+            search_alg=JobSearcher(driver),
+            scheduler=JobScheduler(rounds.concurrency),
+            max_concurrent_trials=rounds.concurrency,
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: str(trial.config["job"]["id"]),
+            trial_dirname_creator=lambda trial: f"{trial.config['job']['id']}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
-            name=f"{jobs[0].kind}-{datetime.now():%Y%m%d-%H%M%S-%f}",
+            name=f"{datetime.now():%Y%m%d-%H%M%S-%f}",
             storage_path=str(storage),
-            callbacks=[bridge],
-            stop=bridge.stopper,
-            failure_config=tune.FailureConfig(max_failures=1),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            callbacks=[TuneCallback(driver, on_setup=lambda: _take_interrupts(driver))],
+            stop=JobStopper(driver),
+            # Retries and old checkpoints are ours: a job tried again may need another checkpoint, or more memory.
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
             verbose=0,
         ),
     )
+    before = signal.getsignal(signal.SIGINT)
     try:
         tuner.fit()
-        if bridge.error is not None:
-            raise bridge.error
+        if driver.error is not None:
+            raise driver.error
     finally:
-        books.close_open("KILLED", "interrupted")
-    logs = [books.ledger.log.jobs[job.id] for job in jobs if job.id in books.ledger.log.jobs]
-    statuses = {log.status for log in logs}
-    if len(logs) < len(jobs) or "KILLED" in statuses:  # Tune returns in order after an interrupt
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+        stop.unlink(missing_ok=True)
+        books.close_open("KILLED", INTERRUPTED)
+    if driver.interrupts:
         raise KeyboardInterrupt
-    if statuses == {"FAILED"}:
-        raise bridge.user_error or AllFailedError(f"every {jobs[0].kind} run failed; {logs[0].id}: {logs[0].reason}")
+
+
+def _take_interrupts(driver: Driver) -> None:
+    """Take Ctrl-C from Tune, which would drop the running sessions; the third one ends Python as usual."""
+
+    def on_interrupt(*_: object) -> None:
+        driver.interrupt()
+        if driver.interrupts > 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_interrupt)

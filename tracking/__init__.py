@@ -1,12 +1,17 @@
-"""Writing down what a sweep does: one `Recorder` protocol, kept by MLflow, a file of JSON lines, or memory."""
+"""Writing down what a sweep does: one `Recorder` protocol, kept by MLflow, a journal of JSON lines, or memory."""
 
 from __future__ import annotations
 
+from tracking.delivery import deliver, waiting
 from tracking.environment import environment_tags, telemetry_off
-from tracking.errors import TrackingError
+from tracking.errors import ConflictError, InUseError, TrackingError, UnreachableError
+from tracking.journal import JournalRecorder
 from tracking.jsonl import JsonlRecorder
+from tracking.layout import default_uri, journal_path
 from tracking.memory import MemoryRecorder
-from tracking.mlflow_recorder import MlflowRecorder, sqlite_uri
+from tracking.mlflow_backend import sqlite_uri
+from tracking.mlflow_errors import shown
+from tracking.mlflow_recorder import MlflowRecorder
 from tracking.recorder import (
     FAILED,
     FINAL_STATUSES,
@@ -15,10 +20,11 @@ from tracking.recorder import (
     RUNNING,
     STOPPED,
     VOLATILE_PREFIXES,
-    Param,
+    DatasetInput,
     Point,
     Recorder,
 )
+from tracking.tables import SweepTables, load_sweep
 
 __all__ = [
     "FAILED",
@@ -28,14 +34,25 @@ __all__ = [
     "RUNNING",
     "STOPPED",
     "VOLATILE_PREFIXES",
+    "ConflictError",
+    "DatasetInput",
+    "InUseError",
+    "JournalRecorder",
     "JsonlRecorder",
     "MemoryRecorder",
     "MlflowRecorder",
-    "Param",
     "Point",
     "Recorder",
+    "SweepTables",
     "TrackingError",
+    "UnreachableError",
+    "default_uri",
+    "deliver",
     "environment_tags",
+    "journal_path",
+    "load_sweep",
+    "shown",
     "sqlite_uri",
     "telemetry_off",
+    "waiting",
 ]

@@ -1,59 +1,43 @@
-"""A recorder that appends JSON lines to one file: no server, no database, readable by eye.
-
-The first line is a header with the format version; every further line is one call to the recorder, with the
-arguments of the method it names. Each line reaches the operating system at once, so a killed process loses nothing;
-`finish` and `close` also wait for the disk (fsync), so after them not even a power cut does.
-One process at a time writes a file.
-"""
+"""A recorder that keeps everything in a journal file: no server, no database, readable by eye."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tracking.errors import TrackingError
+from tracking.journal_file import JournalFile, call, read_records
 from tracking.memory import MemoryRecorder
-from tracking.recorder import Point, points_of
+from tracking.recorder import DatasetInput, Point, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, cut_description
-
-FORMAT = "tracking-journal"
-VERSION = 1
-
-_log = logging.getLogger(__name__)
 
 
 class JsonlRecorder:
-    """`Recorder` over the file `path`, made with its folder when absent; an existing one is read and continued.
+    """`Recorder` over the journal file `path` (see `tracking.journal_file`), made when absent, else continued.
 
     Artefacts of a run are copied to `<stem>.artifacts/<run key>/` beside the file ("/" in the key as "%2F", so that
-    runs never share a folder). A last line that was cut off by a crash is dropped with a warning.
+    runs never share a folder).
 
     Raises:
-        TrackingError: the file is no such journal, is damaged before its last line, or has a newer format version.
+        TrackingError: the file is no such journal, is damaged, has another format version, or is being written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-        self._memory = MemoryRecorder()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = self._replay(self.path.read_bytes() if self.path.exists() else b"")
-        self._file = self.path.open("ab")
-        self._file.truncate(whole)
-        if not whole:
-            self._write(format=FORMAT, version=VERSION)
+    def __init__(self, path: Path, **header: str) -> None:
+        self.path = Path(path).absolute()
+        self._file = JournalFile(self.path, **header)
+        try:
+            self._memory = _remembered(self.path)
+        except TrackingError:
+            self._file.close()
+            raise
 
     @property
     def runs(self) -> Mapping[str, RunState]:
-        """What the file holds, by run key in order of creation; artefacts are in `artifact_directory`."""
+        """What the file holds, by run key in order of creation, without artefacts."""
         return self._memory.runs
-
-    def artifact_directory(self, run_key: str) -> Path:
-        """Return the folder that holds the artefacts of a run (absent until there are any)."""
-        return self.path.with_name(f"{self.path.stem}.artifacts") / run_key.replace("/", "%2F")
 
     def start(
         self,
@@ -67,103 +51,94 @@ class JsonlRecorder:
         """See `Recorder.start`."""
         self._memory.start(run_key, params, tags, name=name, parent=parent)
         texts = {key: str(value) for key, value in params.items()}
-        self._write(call="start", run_key=run_key, params=texts, tags=dict(tags), name=name, parent=parent)
+        self._write("start", run_key, params=texts, tags=dict(tags), name=name, parent=parent)
 
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """See `Recorder.log_metrics`."""
         self.log_points(run_key, points_of(metrics, step))
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
-        """See `Recorder.log_points`."""
+        """See `Recorder.log_points`; waits for the disk."""
         run = self.runs[run_key]
         new = run.new_points(points)
         if new:
-            self._write(call="log_points", run_key=run_key, points=[[p.key, p.value, p.step] for p in new])
             run.add_points(new)
+            self._write("log_points", run_key, points=[[p.key, p.value, p.step] for p in new])
+            self._file.sync()
+
+    def log_input(
+        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
+    ) -> None:
+        """See `Recorder.log_input`."""
+        run = self.runs[run_key]
+        new = run.new_input(DatasetInput(name, digest, context, source, rows))
+        if new:
+            run.inputs.append(new)
+            self._write("log_input", run_key, input=vars(new))
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
         """See `Recorder.set_tags`."""
         self._memory.set_tags(run_key, tags)
-        self._write(call="set_tags", run_key=run_key, tags=dict(tags))
+        self._write("set_tags", run_key, tags=dict(tags))
 
     def set_description(self, run_key: str, markdown: str) -> None:
         """See `Recorder.set_description`."""
         self._memory.set_description(run_key, markdown)
-        self._write(call="set_description", run_key=run_key, markdown=cut_description(markdown))
+        self._write("set_description", run_key, markdown=cut_description(markdown))
 
     def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
         """See `Recorder.log_directory`."""
-        target = self.artifact_directory(self.runs[run_key].key)
+        key = self.runs[run_key].key
         check_directory(directory)
-        if artifact_path:
-            target /= check_key(artifact_path)
-        shutil.copytree(directory, target, dirs_exist_ok=True)
-        self._write(call="log_directory", run_key=run_key, artifact_path=artifact_path)
+        path = check_key(artifact_path) if artifact_path else None
+        kept = self._keep(key, Path(directory).absolute(), path)
+        # Relative, so that a results folder can be moved.
+        below = kept.is_relative_to(self.path.parent)
+        shown = os.path.relpath(kept, self.path.parent) if below else str(kept)
+        self._write("log_directory", key, directory=shown, artifact_path=path)
 
     def finish(self, run_key: str, status: str) -> None:
         """See `Recorder.finish`; waits for the disk."""
         check_status(status)
         if self.runs[run_key].status != status:
             self._memory.finish(run_key, status)
-            self._write(call="finish", run_key=run_key, status=status)
-            os.fsync(self._file.fileno())
+            self._write("finish", run_key, status=status)
+            self._file.sync()
 
     def close(self) -> None:
         """See `Recorder.close`; waits for the disk. Closing twice is fine."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        self._file.close()
 
-    def _write(self, **record: object) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+    def _keep(self, run_key: str, directory: Path, artifact_path: str | None) -> Path:
+        """Copy a folder of artefacts and return where the copy lies."""
+        target = artifact_directory(self.path, run_key) / (artifact_path or "")
+        shutil.copytree(directory, target, dirs_exist_ok=True)
+        return target
 
-    def _replay(self, data: bytes) -> int:
-        """Rebuild the state from the whole lines of `data` and return how many bytes they take."""
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            _log.warning("%s: dropping the last line, which was cut off after %d bytes", self.path, len(data) - whole)
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], start=1):
-            try:
-                record = json.loads(line)
-                self._read_header(record) if number == 1 else self._apply(record)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise TrackingError(
-                    f"{self.path}, line {number} is not a line of a tracking journal: {error!r}; "
-                    "restore the file from a copy, or choose another file"
-                ) from error
-        return whole
+    def _write(self, method: str, run_key: str, **arguments: object) -> None:
+        self._file.append(call=method, run_key=run_key, **arguments, at=time.time())
 
-    def _read_header(self, record: dict[str, object]) -> None:
-        if record["format"] != FORMAT:
-            raise ValueError(f"format {record['format']!r}")
-        version = record["version"]
-        if not isinstance(version, int) or version > VERSION:
+
+def artifact_directory(path: Path, run_key: str) -> Path:
+    """Return the folder that holds the artefacts of a run of the journal `path` (absent until there are any)."""
+    return path.with_name(f"{path.stem}.artifacts") / run_key.replace("/", "%2F")
+
+
+def read_journal(path: Path) -> Mapping[str, RunState]:
+    """Return what a journal holds, by run key in order of creation; what is raised is as in `read_records`."""
+    return _remembered(path).runs
+
+
+def _remembered(path: Path) -> MemoryRecorder:
+    memory = MemoryRecorder()
+    for _, record in read_records(path):
+        if record["call"] == "log_directory":  # of artefacts, only where they lie is known here
+            continue
+        try:
+            call(record, memory, path.parent)
+        except (ValueError, KeyError, TypeError) as error:
             raise TrackingError(
-                f"{self.path} has format version {version}, newer than the {VERSION} this program reads; "
-                "use the program that wrote it, or choose another file"
-            )
-
-    def _apply(self, record: dict[str, object]) -> None:
-        match record:
-            case {
-                "call": "start",
-                "run_key": str(key),
-                "params": dict(params),
-                "tags": dict(tags),
-                "name": (str() | None) as name,
-                "parent": (str() | None) as parent,
-            }:
-                self._memory.start(key, params, tags, name=name, parent=parent)
-            case {"call": "log_points", "run_key": str(key), "points": list(points)}:
-                self._memory.log_points(key, [Point(*point) for point in points])
-            case {"call": "set_tags", "run_key": str(key), "tags": dict(tags)}:
-                self._memory.set_tags(key, tags)
-            case {"call": "set_description", "run_key": str(key), "markdown": str(markdown)}:
-                self._memory.set_description(key, markdown)
-            case {"call": "finish", "run_key": str(key), "status": str(status)}:
-                self._memory.finish(key, status)
-            case {"call": "log_directory"}:
-                pass  # the files lie beside the journal
-            case _:
-                raise ValueError(f"unknown record {record.get('call')!r}")
+                f"{path} does not fit together ({error!r}); restore the file from a copy, or move it away: a sweep "
+                "that goes on writes it anew"
+            ) from error
+    return memory

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracking.recorder import RUNNING, Point, points_of
+from tracking.recorder import RUNNING, DatasetInput, Point, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
 
 
@@ -51,6 +51,15 @@ class MemoryRecorder:
         """See `Recorder.log_points`."""
         run = self.runs[run_key]
         run.add_points(run.new_points(points))
+
+    def log_input(
+        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
+    ) -> None:
+        """See `Recorder.log_input`."""
+        run = self.runs[run_key]
+        dataset = run.new_input(DatasetInput(name, digest, context, source, rows))
+        if dataset:
+            run.inputs.append(dataset)
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
         """See `Recorder.set_tags`."""

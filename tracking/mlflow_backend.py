@@ -17,16 +17,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from tracking.environment import telemetry_off
-from tracking.errors import TrackingError
+from tracking.errors import TrackingError, UnreachableError
+from tracking.mlflow_errors import in_words, shown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
+
+# Trying again is the journal's task, which tells it once; MLflow would report every try, and print links to runs.
+_CLIENT_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 
 
 def sqlite_uri(path: Path) -> str:
@@ -54,18 +58,13 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(os.path.abspath(database))
 
 
-def shown(uri: str) -> str:
-    """Return `uri` as it may stand in a message: without its password."""
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@", 1) if password else uri
-
-
 def connect(tracking_uri: str) -> MlflowClient:
     """Return a client of the store, made first when it is an SQLite file that does not exist.
 
     Raises:
         TrackingError: a folder of files (MLflow's old store), a file that is no MLflow database or has another
-            schema version, a server that does not answer within PROBE_TIMEOUT_S.
+            schema version, an address that is none.
+        UnreachableError: a server that does not answer within PROBE_TIMEOUT_S.
     """
     path = sqlite_path(tracking_uri)
     if path is None and urlsplit(tracking_uri).scheme in ("", "file"):
@@ -77,6 +76,8 @@ def connect(tracking_uri: str) -> MlflowClient:
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         _probe(tracking_uri)
     telemetry_off()
+    for name, value in _CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
     # The registry is unused, but without its own URI the client would look up the global one.
@@ -89,17 +90,6 @@ def connect(tracking_uri: str) -> MlflowClient:
         return MlflowClient(sqlite_uri(path), registry_uri=sqlite_uri(path))
 
 
-@contextmanager
-def in_words(tracking_uri: str) -> Iterator[None]:
-    """Turn what MLflow reports about its store into a TrackingError that names the store."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        raise TrackingError(f"MLflow at {shown(tracking_uri)} refused: {error.message}") from error
-
-
 def checkpoint(path: Path) -> None:
     """Move what lies in SQLite's write-ahead log into the file itself, so that a copy of the file is complete."""
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
@@ -107,19 +97,30 @@ def checkpoint(path: Path) -> None:
 
 
 def _probe(uri: str) -> None:
-    # MLflow itself would retry for minutes. Any answer will do, also a refusal: permissions are MLflow's to report.
+    """Ask the server for its health: MLflow itself would wait for minutes. Permissions are left to MLflow to report."""
+    parts = urlsplit(uri)
+    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/") + "/health", "", ""))
+    problem: object
+    kind: type[TrackingError] = UnreachableError
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_TIMEOUT_S).close()
-    except urllib.error.HTTPError:
+        urllib.request.urlopen(bare, timeout=PROBE_TIMEOUT_S).close()
         return
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLError):
+    except urllib.error.HTTPError as error:
+        if error.code < 500:
             return
-        raise TrackingError(
-            f"no MLflow server answers at {shown(uri)} ({reason}); check the address, start the server "
-            "(mlflow server --backend-store-uri sqlite:////folder/mlflow.db), or use an sqlite:// tracking URI"
-        ) from error
+        problem = error
+    except OSError as error:
+        problem = getattr(error, "reason", error)
+        if isinstance(problem, ssl.SSLError):
+            return
+        if not parts.hostname:
+            kind = TrackingError
+    except (ValueError, http.client.HTTPException) as error:
+        problem, kind = error, TrackingError
+    raise kind(
+        f"no MLflow server answers at {shown(uri)} ({problem}); check the address, start the server "
+        "(mlflow server --backend-store-uri sqlite:////folder/mlflow.db), or use an sqlite:// tracking URI"
+    ) from None
 
 
 @contextmanager

@@ -6,33 +6,47 @@ writing process at a time; any number may read meanwhile.
 
 from __future__ import annotations
 
-import io
+import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tracking.errors import TrackingError
-from tracking.mlflow_backend import checkpoint, connect, in_words, shown, sqlite_path, sqlite_uri
-from tracking.recorder import FINISHED, RUNNING, STOPPED, Point, points_of
+from tracking.mlflow_backend import checkpoint, connect, sqlite_path, sqlite_uri
+from tracking.mlflow_errors import in_words, shown
+from tracking.mlflow_reader import (
+    CONTEXT_TAG,
+    NOTE_TAG,
+    PARENT_TAG,
+    RUN_KEY_TAG,
+    STOPPED_TAG,
+    dataset_name,
+    find_run,
+    read_metrics,
+    read_state,
+)
+from tracking.recorder import FINISHED, RUNNING, STOPPED, DatasetInput, Point, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-RUN_KEY_TAG = "safe.run_key"
-STOPPED_TAG = "stopped_early"
 # Tells the UI that the experiment holds training runs, so that it need not guess.
 UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
 
-_PARENT_TAG = "mlflow.parentRunId"
-_NOTE_TAG = "mlflow.note.content"
-
 T = TypeVar("T")
+
+
+@dataclass
+class _Known:
+    """A run that this recorder has met; `unread` are metrics of which it does not know the points yet."""
+
+    id: str
+    state: RunState
+    unread: set[str] = field(default_factory=set)
 
 
 class MlflowRecorder:
@@ -46,13 +60,21 @@ class MlflowRecorder:
         experiment: name of the experiment.
         artifact_root: folder for the artefacts of a new experiment; None leaves the choice to a server, and is the
             folder `mlartifacts` beside an SQLite file.
+        clock: seconds since 1970 at which what is being recorded happened.
 
     Raises:
         TrackingError: the store cannot be used (see `mlflow_backend.connect`), or the experiment is deleted.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path | None = None) -> None:
-        self._client = connect(tracking_uri)
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment: str,
+        artifact_root: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.client = connect(tracking_uri)
         self._database = sqlite_path(tracking_uri)
         if self._database is not None:
             tracking_uri = sqlite_uri(self._database)
@@ -60,12 +82,12 @@ class MlflowRecorder:
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment
         self.experiment_id = self._open_experiment(experiment, artifact_root)
-        self._ids: dict[str, str] = {}
-        self._states: dict[str, RunState] = {}
+        self._clock = clock
+        self._runs: dict[str, _Known] = {}
 
     def run_id(self, run_key: str) -> str:
-        """Return MLflow's id of a started run; KeyError if it was not started."""
-        return self._ids[run_key]
+        """Return MLflow's id of a run; KeyError if there is none."""
+        return self._known(run_key).id
 
     def start(
         self,
@@ -79,23 +101,25 @@ class MlflowRecorder:
         """See `Recorder.start`."""
         from mlflow.entities import Param
 
-        own_tags = {RUN_KEY_TAG: check_key(run_key)}
-        if parent is not None:
-            own_tags[_PARENT_TAG] = self._ids[parent]
+        nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}
+        known = self._find(check_key(run_key))
+        state = known.state if known else RunState(run_key, name=name or run_key)
+        new_params, new_tags = state.new_params(params), check_tags(tags)  # before anything is written
         with in_words(self.tracking_uri):
-            run = self._find(run_key)
-            state = self._load(run_key, run) if run else RunState(run_key, name=name or run_key)
-            new_params, new_tags = state.new_params(params), check_tags(tags)  # before anything is written
-            if run is None:
-                run = self._client.create_run(self.experiment_id, tags=own_tags, run_name=state.name)
+            if known is None:
+                own_tags = {RUN_KEY_TAG: run_key, **nesting}
+                run = self.client.create_run(
+                    self.experiment_id, start_time=self._now(), tags=own_tags, run_name=state.name
+                )
+                known = self._runs[run_key] = _Known(run.info.run_id, state)
             else:
-                self._client.update_run(run.info.run_id, status=RUNNING, name=name)
-                self._drop_stopped_tag(run.info.run_id, state)
+                self.client.update_run(known.id, status=RUNNING, name=name)
+                self._drop_stopped_tag(known)
+                new_tags |= nesting  # the parent may have been deleted and made anew
             state.status = RUNNING
-            self._ids[run_key], self._states[run_key] = run.info.run_id, state
             texts = [Param(key, value) for key, value in new_params.items()]
             for chunk in _chunks(texts, PARAMS_PER_CALL):
-                self._client.log_batch(run.info.run_id, params=chunk, synchronous=True)
+                self.client.log_batch(known.id, params=chunk, synchronous=True)
             state.params |= new_params
         self.set_tags(run_key, new_tags)
 
@@ -107,48 +131,83 @@ class MlflowRecorder:
         """See `Recorder.log_points`; more than METRICS_PER_CALL points take several calls."""
         from mlflow.entities import Metric
 
-        run_id, state = self._ids[run_key], self._states[run_key]
-        now = int(time.time() * 1000)
-        for chunk in _chunks(state.new_points(points), METRICS_PER_CALL):
+        known, points = self._known(run_key), list(points)
+        unread = known.unread & {point.key for point in points}
+        with in_words(self.tracking_uri):
+            known.state.add_points(read_metrics(self.client, known.id, sorted(unread)))
+        known.unread -= unread
+        now = self._now()
+        for chunk in _chunks(known.state.new_points(points), METRICS_PER_CALL):
             with in_words(self.tracking_uri):
                 metrics = [Metric(point.key, point.value, now, point.step) for point in chunk]
-                self._client.log_batch(run_id, metrics=metrics, synchronous=True)
-            state.add_points(chunk)
+                self.client.log_batch(known.id, metrics=metrics, synchronous=True)
+            known.state.add_points(chunk)
+
+    def log_input(
+        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
+    ) -> None:
+        """See `Recorder.log_input`; of equal name, context and digest, MLflow keeps the first source and row count."""
+        from mlflow import entities
+
+        known = self._known(run_key)
+        new = known.state.new_input(DatasetInput(name, digest, context, source, rows))
+        if new is None:
+            return
+        profile = None if new.rows is None else json.dumps({"num_rows": new.rows})
+        dataset = entities.Dataset(
+            dataset_name(new.name, new.context),
+            new.digest,
+            source_type="local",
+            source=json.dumps({"uri": new.source}),
+            profile=profile,
+        )
+        tags = [entities.InputTag(CONTEXT_TAG, new.context)]
+        with in_words(self.tracking_uri):
+            self.client.log_inputs(known.id, [entities.DatasetInput(dataset, tags)])
+        known.state.inputs.append(new)
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
         """See `Recorder.set_tags`."""
         from mlflow.entities import RunTag
 
-        run_id = self._ids[run_key]
+        run_id = self._known(run_key).id
         labels = [RunTag(key, value) for key, value in check_tags(tags).items()]
         with in_words(self.tracking_uri):
             for chunk in _chunks(labels, PARAMS_PER_CALL):
-                self._client.log_batch(run_id, tags=chunk, synchronous=True)
+                self.client.log_batch(run_id, tags=chunk, synchronous=True)
 
     def set_description(self, run_key: str, markdown: str) -> None:
         """See `Recorder.set_description`."""
-        self.set_tags(run_key, {_NOTE_TAG: cut_description(markdown)})
+        self.set_tags(run_key, {NOTE_TAG: cut_description(markdown)})
 
     def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
         """See `Recorder.log_directory`."""
-        run_id = self._ids[run_key]
+        from mlflow.exceptions import MlflowException
+
+        run_id = self._known(run_key).id
         check_directory(directory)
+        folder = check_key(artifact_path) if artifact_path else None
         with in_words(self.tracking_uri):
-            self._client.log_artifacts(run_id, str(directory), check_key(artifact_path) if artifact_path else None)
+            try:
+                self.client.log_artifacts(run_id, str(directory), folder)
+            except (MlflowException, OSError):
+                raise
+            except Exception as error:  # every kind of artefact store raises what its own library does
+                raise OSError(str(error)) from None
 
     def finish(self, run_key: str, status: str) -> None:
         """See `Recorder.finish`."""
         check_status(status)
-        run_id, state = self._ids[run_key], self._states[run_key]
-        if state.status == status:
+        known = self._known(run_key)
+        if known.state.status == status:
             return
-        self._drop_stopped_tag(run_id, state)
+        self._drop_stopped_tag(known)
         if status == STOPPED:
             self.set_tags(run_key, {STOPPED_TAG: "true"})  # before the status: FINISHED alone would mean completed
-        # For a server MLflow prints links to standard output, which belongs to the program.
-        with in_words(self.tracking_uri), redirect_stdout(io.StringIO()):
-            self._client.set_terminated(run_id, status=FINISHED if status == STOPPED else status)
-        state.status = status
+        with in_words(self.tracking_uri):
+            ended = FINISHED if status == STOPPED else status
+            self.client.set_terminated(known.id, status=ended, end_time=self._now())
+        known.state.status = status
 
     def close(self) -> None:
         """See `Recorder.close`: an SQLite file is then whole by itself, without its write-ahead log."""
@@ -160,13 +219,13 @@ class MlflowRecorder:
         from mlflow.exceptions import MlflowException
 
         with in_words(self.tracking_uri):
-            found = self._client.get_experiment_by_name(name)
+            found = self.client.get_experiment_by_name(name)
             if found is None:
                 location = artifact_root.absolute().as_uri() if artifact_root else None
                 try:
-                    return str(self._client.create_experiment(name, artifact_location=location, tags=UI_TAGS))
+                    return str(self.client.create_experiment(name, artifact_location=location, tags=UI_TAGS))
                 except MlflowException as error:
-                    found = self._client.get_experiment_by_name(name)  # another process was faster
+                    found = self.client.get_experiment_by_name(name)  # another process was faster
                     if found is None:
                         raise error
         if found.lifecycle_stage != "active":
@@ -177,23 +236,28 @@ class MlflowRecorder:
             )
         return str(found.experiment_id)
 
-    def _find(self, run_key: str) -> Run | None:
-        runs = self._client.search_runs([self.experiment_id], f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
-        # Some databases compare text without case.
-        return next((run for run in runs if run.data.tags[RUN_KEY_TAG] == run_key), None)
+    def _known(self, run_key: str) -> _Known:
+        known = self._find(run_key)
+        if known is None:
+            raise KeyError(run_key)
+        return known
 
-    def _load(self, run_key: str, run: Run) -> RunState:
-        status = STOPPED if STOPPED_TAG in run.data.tags else run.info.status
-        state = RunState(run_key, run.info.run_name or run_key, params=dict(run.data.params), status=status)
-        for key in run.data.metrics:
-            history = self._client.get_metric_history(run.info.run_id, key)
-            state.add_points(Point(key, metric.value, metric.step) for metric in history)
-        return state
-
-    def _drop_stopped_tag(self, run_id: str, state: RunState) -> None:
-        if state.status == STOPPED:
+    def _find(self, run_key: str) -> _Known | None:
+        if run_key not in self._runs:
             with in_words(self.tracking_uri):
-                self._client.delete_tag(run_id, STOPPED_TAG)
+                run = find_run(self.client, self.experiment_id, run_key)
+            if run is None:
+                return None
+            self._runs[run_key] = _Known(run.info.run_id, read_state(run), set(run.data.metrics))
+        return self._runs[run_key]
+
+    def _drop_stopped_tag(self, known: _Known) -> None:
+        if known.state.status == STOPPED:
+            with in_words(self.tracking_uri):
+                self.client.delete_tag(known.id, STOPPED_TAG)
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

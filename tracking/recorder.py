@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-Param = str | int | float | bool | None
-
 RUNNING = "RUNNING"
 FINISHED = "FINISHED"
 STOPPED = "STOPPED"  # ended early by the scheduler: a result, not a failure
@@ -34,6 +32,24 @@ class Point:
     step: int
 
 
+@dataclass(frozen=True)
+class DatasetInput:
+    """Images that a run used.
+
+    Attributes:
+        digest: of exactly these images, at most MAX_DIGEST characters.
+        context: what they were used for: "train", "holdout" or "test".
+        source: where they come from, in words or as an address.
+        rows: how many there are, None where nobody counted.
+    """
+
+    name: str
+    digest: str
+    context: str
+    source: str = ""
+    rows: int | None = None
+
+
 def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
     """Return the metrics of one step as points."""
     return [Point(key, value, step) for key, value in metrics.items()]
@@ -42,7 +58,7 @@ def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
 class Recorder(Protocol):
     """Writes down runs, their settings, metrics and files. One recorder belongs to one thread.
 
-    Logging to a `run_key` that this recorder never started is a bug and raises KeyError.
+    Logging to a `run_key` that was never started, by this recorder or an earlier one, is a bug and raises KeyError.
     """
 
     def start(
@@ -57,11 +73,12 @@ class Recorder(Protocol):
         """Create the run, or reopen the one already known by this key, and set it RUNNING.
 
         Params are kept as text and are write-once: a repeated value is fine, new keys are added. Tags overwrite.
-        `name` is what people see (default on creation: the run key). `parent` is the run key of a run that this
-        recorder started before; nesting is decided when the run is created.
+        `name` is what people see (default on creation: the run key). `parent` is the run key of a run that was
+        started before; nesting is decided when the run is created.
 
         Raises:
-            TrackingError: a param differs from what is recorded, or a param or tag is too long.
+            ConflictError: a param differs from what is recorded.
+            TrackingError: a param or tag is too long.
             KeyError: `parent` was not started.
         """
         ...
@@ -77,7 +94,16 @@ class Recorder(Protocol):
 
         Raises:
             ValueError: a value is NaN or infinite (what is undefined must be absent).
-            TrackingError: another value is recorded at that key and step (volatile metrics: the first is kept).
+            ConflictError: another value is recorded at that key and step (volatile metrics: the first is kept).
+        """
+        ...
+
+    def log_input(
+        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
+    ) -> None:
+        """Record that the run used a data set, as in `DatasetInput`; a longer digest is cut. Repeating does nothing.
+
+        Raises ConflictError when the run used other images by that name in that context.
         """
         ...
 

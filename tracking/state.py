@@ -10,15 +10,16 @@ import math
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tracking.errors import TrackingError
-from tracking.recorder import FINAL_STATUSES, RUNNING, VOLATILE_PREFIXES, Point
+from tracking.errors import ConflictError, TrackingError
+from tracking.recorder import FINAL_STATUSES, RUNNING, VOLATILE_PREFIXES, DatasetInput, Point
 
 MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
+MAX_DIGEST = 36
 CUT_NOTE = f"\n\n(cut: a description holds {MAX_TAG} characters)"
 
 _KEY = re.compile(r"[/\w.\- :]+")
@@ -73,6 +74,7 @@ class RunState:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # key -> step -> value
+    inputs: list[DatasetInput] = field(default_factory=list)
     description: str = ""
     status: str = RUNNING
 
@@ -80,7 +82,8 @@ class RunState:
         """Return, as text, the params not recorded yet.
 
         Raises:
-            TrackingError: a param is longer than MAX_PARAM or differs from what is recorded.
+            TrackingError: a param is longer than MAX_PARAM.
+            ConflictError: a param differs from what is recorded.
         """
         new: dict[str, str] = {}
         for key, value in params.items():
@@ -91,7 +94,7 @@ class RunState:
                     f"at most {MAX_PARAM} can be recorded"
                 )
             if old is not None and old != text:
-                raise TrackingError(
+                raise ConflictError(
                     f"setting {key!r} of run {self.key!r} is recorded as {old!r} and cannot become {text!r}; "
                     "continue with the recorded setting, or give the sweep a new name"
                 )
@@ -104,7 +107,7 @@ class RunState:
 
         Raises:
             ValueError: a value is NaN or infinite.
-            TrackingError: another value is recorded at that key and step, and the metric is not volatile.
+            ConflictError: another value is recorded at that key and step, and the metric is not volatile.
         """
         new: dict[tuple[str, int], Point] = {}
         for point in points:
@@ -116,7 +119,7 @@ class RunState:
             if old is None:
                 new[key, step] = Point(key, value, step)
             elif old != value and not key.startswith(VOLATILE_PREFIXES):
-                raise TrackingError(
+                raise ConflictError(
                     f"metric {key!r} of run {self.key!r} is recorded as {old!r} at step {step} and was now {value!r}; "
                     "repeated work must give the same numbers: check that code, data, thread count, device and "
                     "precision are those of the first time, or give the sweep a new name"
@@ -127,3 +130,23 @@ class RunState:
         """Take over points that are now recorded; of two at one key and step the first stays."""
         for point in points:
             self.metrics.setdefault(point.key, {}).setdefault(point.step, point.value)
+
+    def new_input(self, dataset: DatasetInput) -> DatasetInput | None:
+        """Return the data set, its digest cut to MAX_DIGEST, unless it is recorded already.
+
+        Raises:
+            ValueError: the name or the context is no key.
+            ConflictError: other images are recorded by that name in that context.
+        """
+        dataset = replace(dataset, digest=dataset.digest[:MAX_DIGEST])
+        for known in self.inputs:
+            if (known.name, known.context) == (dataset.name, dataset.context):
+                if known.digest != dataset.digest:
+                    raise ConflictError(
+                        f"run {self.key!r} used {dataset.name} ({dataset.context}) with digest {known.digest!r}, which "
+                        f"cannot become {dataset.digest!r}; bring the data back, or give the sweep a new name"
+                    )
+                return None
+        check_key(dataset.name)
+        check_key(dataset.context)
+        return dataset

@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, Any
 from safe.errors import UserError
 
 if TYPE_CHECKING:
-    from safe.predict import Prediction
+    from safe.predict import Prediction, Predictor
 
 
 def predict(arguments: argparse.Namespace) -> int:
     """Predict every image; return 1 if one could not be read, else 0."""
-    import torch
-
     from safe.predict import load_predictor
 
-    files = _files(arguments.paths)
+    files = image_paths(arguments.paths)
     predictor = load_predictor(arguments.checkpoint, device=arguments.device, weights=arguments.weights)
-    show = _json_line if arguments.json else _Table(files, predictor.classes)
+    return print_predictions(predictor, files, top=arguments.top, as_json=arguments.json)
+
+
+def print_predictions(predictor: Predictor, files: Sequence[str], *, top: int, as_json: bool) -> int:
+    """Print the `top` most probable classes of every file, as a table or as JSON lines; return `predict`'s exit code.
+
+    A file that cannot be read is named on standard error and skipped.
+    """
+    import torch
+
+    show = _json_line if as_json else _Table(files, predictor.classes)
     skipped = 0
     size = predictor.config.runtime.eval_batch_size
     for start in range(0, len(files), size):
@@ -38,14 +46,14 @@ def predict(arguments: argparse.Namespace) -> int:
                 names.append(file)
         if images:
             prediction = predictor.predict(torch.stack(images))
-            for row, (name, top) in enumerate(zip(names, prediction.top(arguments.top), strict=True)):
-                show(name, top, _weights(prediction, row))
+            for row, (name, best) in enumerate(zip(names, prediction.top(top), strict=True)):
+                show(name, best, _weights(prediction, row))
     if skipped:
         print(f"{skipped} of {len(files)} images could not be read", file=sys.stderr)
     return 1 if skipped else 0
 
 
-def _files(paths: Sequence[Path]) -> list[str]:
+def image_paths(paths: Sequence[Path]) -> list[str]:
     """Return the named files and every image below the named folders.
 
     Raises:

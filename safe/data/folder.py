@@ -23,7 +23,7 @@ def load_folder(name: str, root: Path, size: int) -> Dataset:
     Args:
         name: what the data set is called.
         root: holds `train` and `test`.
-        size: side in pixels of what the network sees; images are kept a little larger for cropping.
+        size: side in pixels of what the network sees; for the plain view images are kept a little larger.
 
     Raises:
         UserError: no classes, classes that differ between train and test, a class folder without images, or a folder

@@ -1,9 +1,11 @@
-"""Image files: whatever is in them becomes an upright RGB square, or an error that names the file."""
+"""Image files: whatever is in them becomes upright RGB, whole or its centre square, or an error that names the file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, decoded on reading: shorter side resized to 256/224 of `size` (bicubic), centre square kept."""
+    """Image files, decoded on reading: whole, or shorter side resized to 256/224 of `size` (bicubic), centre kept."""
 
     paths: tuple[str, ...]
     labels: Tensor
@@ -40,12 +42,19 @@ class FileImages:
         return len(self.paths)
 
     def read(self, index: Tensor) -> Tensor:
-        side = round(self.size * 256 / 224)
-        return torch.stack([_square(read_rgb(self.paths[i]), side) for i in index.tolist()])
+        return torch.stack([read_square(self.paths[i], self.size) for i in index.tolist()])
+
+    def whole(self, index: Tensor) -> Iterator[Tensor]:
+        return (V.pil_to_tensor(read_rgb(self.paths[i])) for i in index.tolist())
 
 
-def read_rgb(path: str | Path) -> Image.Image:
-    """Return an image file as upright RGB.
+def read_square(path: str | Path | BinaryIO, size: int) -> Tensor:
+    """Return an image file as uint8 (3, S, S), S = 256/224 of `size`, as `FileImages` gives it; see `read_rgb`."""
+    return _square(read_rgb(path), round(size * 256 / 224))
+
+
+def read_rgb(path: str | Path | BinaryIO) -> Image.Image:
+    """Return an image file, named or opened, as upright RGB.
 
     EXIF orientation is applied, transparency shown on white, 16-bit grey scaled to 8 bit, and of an animation the
     first frame taken.

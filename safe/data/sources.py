@@ -7,6 +7,7 @@ only sees indices and labels.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 
 class Images(Protocol):
-    """A labelled list of images of one size."""
+    """A labelled list of images."""
 
     @property
     def labels(self) -> Tensor:
@@ -25,7 +26,11 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: Tensor) -> Tensor:
-        """Return the images at `index` (int64, shape (B,)) as uint8, shape (B, 3, H, W)."""
+        """Return the images at `index` (int64, shape (B,)) as uint8, shape (B, 3, H, W), for the plain view."""
+        ...
+
+    def whole(self, index: Tensor) -> Tensor | Iterable[Tensor]:
+        """Return the images at `index` uncut, for random crops: as `read` does, or (3, H, W) of any size one by one."""
         ...
 
 
@@ -53,6 +58,9 @@ class ArrayImages:
     def read(self, index: Tensor) -> Tensor:
         batch = self.pixels[index]
         return batch.expand(-1, 3, -1, -1) if batch.shape[1] == 1 else batch
+
+    def whole(self, index: Tensor) -> Tensor:
+        return self.read(index)
 
     def digest(self) -> str:
         """SHA-256 of pixels, labels and shape: equal exactly when the images are."""

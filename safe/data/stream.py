@@ -5,6 +5,7 @@ Classes are renumbered in order of arrival, so the classes seen after a session 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -29,8 +30,12 @@ class Subset:
         return len(self.index)
 
     def read(self, positions: Tensor) -> Tensor:
-        """Return the images at `positions` (int64, within [0, n)) as uint8 (B, 3, H, W)."""
+        """Return the images at `positions` (int64, within [0, n)) as uint8 (B, 3, H, W), for the plain view."""
         return self.images.read(self.index[positions])
+
+    def whole(self, positions: Tensor) -> Tensor | Iterable[Tensor]:
+        """Return the images at `positions` uncut, for random crops: one uint8 batch, or (3, H, W) one by one."""
+        return self.images.whole(self.index[positions])
 
     def where(self, chosen: Tensor) -> Subset:
         """Return the images whose entry in `chosen` (bool, shape (n,)) is true."""
@@ -80,6 +85,13 @@ class Stream:
     def domain_incremental(self) -> bool:
         """Whether sessions are domains of the same classes."""
         return bool(self.sessions[0].domain)
+
+    def judged(self, session: int) -> tuple[Session, ...]:
+        """Return the sessions whose images are judged after `session` (from 1): those so far, or every domain.
+
+        In a domain-incremental stream every class is known in every domain, so those still to come are judged too.
+        """
+        return self.sessions if self.domain_incremental else self.sessions[:session]
 
 
 def class_incremental(

@@ -1,15 +1,18 @@
-"""Training and plain views of uint8 batches, on the device, in one vectorised pass per batch.
+"""Training and plain views of uint8 images, on the device, in one vectorised pass per batch.
 
-Pixels go to the network in [0, 1] without mean and standard deviation, as in the published settings.
+Images of different sizes are cropped and resized one by one before they are a batch. Pixels go to the network in
+[0, 1] without mean and standard deviation, as in the published settings.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2 import functional as V
 
 
 def to_unit(batch: Tensor) -> Tensor:
@@ -85,26 +88,38 @@ def crop_and_resize(batch: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Te
 
 
 def train_view(
-    batch: Tensor,
+    images: Tensor | Iterable[Tensor],
     size: int,
     *,
     crop_scale: tuple[float, float],
     crop_ratio: tuple[float, float],
     horizontal_flip: float,
     generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Return an augmented batch: random resized crop, then a left-right flip with the given probability.
+    """Return an augmented batch on `device`: random resized crop, then a left-right flip with the given probability.
 
     Args:
-        batch: uint8 (B, 3, H, W).
+        images: uint8 (B, 3, H, W), or one (3, H, W) of any size after the other: those are resized with antialiasing,
+            as torchvision does with image files.
         size: side of the result.
         crop_scale, crop_ratio, horizontal_flip: see `DataConfig`.
         generator: CPU generator that every draw comes from.
     """
-    count, _, height, width = batch.shape
-    boxes = random_crop_boxes(count, height, width, crop_scale, crop_ratio, generator)
-    flip = torch.rand(count, generator=generator) < horizontal_flip
-    return crop_and_resize(to_unit(batch), boxes, flip, size)
+    if isinstance(images, Tensor):
+        count, _, height, width = images.shape
+        boxes = random_crop_boxes(count, height, width, crop_scale, crop_ratio, generator)
+        flip = torch.rand(count, generator=generator) < horizontal_flip
+        return crop_and_resize(to_unit(images.to(device)), boxes, flip, size)
+    crops, flips = [], []
+    for image in images:
+        height, width = image.shape[-2:]
+        box = random_crop_boxes(1, height, width, crop_scale, crop_ratio, generator)[0]
+        top, left, h, w = (int(side) for side in box)
+        crops.append(V.resized_crop(image, top, left, h, w, [size, size], antialias=True))
+        flips.append(torch.rand(1, generator=generator) < horizontal_flip)
+    batch = to_unit(torch.stack(crops).to(device))
+    return torch.where(torch.stack(flips).to(device).view(-1, 1, 1, 1), batch.flip(3), batch)
 
 
 def plain_view(batch: Tensor, size: int) -> Tensor:

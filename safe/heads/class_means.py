@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from safe.heads.cosine import cosines
+
 
 class ClassMeansHead:
     """Sums of features and image counts per class; the same interface as `RidgeHead`.
@@ -31,7 +33,7 @@ class ClassMeansHead:
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the cosine to each class mean, (N, C) in [-1, 1]; a class without images has cosine 0."""
-        return F.normalize(features, dim=1) @ F.normalize(self._means(), dim=1).T
+        return cosines(features, self._means())
 
     def copy(self) -> ClassMeansHead:
         """Return an independent head with the same statistics."""

@@ -15,6 +15,11 @@ def cosine_logits(features: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
     return scale * F.normalize(features, dim=1) @ F.normalize(rows, dim=1).T
 
 
+def cosines(features: Tensor, rows: Tensor) -> Tensor:
+    """Return cos(f_b, w_c), (B, C) in [-1, 1], for features (B, D) and rows (C, D); a zero vector has cosine 0."""
+    return F.normalize(features, dim=1) @ F.normalize(rows, dim=1).T
+
+
 class CosineHead(nn.Module):
     """Rows (C, D) for the classes seen so far and a learned scale sigma."""
 

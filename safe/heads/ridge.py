@@ -3,8 +3,9 @@
     G += H^T H,   Q += H^T onehot(Y),   W = (G + lambda I)^-1 Q,   logits z = H W
 
 The statistics are sums over samples: order-free and mergeable, so a frozen feature extractor forgets nothing.
-Systems are solved in float64: with lambda as small as 1e3 against a G whose largest eigenvalue grows with the
-number of images, float32 loses the small directions.
+With lambda as small as 1e3 against a G whose largest eigenvalue grows with the number of images, a float32 solution
+loses the small directions. Systems are therefore factored in float32, the expensive part, and the solution is corrected
+by its float64 residual until it is right to float32's last digits; where that does not converge, float64 does it all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from torch import Tensor
 
 from safe.heads.projection import Projection
 
+REFINEMENTS = 4
+SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
+ROWS_AT_ONCE = 2048
+
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Return float32 one-hot targets (N, classes) of int64 labels (N,)."""
@@ -26,6 +31,8 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def readout(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     """Return W = (G + lambda I)^-1 Q by a Cholesky solve, shape (M, C), in the dtype of `cross`.
 
+    Right to the last digits of float32, or of float64 when `gram` is float64.
+
     Args:
         gram: G, (M, M), symmetric positive semi-definite.
         cross: Q, (M, C).
@@ -34,17 +41,32 @@ def readout(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     Raises:
         torch.linalg.LinAlgError: G + lambda I is not positive definite, as with NaN features.
     """
+    right = cross.to(torch.float64)
+    system = gram.clone()
+    system.diagonal().add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(system)
+    if gram.dtype == torch.float32 and not failed:
+        solution = torch.cholesky_solve(cross.to(torch.float32), factor).to(torch.float64)
+        for _ in range(REFINEMENTS):
+            residual = right - _times(gram, solution) - ridge * solution
+            solution += torch.cholesky_solve(residual.to(torch.float32), factor)
+            if residual.norm() <= SMALL_RESIDUAL * right.norm():
+                return solution.to(cross.dtype)
     system = gram.to(torch.float64, copy=True)
     system.diagonal().add_(ridge)
-    factor = torch.linalg.cholesky(system)
-    return torch.cholesky_solve(cross.to(torch.float64), factor).to(cross.dtype)
+    return torch.cholesky_solve(right, torch.linalg.cholesky(system)).to(cross.dtype)
+
+
+def _times(gram: Tensor, solution: Tensor) -> Tensor:
+    """Return G W in float64 without a float64 copy of G."""
+    return torch.cat([rows.to(torch.float64) @ solution for rows in gram.split(ROWS_AT_ONCE)])
 
 
 def choose_ridge(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor, grid: Sequence[float]) -> float:
     """Return the lambda of `grid` whose fit on one part has the lowest mean squared error on the other.
 
-    With fewer rows than columns the whole grid costs one n x n eigendecomposition (dual form); otherwise one
-    Cholesky factor per value. The first of equal values wins; without any row the first value is returned.
+    The smaller of two equal forms is solved for every value: H^T H (M x M), or with fewer rows than columns
+    (dual form) H H^T (n x n). The first of equal values wins; without any row the first value is returned.
 
     Args:
         h_fit, h_judge: (n, M) and (m, M) hidden features.
@@ -53,15 +75,12 @@ def choose_ridge(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor,
     """
     if len(h_fit) == 0 or len(h_judge) == 0:
         return float(grid[0])
-    h, y = h_fit.to(torch.float64), y_fit.to(torch.float64)
-    probe, targets = h_judge.to(torch.float64), y_judge.to(torch.float64)
-    if len(h) <= h.shape[1]:
-        values, vectors = torch.linalg.eigh(h @ h.T)
-        left, right = probe @ h.T @ vectors, vectors.T @ y
-        predictions = (left @ (right / (values.clamp_min(0) + ridge).unsqueeze(1)) for ridge in grid)
+    if len(h_fit) < h_fit.shape[1]:
+        system, right, probe = h_fit @ h_fit.T, y_fit, h_judge @ h_fit.T
     else:
-        gram, cross = h.T @ h, h.T @ y
-        predictions = (probe @ readout(gram, cross, ridge) for ridge in grid)
+        system, right, probe = h_fit.T @ h_fit, h_fit.T @ y_fit, h_judge
+    predictions = (probe.to(torch.float64) @ readout(system, right, ridge).to(torch.float64) for ridge in grid)
+    targets = y_judge.to(torch.float64)
     errors = [(p - targets).square().mean().item() for p in predictions]
     return float(grid[errors.index(min(errors))])
 

@@ -6,14 +6,14 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from safe.errors import NonFiniteLossError
 from safe.heads.class_means import ClassMeansHead
-from safe.heads.cosine import CosineHead
+from safe.heads.cosine import CosineHead, cosines
 from safe.heads.ridge import RidgeHead
 from safe.pet import PetViT
 from safe.precision import LoweredNet, Precision
@@ -23,11 +23,22 @@ ClosedFormHead = RidgeHead | ClassMeansHead
 
 @dataclass
 class Learner:
-    """One learner: `net` gives features, `head` is trained with it, `closed` classifies."""
+    """One learner: `net` gives features, `head` is trained with it, `closed` classifies; without it `head` does."""
 
     net: PetViT
     head: CosineHead
-    closed: ClosedFormHead
+    closed: ClosedFormHead | None
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the scores (N, C) of features (N, D), not yet scaled: closed-form ones, or cosines to the head's rows.
+
+        Cosines times the head's sigma are the logits that it was trained with.
+        """
+        return cosines(features, self.head.rows.detach()) if self.closed is None else self.closed.logits(features)
+
+    def readout(self) -> dict[str, Tensor]:
+        """Return what `logits` needs for predicting, besides the projection's seed."""
+        return {"weight": self.head.rows.detach().clone()} if self.closed is None else self.closed.inference_state()
 
     def scale(self, setting: float | str) -> float:
         """Return the factor of this learner's scores before the softmax: its sigma if `learned`."""
@@ -35,7 +46,8 @@ class Learner:
 
     def copy(self) -> Learner:
         """Return an independent learner in the same state that shares the frozen backbone's memory."""
-        return Learner(self.net.clone(), copy.deepcopy(self.head), self.closed.copy())
+        closed = None if self.closed is None else self.closed.copy()
+        return Learner(self.net.clone(), copy.deepcopy(self.head), closed)
 
     def in_precision(self, precision: Precision) -> Learner:
         """Return this learner for float32, for bf16 a view of it whose networks run under autocast."""
@@ -45,13 +57,20 @@ class Learner:
         """Return the parameters that gradient steps change: PET and cosine head."""
         return [*self.net.pet_parameters().values(), *self.head.parameters()]
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """Return copies of everything that training changes."""
         return {
             "pet": self.net.pet_state(),
             "head": {name: value.detach().clone() for name, value in self.head.state_dict().items()},
-            "closed": self.closed.state_dict(),
+            "closed": None if self.closed is None else self.closed.state_dict(),
         }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over copies of what `state_dict` gave, whatever its number of classes, on this learner's device."""
+        self.net.load_pet_state(state["pet"])
+        self.head = CosineHead.from_state(state["head"]).to(self.head.rows.device)
+        if self.closed is not None:
+            self.closed.load_state_dict(state["closed"])
 
 
 def cosine_lr(lr: float, epoch: int, schedule_epochs: int) -> float:

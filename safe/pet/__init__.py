@@ -1,8 +1,11 @@
-"""Parameter-efficient tuning (PET) of a frozen timm ViT: adapter, SSF, VPT and LoRA behind one `attach`."""
+"""Parameter-efficient tuning (PET) of a frozen timm ViT: adapter, SSF, VPT and LoRA behind one `attach`.
+
+Full fine-tuning is a kind beside them, so that it can be compared.
+"""
 
 from __future__ import annotations
 
-from safe.pet import adapter, lora, ssf, vpt  # noqa: F401 - importing a kind registers it
+from safe.pet import adapter, full, lora, ssf, vpt  # noqa: F401 - importing a kind registers it
 from safe.pet.base import PetViT
 from safe.pet.registry import attach, default_settings, kinds, register
 

@@ -8,11 +8,29 @@ from collections.abc import Callable, Sequence
 
 from safe.cli.parser import Parser
 from safe.errors import EXIT_USER_ERROR, UserError
-from sweeps.cli import ablation, list_, run, show, ui
+from sweeps.cli import (
+    ablation,
+    compare,
+    doctor,
+    export,
+    extend,
+    list_,
+    plan,
+    predict,
+    prune,
+    report,
+    resume,
+    run,
+    show,
+    stop,
+    ui,
+)
 from sweeps.cli.common import EXIT_INTERRUPTED
 from tracking.errors import TrackingError
 
-COMMANDS = (run, ablation, show, list_, ui)
+COMMANDS = (
+    run, plan, resume, extend, stop, ablation, show, report, compare, list_, export, predict, prune, ui, doctor
+)  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]
 

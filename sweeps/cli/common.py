@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +17,7 @@ from sweeps.ablation import show_ablation
 from sweeps.campaign import Folders
 from sweeps.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.results import show
-from sweeps.spec import SweepSpec, checked_name
+from sweeps.spec import Spec, SweepSpec, checked_name
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -27,25 +29,46 @@ def add_results(command: argparse.ArgumentParser) -> None:
     command.add_argument("--results", type=Path, default=Path(default), help="results folder (default: %(default)s)")
 
 
-def carry_out(work: Callable[[], SweepLog], name: str, again: str, arguments: argparse.Namespace) -> int:
+def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Namespace) -> int:
     """Do the work and show what it gave; after an interrupt show what there is and how to continue."""
-    from sweeps.tuner import AllFailedError
+    from sweeps.rounds import AllFailedError
 
     folder = Folders(arguments.results, name).sweep
+    resume = resume_words(name, arguments.results)
     try:
         log = work()
     except KeyboardInterrupt:
-        if has_ledger(folder):
-            print_log(read_ledger(folder), folder)
-        print(f"interrupted; continue with: {again}", file=sys.stderr)
+        if not has_ledger(folder):
+            print("interrupted before anything was begun", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        print_log(read_ledger(folder), folder)
+        print(f"interrupted; continue with: {resume}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except AllFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}; try again with: {resume}", file=sys.stderr)
         return EXIT_FAILED
     print_log(log, folder)
     if not log.finished:
-        print(f"error: some runs failed; repeat what is missing with: {again}", file=sys.stderr)
+        print(f"error: some runs failed; repeat what is missing with: {resume}", file=sys.stderr)
     return 0 if log.finished else EXIT_FAILED
+
+
+def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
+    """Carry out what the specification of a known sweep or ablation still lacks."""
+    if isinstance(spec, SweepSpec):
+        from sweeps.sweep import run_sweep
+
+        work = partial(run_sweep, spec, arguments.results, retry_failed=retry_failed)
+    else:
+        from sweeps.ablation import run_ablation
+
+        work = partial(run_ablation, spec, arguments.results)
+    return carry_out(work, spec.name, arguments)
+
+
+def resume_words(name: str, results: Path) -> str:
+    """Return the command that continues a sweep."""
+    return shlex.join([python(), "-m", "sweeps", "resume", name, "--results", str(results)])
 
 
 def print_log(log: SweepLog, folder: Path) -> None:

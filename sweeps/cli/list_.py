@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -10,8 +11,11 @@ from rich.table import Table
 from safe.cli.parser import Parser
 from safe.errors import UserError
 from sweeps.cli.common import add_results, sweep_names
-from sweeps.ledger import read_ledger
-from sweeps.results import final_summary, status_of
+from sweeps.jobs import TRIAL
+from sweeps.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.lock import is_held
+from sweeps.outcome import final_summary, status_of
+from sweeps.results import spread
 from sweeps.spec import SweepSpec
 
 
@@ -24,17 +28,30 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "data set", "selection", "state", "test accuracy"):
-        table.add_column(heading, no_wrap=True)
+    for heading in ("name", "data set", "selection", "state", "trials", "test accuracy", "when"):
+        whole = heading in ("name", "test accuracy", "when")  # what gives way on a narrow screen breaks between words
+        table.add_column(heading, no_wrap=whole)
     found = sweep_names(arguments.results)
     for name in found:
+        folder = arguments.results / "sweeps" / name
+        when = f"{datetime.fromtimestamp((folder / FILE_NAME).stat().st_mtime):%Y-%m-%d %H:%M}"
         try:
-            log = read_ledger(arguments.results / "sweeps" / name)
+            log = read_ledger(folder)
         except UserError:
-            table.add_row(name, "-", "-", "damaged", "-")
+            table.add_row(name, "-", "-", "damaged", "-", "-", when)
             continue
-        summary = final_summary(log) if isinstance(log.spec, SweepSpec) else None
-        accuracy = f"{100 * summary['test/accuracy']['mean']:.1f} %" if summary else "-"
-        table.add_row(name, log.spec.dataset, log.spec.selection, status_of(log), accuracy)
+        state = "running" if is_held(folder) else status_of(log)
+        table.add_row(name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when)
     Console().print(table if found else f"no sweep in {arguments.results}")
     return 0
+
+
+def _trials(log: SweepLog) -> str:
+    if not isinstance(log.spec, SweepSpec):
+        return "-"
+    return f"{sum(job.over for job in log.of_kind(TRIAL))} of {log.spec.trials}"
+
+
+def _accuracy(log: SweepLog) -> str:
+    summary = final_summary(log) if isinstance(log.spec, SweepSpec) else None
+    return f"{spread(summary['test/accuracy'])} %" if summary else "-"

@@ -8,7 +8,7 @@ import json
 from safe.cli.parser import Parser
 from sweeps.ablation import ablation_outcome
 from sweeps.cli.common import add_results, known_sweep, print_log
-from sweeps.results import outcome
+from sweeps.outcome import outcome
 from sweeps.spec import SweepSpec
 
 

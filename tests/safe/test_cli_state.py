@@ -47,13 +47,14 @@ Run = Callable[..., tuple[int, list[dict[str, Any]], str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that trains with --json and returns exit code, JSON lines without times, standard error."""
+    """Return a function that trains with --json: exit code, JSON lines without time and memory, standard error."""
 
     def train(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
         code = main(["train", "--json", *arguments, *SETTINGS])
         out, error = capsys.readouterr()
         found = [json.loads(line) for line in out.splitlines()]
-        return code, [{k: v for k, v in line.items() if not k.startswith("time/")} for line in found], error
+        spent = ("time/", "memory/")
+        return code, [{k: v for k, v in line.items() if not k.startswith(spent)} for line in found], error
 
     return train
 

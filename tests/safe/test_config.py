@@ -301,3 +301,16 @@ def test_other_ways_to_compute_are_refused(name: str, value: object) -> None:
     (line,) = problems({f"runtime.{name}": value})
     assert line.startswith(f"  - runtime.{name}: ")
     assert f"got {value!r}" in line
+
+
+def test_what_needs_training_is_refused_without_any() -> None:
+    trained_head = {"head.kind": "cosine"}
+    assert validate(trained_head | {"slow.epochs": 1, "fast.epochs": 0}).head.kind == "cosine"
+    assert problems(trained_head | {"slow.epochs": 0}) == [
+        "  - head.kind=cosine predicts with the trained head: slow.epochs must be at least 1, got 0"
+    ]
+    full = {"pet.kind": "full", "fast.epochs": 0}
+    assert validate(full | {"slow.epochs": 1}).pet.kind == "full"
+    assert problems(full | {"slow.epochs": 0}) == [
+        "  - pet.kind=full needs slow.epochs or fast.epochs above 0; pet.kind=none trains nothing"
+    ]

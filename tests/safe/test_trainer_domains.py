@@ -12,7 +12,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from safe import trainer as module
+from safe import training as module
 from safe.checkpoint import load_state, save_state
 from safe.config import Config
 from safe.data.sources import Dataset, Domains

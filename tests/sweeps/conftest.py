@@ -10,6 +10,7 @@ import pytest
 
 from safe.config import load_config
 from sweeps.ledger import Ledger
+from sweeps.search.random_ import draw
 from sweeps.spec import SweepSpec
 
 TEMPERATURES = [0.1, 1.0, 10.0]
@@ -25,6 +26,7 @@ def _make_spec(**changes: Any) -> SweepSpec:
         "dataset": "digits",
         "trials": 2,
         "seeds": 2,
+        "search": "random",
         "holdout_share": 0.2,
         "space": {"fast.cross_weight": {"choice": [0.0, 1.0]}, "aggregation.temperature": {"grid": TEMPERATURES}},
         "base": load_config("digits").flat(),
@@ -61,7 +63,7 @@ def predictions() -> list[dict[str, Any]]:
     return PREDICTIONS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec() -> Callable[..., SweepSpec]:
     """Give a function that makes a small valid specification with some fields changed."""
     return _make_spec
@@ -86,7 +88,7 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
         rows = {"trial-00": [0.8, 0.6], "trial-01": [0.9, 0.7]}
         space = spec.parsed_space()
         for index, (job, (low, high)) in enumerate(rows.items()):
-            config = spec.trial_config(index, space)
+            config = spec.trial_config(space.settings(draw(space, spec.search_seed, index)))
             ledger.append("job", job=job, kind="trial", title=job, config=config, predictions=PREDICTIONS)
             ledger.append("session", job=job, **_make_session(1, [[low], [low], [low]]))
             grid = [[low, 0.4], [low, high], [low, 0.5]]
@@ -105,3 +107,46 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
         return ledger
 
     return write
+
+
+def _fake_runner(value: Callable[..., float], slow: Callable[..., float] | None = None) -> Callable[..., Any]:
+    def run(job: Any) -> list[dict[str, Any]]:
+        split = "test" if job.config["data.evaluate_on"] == "test" else "val"
+        accuracy, alone = value(job.config), (slow or value)(job.config)
+        metrics = {f"{split}/{name}": accuracy for name in ("accuracy", "average_accuracy")}
+        metrics |= {f"{split}/slow/{name}": alone for name in ("accuracy", "average_accuracy")}
+        return [
+            {
+                "session": session,
+                "sessions": 2,
+                "split": split,
+                "metrics": metrics,
+                "losses": [],
+                "grid": [[accuracy - 0.01 * (index != 1)] * session for index in range(len(job.predictions))],
+                "counts": [10] * session,
+                "provenance": {},
+            }
+            for session in (1, 2)
+        ]
+
+    return run
+
+
+@pytest.fixture
+def fake() -> Callable[..., Any]:
+    """Give a function that makes a runner (`sweeps.replay`) whose accuracy is a function of the configuration.
+
+    It is best at the second prediction. The slow learner's is another function, by default the same.
+    """
+    return _fake_runner
+
+
+@pytest.fixture
+def decisions() -> Callable[..., dict[str, Any]]:
+    """Give a function that returns all that a sweep decided: jobs with their configurations, and the choice."""
+
+    def found(log: Any) -> dict[str, Any]:
+        jobs = sorted(log.jobs.values(), key=lambda job: (job.kind, job.order))
+        return {"jobs": [(job.id, job.config) for job in jobs], "selected": log.selected}
+
+    return found

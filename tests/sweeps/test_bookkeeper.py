@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.display import LiveDisplay
@@ -20,10 +21,10 @@ class Shown:
     """A display that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str, str, int, float | None]] = []
+        self.events: list[tuple[str, str, list[float]]] = []
 
-    def job_changed(self, job: JobLog, accuracy: float | None, forgetting: float | None) -> None:
-        self.events.append((job.id, job.status, len(job.sessions), accuracy))
+    def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
+        self.events.append((job.id, job.status, [metrics["accuracy"] for metrics in sessions]))
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     books.session("trial-00", make_session(2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]))
     states = tmp_path / "checkpoints" / "trial-00"
     states.mkdir(parents=True)
-    (states / "session-01.pt").write_bytes(b"state")
+    (states / "run.log").write_bytes(b"all of it")
     books.ended("trial-00", "FINISHED")
     # Averages of 0.8 and 0.65, 0.9 and 0.675, 0.7 and 0.7.
     assert run.tags["aggregation.temperature"] == "1"
@@ -61,7 +62,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     assert run.metrics["val/accuracy"][2] == pytest.approx(0.675)
     assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
     assert list(run.metrics["val/forgetting"]) == [2]
-    assert run.artefacts == {"checkpoints/session-01.pt": b"state"}
+    assert run.artefacts == {"run.log": b"all of it"}
     assert run.status == "FINISHED"
     assert run.tags["data.digest"] == "abc"
     assert run.tags["version.python"] == "3"
@@ -115,19 +116,49 @@ def test_plain_output_has_one_line_an_event(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
 ) -> None:
     text = io.StringIO()
-    with LiveDisplay("demo", 2, text) as display:
+    with LiveDisplay(books.ledger.log, text) as display:
         books.display = display
         start(books, predictions)
-        for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
-            books.session("trial-00", make_session(session, grid))
+        books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+        grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
+        books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
         books.ended("trial-00", "FINISHED")
+        start(books, [], "slow-00", "slow")
+        books.session("slow-00", make_session(1, []))
     lines = text.getvalue().splitlines()
-    assert lines[0] == "sweep demo: 2 runs"
+    assert lines[0] == "sweep demo: 8 runs"  # 2 trials, judged twice, and 2 seeds, each beside the control
     assert lines[1] == "trial-00  running  [starting]"
-    assert lines[2].startswith("trial-00  running   session 1 of 2 accuracy 90.0 %  [25 %, ")
-    assert lines[4].startswith("trial-00  finished  session 2 of 2 accuracy 67.5 % forgetting 0.0 %  [50 %, ")
-    assert len(lines) == 5
-    assert max(map(len, lines)) < 100
+    assert lines[2].startswith("trial-00  running   session 1 of 2 accuracy 90.0 %  [6 %, ")
+    ended = "trial-00  finished  session 2 of 2 (1 reused) accuracy 67.5 % forgetting 0.0 %  [12 %, "
+    assert lines[4].startswith(ended)
+    assert lines[6].startswith("slow-00   running   session 1 of 2 accuracy 40.0 %"), "that of the slow learner"
+    assert len(lines) == 7
+    assert max(map(len, lines)) < 110
+
+
+def test_the_table_shows_every_session_and_the_budget(
+    books: Bookkeeper, make_session: Make, make_spec: Make, predictions: list[dict[str, Any]]
+) -> None:
+    books.ledger.append("spec", spec=make_spec(max_sessions=9, max_hours=2.0).model_dump(mode="json"))
+    display = books.display = LiveDisplay(books.ledger.log, io.StringIO())
+    start(books, predictions)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
+    books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
+    books.clock(1800.0)
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    screen.print(display._render())
+    shown = screen.export_text()
+    assert "90.0 67.5" in shown
+    assert "search: 1 of 9 sessions trained, 1 reused, 0.50 of 2 hours" in shown
+
+
+def test_the_clock_is_told_once_a_second_at_most(books: Bookkeeper) -> None:
+    before = books.ledger.path.read_text().count("clock")
+    for seconds in (0.5, 1.0, 1.5, 2.5):
+        books.clock(seconds)
+    assert books.ledger.path.read_text().count("clock") - before == 2
+    assert books.ledger.log.search_seconds == 2.5
 
 
 def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_session: Make) -> None:

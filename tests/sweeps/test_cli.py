@@ -26,7 +26,7 @@ def run(tmp_path: Path, *words: str) -> int:
     [
         (["--dataset", "digit"], "unknown data set 'digit'"),
         (["--selection", "train"], "unknown selection 'train'"),
-        (["--search", "tpe"], "unknown search 'tpe'"),
+        (["--search", "tpee"], "Did you mean 'tpe'?"),
         (["--trials", "0"], "--trials must be at least 1"),
         (["--name", "a/b"], "cannot name a sweep"),
         (["fast.epoch=3"], "Did you mean 'fast.epochs'?"),
@@ -93,7 +93,7 @@ def test_show_prints_the_outcome_for_programs_and_people(
     assert main(["show", "demo", "--results", str(tmp_path)]) == 0
     assert "62.5 ± 17.7" in capsys.readouterr().out
     assert main(["list", "--results", str(tmp_path)]) == 0
-    assert "62.5 %" in capsys.readouterr().out
+    assert "finished  2 of 2  62.5 ± 17.7 %" in capsys.readouterr().out
     assert main(["show", "dem", "--results", str(tmp_path)]) == 2
     assert "no sweep is called 'dem'" in (message := capsys.readouterr().err)
     assert "Did you mean 'demo'?" in message
@@ -152,7 +152,7 @@ def test_a_finished_sweep_prints_its_result_at_once(
 ) -> None:
     ledger = finished_sweep()
     before = ledger.path.read_bytes()
-    monkeypatch.setattr("sweeps.cli.run.specs.build_spec", lambda **_: make_spec())
+    monkeypatch.setattr("sweeps.cli.asking.ask.build_spec", lambda **_: make_spec())
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["run", "--name", "demo", "--results", str(tmp_path)]) == 0
     assert "62.5 ± 17.7" in capsys.readouterr().out

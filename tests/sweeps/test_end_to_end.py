@@ -6,7 +6,6 @@ The space makes trial 0 fail (its weights file is missing) and lets the two othe
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -43,7 +42,8 @@ class Place:
     words: list[str]
 
     def command(self, name: str, seeds: int) -> list[str]:
-        return ["run", "--name", name, "--trials", "3", "--seeds", str(seeds), *self.words, *SETTINGS]
+        words = ["run", "--search", "random", "--name", name, "--trials", "3", "--seeds", str(seeds)]
+        return [*words, *self.words, *SETTINGS]
 
     def outcome(self, name: str) -> dict[str, Any]:
         text = StringIO()
@@ -102,7 +102,7 @@ def test_the_outcome_is_complete(place: Place) -> None:
 
 def test_mlflow_holds_what_show_says(place: Place) -> None:
     found, runs = place.outcome("whole"), place.runs("whole")
-    assert len(runs) == 1 + 3 + 2
+    assert len(runs) == 1 + 3 + 2 + 2 + 2  # parent, trials, final runs, controls, audits of the finished trials
     parent = runs["whole"]
     assert parent.info.run_id == found["mlflow"]["parent_run_id"]
     assert parent.info.status == "FINISHED"
@@ -133,8 +133,8 @@ def test_every_session_has_its_state_as_an_artefact(place: Place) -> None:
 
     client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
     run = place.runs("whole")["whole/trial-01"]
-    names = [Path(item.path).name for item in client.list_artifacts(run.info.run_id, "checkpoints")]
-    assert names == [f"session-{session:02d}.pt" for session in range(1, 6)]
+    names = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "checkpoints")}
+    assert {name for name in names if "pet" not in name} == {f"session-{session:02d}.pt" for session in range(1, 6)}
     assert load_state(client.download_artifacts(run.info.run_id, "checkpoints/session-05.pt"))
 
 
@@ -156,28 +156,46 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> Non
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    assert main(["stop", "cut", "--results", str(place.results)]) == 0
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, errors
-    assert "-m sweeps run --dataset digits --name cut" in errors
+    assert f"-m sweeps resume cut --results {place.results}" in errors
     assert "Traceback" not in errors
     runs = place.runs("cut")
     assert runs["cut"].info.status == "KILLED"
     assert {run.info.status for run in runs.values()} <= {"KILLED", "FINISHED", "FAILED"}
     assert place.outcome("cut")["final"] is None
 
-    assert main(place.command("cut", seeds=1)) == 0
+    assert main(["resume", "cut", "--results", str(place.results)]) == 0
     whole, cut = place.outcome("whole"), place.outcome("cut")
     assert cut["trials"][1:] == whole["trials"][1:]
     assert cut["selected"] == whole["selected"]
     assert cut["final"]["test/accuracy"]["values"] == whole["final"]["test/accuracy"]["values"][:1]
     runs = place.runs("cut")
-    assert len(runs) == 1 + 3 + 1
+    assert len(runs) == 1 + 3 + 1 + 1 + 2
     assert runs["cut"].info.status == "FINISHED"
     records = [json.loads(line) for line in ledger.read_text().splitlines()]
     saved = next(record for record in records if record["type"] == "checkpoint")
     again = [r for r in records if r["type"] == "session" and (r["job"], r["session"]) == (saved["job"], 1)]
     assert len(again) == 1, "what was saved before the interrupt is not done again"
+
+
+def test_the_exported_configuration_reproduces_the_first_final_run(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safe.__main__ import main as safe_main
+    from sweeps.ledger import read_ledger
+
+    file = tmp_path / "chosen.yaml"
+    assert main(["export", "whole", "--out", str(file), "--results", str(place.results)]) == 0
+    capsys.readouterr()
+    assert safe_main(["train", "--config", str(file), "--json"]) == 0
+    trained = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    first = read_ledger(place.results / "sweeps" / "whole").of_kind("final")[0]
+    for line, record in zip(trained, first.sessions, strict=True):
+        for name, value in record["metrics"].items():
+            if name.startswith("test/"):
+                assert line[name] == value, f"{name} after session {record['session']}"
 
 
 def test_no_resume_checkpoint_is_left_behind(place: Place) -> None:
@@ -199,7 +217,7 @@ def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.Captu
         str(place.results),
     ]
     assert main([*words, *SETTINGS, "backbone.weights=random"]) == 0
-    assert "class means, frozen PTM" in capsys.readouterr().out
+    assert "class means" in capsys.readouterr().out
     rows = place.outcome("arms")["rows"]
     runs = place.runs("arms")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
@@ -209,3 +227,10 @@ def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.Captu
     client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
     tables = {Path(item.path).name for item in client.list_artifacts(runs["arms"].info.run_id, "tables")}
     assert tables == {"ablation.md", "ablation.csv"}
+
+    more = ["frozen" if word == "class-means,joint" else word for word in words]
+    assert main([*more, *SETTINGS, "backbone.weights=random"]) == 0
+    grown = place.outcome("arms")["rows"]
+    assert [row["arm"] for row in grown] == ["class-means", "frozen", "joint"]
+    assert [row for row in grown if row["arm"] != "frozen"] == rows
+    assert len(place.runs("arms")) == len(runs) + 1

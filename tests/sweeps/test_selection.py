@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from safe.errors import UserError
 from sweeps.ledger import JobLog, Ledger
 from sweeps.replicate import final_config, summarise
-from sweeps.selection import leaderboard, score_trial
+from sweeps.selection import choose, leaderboard, pareto, score_trial, slow_ranking
 
 NewJob = Callable[..., JobLog]
 
@@ -63,6 +64,69 @@ def test_test_images_cannot_steer_a_search_on_the_holdout(job: NewJob) -> None:
     trial.sessions[0]["split"] = "test"
     with pytest.raises(ValueError, match="only 'val' may steer"):
         leaderboard([trial], "average_accuracy", "val")
+
+
+def test_the_pareto_front_is_what_nothing_dominates(job: NewJob) -> None:
+    """Accuracies after session 2 over 100 and 300 images; forgetting is that of the first group."""
+    jobs = [
+        job("trial-00", [[[0.9]] * 3, [[0.8, 0.8], [0.5, 0.9], [0.9, 0.5]]]),
+        job("trial-01", [[[0.7]] * 3, [[0.7, 0.7], [0.6, 0.8], [0.8, 0.4]]]),
+        job("trial-02", [[[0.9]] * 3, [[0.1, 0.1], [0.1, 0.1], [0.9, 0.9]]], "FAILED"),
+    ]
+    # (accuracy, forgetting): trial-00 (0.8, 0.1), (0.8, 0.4), (0.6, 0); trial-01 (0.7, 0), (0.75, 0.1), (0.5, -0.1).
+    front = pareto(jobs, "accuracy,forgetting", "val")
+    found = [(point.trial, point.prediction["aggregation.temperature"]) for point in front]
+    assert found == [("trial-00", 0.1), ("trial-01", 0.1), ("trial-01", 10.0)]
+    assert [point.values for point in front] == [
+        pytest.approx(values) for values in ((0.8, 0.1), (0.7, 0.0), (0.5, -0.1))
+    ]
+    best = choose(jobs, "accuracy,forgetting", "val")
+    assert best == front[0]
+    least = choose(jobs, "forgetting,accuracy", "val")
+    assert least is not None
+    assert (least.trial, least.prediction) == (front[-1].trial, front[-1].prediction)
+
+
+def test_equal_points_of_the_front_stand_once(job: NewJob) -> None:
+    same = [[[0.8]] * 3, [[0.8, 0.8]] * 3]
+    front = pareto([job("trial-00", same), job("trial-01", same)], "accuracy,forgetting", "val")
+    assert [(p.trial, p.prediction["aggregation.temperature"]) for p in front] == [("trial-00", 1.0)]
+
+
+def test_any_logged_metric_can_be_the_objective(job: NewJob) -> None:
+    jobs = [job(f"trial-{i:02d}", [[[0.5]] * 3, [[0.5, a]] * 3]) for i, a in enumerate((0.4, 0.6))]
+    for index, trial in enumerate(jobs):
+        trial.sessions[-1]["metrics"] |= {"val/slow/accuracy": 0.5 + index, "time/train_seconds": 2.0 - index}
+        trial.sessions[-1]["losses"] = [[1, {"train/fast/ce": 3.0}], [2, {"train/fast/ce": 1.0 + index}]]
+        trial.sessions[-1]["grid_metrics"] = [{"nll": tau + index} for tau in (0.2, 0.3, 0.1)]
+    for objective, trial, value in (
+        ("slow/accuracy", "trial-01", 1.5),
+        ("time/train_seconds", "trial-01", 1.0),
+        ("train/fast/ce", "trial-00", 1.0),
+        ("nll", "trial-00", 0.1),
+        ("forgetting:max,accuracy", "trial-01", 0.0),
+    ):
+        best = choose(jobs, objective, "val")
+        assert best is not None
+        assert (best.trial, best.score) == (trial, pytest.approx(value)), objective
+    with pytest.raises(UserError, match="no finished trial has the metric fast/ece"):
+        choose(jobs, "fast/ece", "val")
+    assert choose([], "accuracy", "val") is None
+
+
+def test_slow_settings_are_ranked_by_the_slow_learner(job: NewJob) -> None:
+    jobs = [job(f"slow-{i:02d}", [[]]) for i in range(4)]
+    values = [(0.5, 0.3), (0.7, 0.1), (0.7, 0.2)]
+    for trial, (average, forgetting) in zip(jobs, values, strict=False):
+        trial.sessions[-1]["metrics"] |= {"val/slow/average_accuracy": average, "val/slow/forgetting": forgetting}
+    jobs[3].status = "FAILED"
+    ranked = {
+        text: [trial.id for trial in slow_ranking(jobs, text, "val")]
+        for text in ("average_accuracy", "forgetting", "time/x")
+    }
+    assert ranked["average_accuracy"] == ["slow-01", "slow-02", "slow-00"]
+    assert ranked["forgetting"] == ["slow-01", "slow-02", "slow-00"]
+    assert ranked["time/x"] == ranked["average_accuracy"], "no learner's own, so by its average accuracy"
 
 
 def test_final_runs_use_all_training_images_and_shift_seed_and_class_order(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
-from sweeps.spec import NAME_LENGTH, SweepSpec, build_spec, checked_name, continued, default_name
+from sweeps.ask import build_spec
+from sweeps.spec import NAME_LENGTH, SweepSpec, checked_name, continued, default_name
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -24,12 +25,12 @@ def test_the_digest_follows_what_defines_results(make_spec: MakeSpec) -> None:
 
 def test_trials_are_judged_on_the_holdout_and_marked_sweeps_on_test(make_spec: MakeSpec) -> None:
     spec = make_spec()
-    config = spec.trial_config(1, spec.parsed_space())
+    config = spec.trial_config({"fast.cross_weight": 0.0})
     assert config["data.evaluate_on"] == "holdout"
     assert config["data.holdout_share"] == 0.2
     assert config["runtime.threads"] == 1
     reproduction = make_spec(selection="test")
-    config = reproduction.trial_config(1, reproduction.parsed_space())
+    config = reproduction.trial_config({"fast.cross_weight": 0.0})
     assert config["data.evaluate_on"] == "test"
     assert config["data.holdout_share"] == 0.0
 
@@ -79,7 +80,7 @@ def test_threads_divide_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_setting_on_the_command_line_is_fixed_for_every_trial(tmp_path: Path) -> None:
     spec = build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0.5", "runtime.device=cpu"])
     assert "fast.cross_weight" not in spec.space
-    assert {spec.trial_config(i, spec.parsed_space())["fast.cross_weight"] for i in range(4)} == {0.5}
+    assert spec.trial_config({"slow.diag_weight": 1.0})["fast.cross_weight"] == 0.5
     (tmp_path / "space.yaml").write_text("fast.cross_weight: {choice: [0.1, 0.2]}")
     with pytest.raises(UserError, match=r"not both: fast\.cross_weight"):
         build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0"], space_file=tmp_path / "space.yaml")
@@ -121,3 +122,103 @@ def test_a_search_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"nothing is left to search.*TRIALS=1"):
         build_spec(name="a", dataset="digits", overrides=fixed)
     assert build_spec(name="a", dataset="digits", overrides=fixed, trials=1).trials == 1
+
+
+def test_what_may_change_without_touching_results_is_free_on_a_continuation(make_spec: MakeSpec) -> None:
+    old = make_spec(max_sessions=10, round_size=4, created="then")
+    changes: dict[str, Any] = {
+        "max_sessions": None,
+        "max_hours": 2.0,
+        "stages": False,
+        "trial_timeout": 60.0,
+        "retries": 0,
+        "gpus_per_trial": 0.5,
+        "checkpoints": "none",
+        "audit": False,
+    }
+    new = continued(old, make_spec(**changes, round_size=9, created="now"))
+    assert {name: getattr(new, name) for name in changes} == changes
+    # A round is part of the search, so it stays as it began.
+    assert (new.round_size, new.created) == (4, "then")  # type: ignore[union-attr]
+    for change in ({"stop": "asha"}, {"search": "tpe"}, {"objective": "accuracy"}, {"search_seed": 1}, {"carried": 1}):
+        with pytest.raises(UserError, match=next(iter(change))):
+            continued(old, make_spec(**change))
+
+
+def test_a_space_may_grow_wider_and_not_narrower(make_spec: MakeSpec) -> None:
+    old = make_spec()
+    wider = {
+        "fast.cross_weight": {"zero_or_loguniform": [0.1, 1.0]},
+        "aggregation.temperature": {"grid": [0.1, 1.0, 10.0, 100.0]},
+        "slow.lr": {"loguniform": [old.base["slow.lr"], 1.0]},
+    }
+    assert continued(old, make_spec(space=wider)).space == wider  # type: ignore[union-attr]
+    for space, words in (
+        ({**wider, "slow.lr": {"loguniform": [0.5, 1.0]}}, r"space slow\.lr: \(absent\) -> .* \(can only grow wider\)"),
+        ({**wider, "fast.cross_weight": {"choice": [1.0]}}, r"space fast\.cross_weight"),
+        ({"aggregation.temperature": wider["aggregation.temperature"]}, r"fast\.cross_weight.* -> \(absent\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            continued(old, make_spec(space=space))
+
+
+CPU = ["runtime.device=cpu"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"selection": "first-k"}, "--selection first-k needs --first-k"),
+        ({"first_k": 2}, "--first-k 2 belongs to --selection first-k, but the selection is holdout"),
+        ({"selection": "first-k", "first_k": 0}, "--first-k must be at least 1, got 0"),
+        ({"selection": "transfer"}, "--selection transfer needs --evaluate-on"),
+        ({"evaluate_on": "glyphs"}, "--evaluate-on glyphs belongs to --selection transfer"),
+        ({"selection": "transfer", "evaluate_on": "digits"}, "is the data set of the search itself"),
+        ({"selection": "transfer", "evaluate_on": "glyph"}, "Did you mean 'glyphs'?"),
+        ({"max_hours": 0.0}, "--max-hours must be above 0, got 0"),
+        ({"max_sessions": 0}, "--max-sessions must be at least 1, got 0"),
+        ({"trial_timeout": -1.0}, "--trial-timeout must be above 0, got -1"),
+        ({"retries": -1}, "--retries must be at least 0, got -1"),
+        ({"slow_candidates": 0}, "--slow-candidates must be at least 1, got 0"),
+        ({"stop": "hyperband"}, "unknown stop 'hyperband'; choose one of: none, asha."),
+        ({"gpus_per_trial": "2.5"}, "--gpus-per-trial must be auto, a share in (0, 1] or a whole number, got 2.5"),
+        ({"gpus_per_trial": "half"}, "got half"),
+        ({"checkpoints": "newest"}, "unknown checkpoints 'newest'"),
+        ({"objective": "acuracy"}, "Did you mean 'accuracy'?"),
+        ({"search": "grid"}, "the space has ranges for"),
+        ({"overrides": ["data.evaluate_on=holdout"]}, "decided by --selection, which is one of holdout, first-k"),
+    ],
+)
+def test_every_option_is_checked_in_one_message(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        build_spec(**{"name": "a", "dataset": "digits", "overrides": CPU, **asked})
+    assert words in str(caught.value)
+
+
+def test_a_grid_without_trials_is_all_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_text("fast.cross_weight: {grid: [0, 1, 2]}\nslow.lr: {grid: [0.01, 0.02]}\n")
+    asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU, "space_file": file, "search": "grid"}
+    assert build_spec(**asked).trials == 6
+    assert build_spec(**asked, trials=4).trials == 4
+    assert build_spec(**asked, trials=99).trials == 6
+
+
+def test_entries_of_the_preset_space_that_lose_their_effect_go(tmp_path: Path) -> None:
+    spec = build_spec(name="a", dataset="digits", overrides=[*CPU, "fast.epochs=0", "aggregation.kind=slow"])
+    assert list(spec.space) == ["slow.diag_weight", "slow.offdiag_weight"]
+
+
+def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.spec.core_count", lambda: 8)
+    asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU}
+    spec = build_spec(**asked)
+    assert (spec.search, spec.selection, spec.objective) == ("staged", "holdout", "average_accuracy")
+    assert (spec.round_size, spec.slow_count, spec.carried_count) == (8, 6, 2)
+    assert (spec.stages, spec.control, spec.audit) == (True, True, True)
+    assert build_spec(**asked, concurrency=2).round_size == 4
+    assert not build_spec(**asked, stages=False).audit
+    assert build_spec(**asked, stages=False, audit=True).audit
+    assert not build_spec(**asked, selection="test").audit
+    # Slow candidates and trials, the same trials once more for the audit, and as many controls as final runs.
+    assert spec.runs == 6 + 2 * 6 + 2 * 3

@@ -45,10 +45,10 @@ def test_two_processes_make_one_database_and_one_experiment(tmp_path: Path) -> N
     assert outputs[0] == outputs[1] == (outputs[0][0], ""), "one experiment, and no migration log on the screen"
 
     recorder = MlflowRecorder(sqlite_uri(path), "shared")
-    runs = recorder._client.search_runs([recorder.experiment_id])
+    runs = recorder.client.search_runs([recorder.experiment_id])
     assert sorted(run.info.run_name for run in runs) == ["one", "two"]
     for run in runs:
-        assert len(recorder._client.get_metric_history(run.info.run_id, "val/accuracy")) == 20
+        assert len(recorder.client.get_metric_history(run.info.run_id, "val/accuracy")) == 20
     beside = {file.name for file in path.parent.iterdir()}
     assert beside - {"mlflow.db-wal", "mlflow.db-shm"} == {"mlflow.db", "mlflow.db.lock"}
 
@@ -90,7 +90,7 @@ def test_wal_is_on_and_closing_leaves_a_whole_file(database: Path, recorder: Mlf
 
 def test_a_stopped_trial_is_finished_with_a_tag(recorder: MlflowRecorder) -> None:
     def seen() -> tuple[str, str | None, bool]:
-        run = recorder._client.get_run(recorder.run_id("demo"))
+        run = recorder.client.get_run(recorder.run_id("demo"))
         return run.info.status, run.data.tags.get("stopped_early"), run.info.end_time is not None
 
     recorder.start("demo", {}, {})
@@ -106,37 +106,37 @@ def test_a_stopped_trial_is_finished_with_a_tag(recorder: MlflowRecorder) -> Non
 def test_children_name_their_parent(recorder: MlflowRecorder) -> None:
     recorder.start("demo", {}, {})
     recorder.start("demo/trial-00", {}, {}, parent="demo")
-    child = recorder._client.get_run(recorder.run_id("demo/trial-00"))
+    child = recorder.client.get_run(recorder.run_id("demo/trial-00"))
     assert child.data.tags["mlflow.parentRunId"] == recorder.run_id("demo")
     assert child.data.tags["safe.run_key"] == "demo/trial-00"
 
 
 def test_more_than_one_call_holds(recorder: MlflowRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[int, int, int]] = []
-    log_batch = recorder._client.log_batch
+    log_batch = recorder.client.log_batch
 
     def counted(run_id: str, **batch: Any) -> None:
         calls.append((len(batch.get("metrics", ())), len(batch.get("params", ())), len(batch.get("tags", ()))))
         log_batch(run_id, **batch)
 
-    monkeypatch.setattr(recorder._client, "log_batch", counted)
+    monkeypatch.setattr(recorder.client, "log_batch", counted)
     recorder.start("demo", {f"p{i}": i for i in range(250)}, {f"t{i}": "" for i in range(120)})
     recorder.log_points("demo", [Point(f"val/{key}", 0.5, step) for key in range(30) for step in range(50)])
     recorder.log_points("demo", [Point("val/0", 0.5, 1)])
     assert calls == [(0, 100, 0), (0, 100, 0), (0, 50, 0), (0, 0, 100), (0, 0, 20), (1000, 0, 0), (500, 0, 0)]
-    run = recorder._client.get_run(recorder.run_id("demo"))
+    run = recorder.client.get_run(recorder.run_id("demo"))
     assert run.data.params == {f"p{i}": str(i) for i in range(250)}
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(database: Path, recorder: MlflowRecorder) -> None:
-    recorder._client.delete_experiment(recorder.experiment_id)
+    recorder.client.delete_experiment(recorder.experiment_id)
     with pytest.raises(TrackingError, match=f"mlflow experiments restore -x {recorder.experiment_id}"):
         MlflowRecorder(sqlite_uri(database), "sweeps")
 
 
 def test_a_failing_store_is_reported_in_words(recorder: MlflowRecorder) -> None:
     recorder.start("demo", {}, {})
-    recorder._client.delete_run(recorder.run_id("demo"))
+    recorder.client.delete_run(recorder.run_id("demo"))
     with pytest.raises(TrackingError, match=r"MLflow at sqlite:.*mlflow\.db refused"):
         recorder.log_metrics("demo", {"val/accuracy": 0.5}, 1)
 

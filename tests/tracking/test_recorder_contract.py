@@ -16,6 +16,7 @@ from tracking import (
     KILLED,
     RUNNING,
     STOPPED,
+    JournalRecorder,
     JsonlRecorder,
     MemoryRecorder,
     MlflowRecorder,
@@ -24,14 +25,10 @@ from tracking import (
     TrackingError,
     sqlite_uri,
 )
-from tracking.state import CUT_NOTE, MAX_PARAM, MAX_TAG
+from tracking.jsonl import artifact_directory, read_journal
+from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG
 
-MLFLOW_ONLY = ("mlflow.", "safe.run_key", "stopped_early")  # tags that carry what other recorders have fields for
 AWKWARD = (0.1 + 0.2, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308)
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def observe_memory(recorder: Any) -> dict[str, Any]:
@@ -39,44 +36,13 @@ def observe_memory(recorder: Any) -> dict[str, Any]:
 
 
 def observe_jsonl(recorder: Any) -> dict[str, Any]:
-    seen = JsonlRecorder(recorder.path)  # what the file says, not what the object remembers
-    runs = {
-        key: {**asdict(run), "artefacts": files_below(seen.artifact_directory(key))} for key, run in seen.runs.items()
-    }
-    seen.close()
+    runs = {}
+    for key, run in read_journal(recorder.path).items():  # what the file says, not what the object remembers
+        folder = artifact_directory(recorder.path, key)
+        files = (file for file in folder.rglob("*") if file.is_file())
+        contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        runs[key] = {**asdict(run), "artefacts": contents}
     return runs
-
-
-def observe_mlflow(recorder: Any) -> dict[str, Any]:
-    from mlflow import MlflowClient
-    from mlflow.artifacts import download_artifacts
-
-    client = MlflowClient(recorder.tracking_uri)
-    runs = client.search_runs([recorder.experiment_id], order_by=["attributes.start_time ASC"])
-    keys = {run.info.run_id: run.data.tags["safe.run_key"] for run in runs}
-    assert len(set(keys.values())) == len(runs), "a run was duplicated"
-    seen = {}
-    for run in runs:
-        tags = dict(run.data.tags)
-        metrics: dict[str, dict[int, float]] = {}
-        for key in run.data.metrics:
-            history = client.get_metric_history(run.info.run_id, key)
-            metrics[key] = {metric.step: metric.value for metric in history}
-            assert len(metrics[key]) == len(history), f"a point of {key} was duplicated"
-        parent = tags.get("mlflow.parentRunId")
-        has_files = bool(client.list_artifacts(run.info.run_id))
-        seen[keys[run.info.run_id]] = {
-            "key": keys[run.info.run_id],
-            "name": run.info.run_name,
-            "parent": keys[parent] if parent else None,
-            "params": dict(run.data.params),
-            "tags": {key: value for key, value in tags.items() if not key.startswith(MLFLOW_ONLY)},
-            "metrics": metrics,
-            "description": tags.get("mlflow.note.content", ""),
-            "status": STOPPED if tags.get("stopped_early") == "true" else run.info.status,
-            "artefacts": files_below(Path(download_artifacts(artifact_uri=run.info.artifact_uri))) if has_files else {},
-        }
-    return seen
 
 
 @dataclass
@@ -88,14 +54,25 @@ class Kind:
     persistent: bool
 
 
-@pytest.fixture(params=["memory", "jsonl", "mlflow"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+@pytest.fixture(params=["memory", "jsonl", "mlflow", "journal"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path, observe: Callable[[str, str], dict[str, Any]]) -> Kind:
     if request.param == "memory":
         return Kind(MemoryRecorder, observe_memory, persistent=False)
     if request.param == "jsonl":
         return Kind(lambda: JsonlRecorder(tmp_path / "journal.jsonl"), observe_jsonl, persistent=True)
-    database: Path = request.getfixturevalue("database")
-    return Kind(lambda: MlflowRecorder(sqlite_uri(database), "sweeps"), observe_mlflow, persistent=True)
+    uri = sqlite_uri(request.getfixturevalue("database"))
+
+    def observe_mlflow(recorder: Any) -> dict[str, Any]:
+        return observe(uri, "sweeps")
+
+    def observe_delivered(recorder: Any) -> dict[str, Any]:
+        assert recorder.flush(30)
+        return observe(uri, "sweeps")
+
+    if request.param == "mlflow":
+        return Kind(lambda: MlflowRecorder(uri, "sweeps"), observe_mlflow, persistent=True)
+    path = tmp_path / "journal.jsonl"
+    return Kind(lambda: JournalRecorder(path, uri, "sweeps"), observe_delivered, persistent=True)
 
 
 @pytest.fixture
@@ -125,6 +102,8 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
     recorder.log_points("demo", [Point("best/accuracy", 0.5, 1), Point("best/accuracy", 0.75, 7)])
     recorder.set_tags("demo", {"sweep": "demo 2", "umlaut": "ü"})
     recorder.set_description("demo", "# Demo\n\n| a | b |")
+    recorder.log_input("demo/trial-00", "digits", "abc", "train", source="scikit-learn", rows=1438)
+    recorder.log_input("demo/trial-00", "digits", "abc", "holdout")
     recorder.log_directory("demo", tmp_path / "files")
     recorder.log_directory("demo", tmp_path / "files" / "deep", "again/here")
     recorder.finish("demo/trial-00", STOPPED)
@@ -144,6 +123,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             },
             "tags": {"sweep": "demo 2", "umlaut": "ü"},
             "metrics": {"best/accuracy": {1: 0.5, 7: 0.75}},
+            "inputs": [],
             "description": "# Demo\n\n| a | b |",
             "status": RUNNING,
             "artefacts": {
@@ -162,6 +142,10 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
                 "val/accuracy": dict(enumerate(AWKWARD, start=1)),
                 "val/slow/accuracy": {step: -value for step, value in enumerate(AWKWARD, start=1)},
             },
+            "inputs": [
+                {"name": "digits", "digest": "abc", "context": "train", "source": "scikit-learn", "rows": 1438},
+                {"name": "digits", "digest": "abc", "context": "holdout", "source": "", "rows": None},
+            ],
             "description": "",
             "status": STOPPED,
             "artefacts": {},
@@ -179,6 +163,8 @@ def test_work_done_twice_is_recorded_once(kind: Kind, recorder: Recorder) -> Non
         target.start("demo/trial-00", {"lr": 0.1}, {}, parent="demo")
         target.log_points("demo/trial-00", [Point("val/accuracy", 0.1 * step, step) for step in range(1, 4)])
         target.log_metrics("demo/trial-00", {"val/accuracy": 0.1 * 3, "time/session": 2.5}, step=3)
+        target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
+        target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
         target.finish("demo/trial-00", FINISHED)
 
     work(recorder)
@@ -210,6 +196,24 @@ def test_a_reopened_run_goes_on(kind: Kind, recorder: Recorder) -> None:
     recorder.finish("demo/trial-00", FINISHED)
     run = kind.observe(recorder)["demo/trial-00"]
     assert (run["status"], run["metrics"]) == (FINISHED, {"val/accuracy": {1: 0.5, 2: 0.6}})
+
+
+def test_a_run_of_an_earlier_recorder_goes_on_without_a_start(kind: Kind, recorder: Recorder) -> None:
+    recorder.start("demo", {"lr": 0.1}, {})
+    recorder.log_metrics("demo", {"val/accuracy": 0.5}, step=1)
+    recorder.finish("demo", FAILED)
+    if kind.persistent:
+        recorder.close()
+        recorder = kind.open()
+    recorder.log_metrics("demo", {"val/accuracy": 0.5, "val/loss": 1.0}, step=1)
+    recorder.set_tags("demo", {"a": "b"})
+    recorder.start("demo/child", {}, {}, parent="demo")
+    run = kind.observe(recorder)["demo"]
+    assert (run["status"], run["tags"]) == (FAILED, {"a": "b"})
+    assert run["metrics"] == {"val/accuracy": {1: 0.5}, "val/loss": {1: 1.0}}
+    with pytest.raises(TrackingError, match=r"0\.5 at step 1"):
+        recorder.log_metrics("demo", {"val/accuracy": 0.6}, step=1)
+    recorder.close()
 
 
 def test_a_changed_param_is_refused_and_nothing_changes(kind: Kind, recorder: Recorder) -> None:
@@ -247,6 +251,16 @@ def test_another_value_at_a_known_step_is_refused_unless_volatile(kind: Kind, re
         recorder.log_points("demo", [Point("val/new", 1.0, 1), Point("val/new", 2.0, 1)])
 
 
+def test_other_images_by_the_same_name_are_refused(kind: Kind, recorder: Recorder) -> None:
+    recorder.start("demo", {}, {})
+    recorder.log_input("demo", "digits", "a" * (MAX_DIGEST + 1), "train")
+    recorder.log_input("demo", "digits", "b", "test")
+    with pytest.raises(TrackingError, match=rf"digits \(train\) with digest '{'a' * MAX_DIGEST}', .* 'b'"):
+        recorder.log_input("demo", "digits", "b", "train")
+    seen = [(entry["context"], entry["digest"]) for entry in kind.observe(recorder)["demo"]["inputs"]]
+    assert sorted(seen) == [("test", "b"), ("train", "a" * MAX_DIGEST)]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_undefined_values_are_refused(kind: Kind, recorder: Recorder, value: float) -> None:
     recorder.start("demo", {}, {})
@@ -260,6 +274,7 @@ def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> Non
         lambda: recorder.start("child", {}, {}, parent="nobody"),
         lambda: recorder.log_metrics("nobody", {"a": 1.0}, 1),
         lambda: recorder.log_points("nobody", []),
+        lambda: recorder.log_input("nobody", "digits", "abc", "train"),
         lambda: recorder.set_tags("nobody", {}),
         lambda: recorder.set_description("nobody", ""),
         lambda: recorder.log_directory("nobody", tmp_path),

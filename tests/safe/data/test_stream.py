@@ -29,6 +29,9 @@ class Untouchable:
     def read(self, index: Tensor) -> Tensor:
         raise AssertionError("test images were read")
 
+    def whole(self, index: Tensor) -> Tensor:
+        raise AssertionError("test images were read whole")
+
 
 def stream(dataset: Dataset, **changes: Any) -> Stream:
     settings = {

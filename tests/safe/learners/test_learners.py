@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -221,6 +222,45 @@ def test_a_copy_is_independent_but_shares_the_backbone(tiny_vit: VisionTransform
     assert torch.equal(one.net(x), features)
     assert torch.equal(one.head(one.net(x)), logits)
     assert torch.equal(one.closed.logits(one.net(x)), closed)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_what_classifies_is_the_closed_form_or_else_the_trained_head(tiny_vit: VisionTransformer, closed: bool) -> None:
+    one = learner(tiny_vit)
+    x, y = batch()
+    features = one.net(x).detach()
+    rows = torch.stack([features[y == c].mean(dim=0) if (y == c).any() else 0 * features[0] for c in range(CLASSES)])
+    if closed:
+        one.closed.update(features, y, CLASSES, generator(0))
+    else:
+        one.closed, rows = None, one.head.rows.detach()
+    f, w = features.double().numpy(), rows.double().numpy()
+    lengths = np.linalg.norm(f, axis=1, keepdims=True) * np.linalg.norm(w, axis=1)
+    expected = np.divide(f @ w.T, lengths, out=np.zeros((6, CLASSES)), where=lengths > 0)
+    assert np.abs(one.logits(features).numpy() - expected).max() <= 1e-6
+    assert torch.equal(one.readout()["weight"], rows)
+    if not closed:  # times sigma, they are what gradient steps saw
+        assert torch.allclose(one.logits(features) * one.scale("learned"), one.head(features), atol=1e-5)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_learner_is_restored_whatever_its_classes(tiny_vit: VisionTransformer, closed: bool) -> None:
+    one, other = learner(tiny_vit), learner(tiny_vit, seed=1)
+    x, y = batch()
+    one.closed.update(one.net(x).detach(), y, CLASSES, generator(0))
+    one.head = one.head.extended(torch.ones(2, one.net.embed_dim))
+    if not closed:
+        one.closed = other.closed = None
+    state = one.state_dict()
+    assert (state["closed"] is None) == (not closed)
+    readout = one.copy().readout()["weight"]
+    other.load_state_dict(state)
+    with torch.no_grad():
+        for parameter in one.trained():
+            parameter.add_(1.0)
+    assert torch.equal(other.readout()["weight"], readout)
+    assert torch.equal(other.head.rows, state["head"]["rows"])
+    assert all(torch.equal(value, state["pet"][name]) for name, value in other.net.pet_state().items())
 
 
 def test_scale_is_learned_or_a_number(tiny_vit: VisionTransformer) -> None:

@@ -47,7 +47,7 @@ def test_default_settings() -> None:
     assert default_settings("adapter") == {"bottleneck": 64, "scale": 0.1, "dropout": 0.1}
     assert default_settings("lora") == {"rank": 8, "alpha": 8.0}
     assert default_settings("vpt_deep") == default_settings("vpt_shallow") == {"prompts": 5}
-    assert default_settings("none") == default_settings("ssf") == {}
+    assert default_settings("none") == default_settings("ssf") == default_settings("full") == {}
 
 
 def test_registering_a_name_twice_is_refused() -> None:

@@ -25,8 +25,13 @@ NAMES = {
     "vpt_shallow": ["blocks.0.prompts"],
     "lora": [f"blocks.{i}.attn.qkv.{name}" for i in BLOCKS for name in ("lora_a", "lora_b")],
 }
+NAMES["full"] = [
+    *("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm.weight", "norm.bias"),
+    *(f"blocks.{i}.{name}.{w}" for i in BLOCKS for name in SSF_MODULES for w in ("weight", "bias")),
+]
 TRAINED = [kind for kind in NAMES if kind != "none"]
-EXACT_AT_START = ["none", "adapter", "lora"]
+SHARING = [kind for kind in NAMES if kind != "full"]  # full fine-tuning has weights of its own
+EXACT_AT_START = ["none", "adapter", "lora", "full"]
 
 # Unusual ViTs: averaging after registers, no class token; CLIP's norm before the blocks; layer scale.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -75,7 +80,8 @@ def test_exactly_the_named_parameters_are_new_and_train(vit: VisionTransformer, 
     assert list(pet.pet_parameters()) == list(pet.pet_parameter_names())
     trained = {id(parameter) for parameter in pet.pet_parameters().values()}
     assert {id(p) for p in pet.parameters() if p.requires_grad} == trained
-    assert {id(p) for p in pet.parameters() if not p.requires_grad} == frozen
+    assert {id(p) for p in pet.parameters() if not p.requires_grad} == (frozen if kind in SHARING else set())
+    assert not trained & frozen
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -126,7 +132,7 @@ def test_learners_share_the_memory_of_one_backbone(vit: VisionTransformer, kind:
     fast, other = slow.clone(), build(vit, kind, seed=1)
     pet_bytes = sum(p.numel() * p.element_size() for p in slow.pet_parameters().values())
     assert sum(storages(vit, slow, fast, other).values()) == sum(storages(vit).values()) + 3 * pet_bytes
-    assert set(storages(vit)) <= set(storages(fast))
+    assert (set(storages(vit)) <= set(storages(fast))) == (kind in SHARING)
 
 
 @pytest.mark.parametrize("kind", EXACT_AT_START)
@@ -179,7 +185,10 @@ def test_unusual_vits(images: Tensor, kind: str, variant: str) -> None:
         assert not torch.equal(features(pet, images), features(vit, images))
 
 
-def test_a_classifier_in_the_model_is_left_out(vit: VisionTransformer, images: Tensor) -> None:
+@pytest.mark.parametrize("kind", ["none", "full"])
+def test_a_classifier_in_the_model_is_left_out(vit: VisionTransformer, images: Tensor, kind: str) -> None:
     expected = features(vit, images)
     vit.reset_classifier(7)
-    assert torch.equal(features(build(vit, "none"), images), expected)
+    pet = build(vit, kind)
+    assert torch.equal(features(pet, images), expected)
+    assert sorted(pet.pet_parameter_names()) == sorted(NAMES[kind])

@@ -1,0 +1,115 @@
+"""Suite `scale`: what a sweep of a thousand trials costs its driver, with trials that train nothing.
+
+Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite. So the time by session is
+the engine's own: handing out jobs, their way to the workers and back, and writing down what they gave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from safe.config import load_config
+from sweeps.bookkeeper import Bookkeeper
+from sweeps.budget import Budget
+from sweeps.jobs import TRIAL, Job
+from sweeps.ledger import Ledger
+from sweeps.rounds import Rounds
+from sweeps.spec import SweepSpec, core_count
+from sweeps.tuner import local_ray, run_work
+from tracking import JournalRecorder, sqlite_uri, telemetry_off
+
+TRIALS = (100, 500, 1000)
+SESSIONS = 5
+ROUND = 50
+TEMPERATURES = (0.1, 1.0, 10.0)
+BAR_MS = 50.0
+
+
+class _Quiet:
+    def job_changed(self, *_: object) -> None:
+        pass
+
+
+def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, Any]]:
+    """Run `trials[-1]` stub trials; return, at each of `trials`, ms by session since the one before and memory."""
+    with TemporaryDirectory() as folder:
+        rows = _measured(Path(folder), trials)
+    table = Table(title=f"a sweep of stub trials, {SESSIONS} sessions each; the bar is {BAR_MS:.0f} ms a session")
+    for heading in ("trials", "ms a session", "driver MB"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(str(row["trials"]), f"{row['ms_per_session']:.1f}", f"{row['driver_mb']:.0f}")
+    console.print(table)
+    return rows
+
+
+def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
+    telemetry_off()
+    base = load_config("digits").flat()
+    spec = SweepSpec(
+        name="scale",
+        dataset="digits",
+        trials=trials[-1],
+        seeds=1,
+        holdout_share=0.2,
+        space={},
+        base=base,
+        threads=1,
+        concurrency=core_count(),
+    )
+    ledger = Ledger.create(folder, spec)
+    recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
+    recorder.start(spec.name, base, {})
+    (folder / "beats").mkdir()
+    rows: list[dict[str, Any]] = []
+
+    def work() -> Iterator[list[Job]]:
+        before, since = 0, time.perf_counter()
+        for first in range(0, trials[-1], ROUND):
+            yield [_job(index, base, folder) for index in range(first, first + ROUND)]
+            done = first + ROUND
+            if first == 0:  # the workers had to start
+                before, since = done, time.perf_counter()
+            elif done in trials:
+                seconds = time.perf_counter() - since
+                ms = 1000 * seconds / (SESSIONS * (done - before))
+                rows.append({"trials": done, "ms_per_session": ms, "driver_mb": _resident_mb()})
+                before, since = done, time.perf_counter()
+
+    with local_ray(spec.concurrency):
+        from benchmarks.stub import StubTrainable
+
+        run_work(
+            Rounds(work(), ledger.log, Budget(ledger.log), spec.concurrency),
+            Bookkeeper(ledger, recorder, _Quiet(), folder / "runs", {}),
+            storage=folder / "ray",
+            stop=folder / "stop",
+            threads=1,
+            trainable=StubTrainable,
+        )
+    recorder.close()
+    return rows
+
+
+def _job(index: int, base: dict[str, Any], folder: Path) -> Job:
+    id = f"trial-{index:03d}"
+    predictions = [
+        {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
+        for tau in TEMPERATURES
+    ]
+    config = {**base, "sessions": SESSIONS, "accuracy": index / 1000}
+    beat, stop = str(folder / "beats" / id), str(folder / "stop")
+    return Job(id, TRIAL, id, config, predictions, str(folder / "runs" / id), beat=beat, stop=stop)
+
+
+def _resident_mb() -> float:
+    """Return the memory that this process holds now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e6

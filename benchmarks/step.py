@@ -1,0 +1,76 @@
+"""Suite `step`: the gradient steps of each learner, against one more forward pass a step and a test every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.plain import PlainSafe
+from safe.backbone import load_backbone
+from safe.config import Config, load_config
+from safe.data.registry import load_dataset
+from safe.data.sources import Dataset
+from safe.trainer import SafeTrainer
+
+TOLERANCE = 1e-4  # of an epoch's mean loss: both sum float32 in another order
+
+
+def items() -> list[dict[str, Any]]:
+    """Prove that both ways give the same losses (dropout 0); return both phases to be timed."""
+    config = load_config("digits", overrides=["slow.epochs=4", "fast.epochs=4"])
+    dataset = load_dataset(config.dataset, config.data.root, 32)
+    vit = load_backbone(config.backbone.name)
+    _prove(load_config("digits", overrides=["slow.epochs=1", "fast.epochs=1", "pet.dropout=0"]), dataset, vit)
+    found: list[dict[str, Any]] = []
+    for session, phase in ((0, "slow"), (1, "fast")):
+        ours = _ours(SafeTrainer(config, dataset, vit), session)
+        for test_every_epoch in (True, False):
+            plain = _plain(PlainSafe(config, dataset, vit, test_every_epoch=test_every_epoch), session)
+            tested = "with" if test_every_epoch else "without"
+            found.append({"name": f"{phase} phase, {tested} the test accuracy", "plain": plain, "ours": ours})
+    return found
+
+
+def _ours(trainer: SafeTrainer, session: int) -> Callable[[], None]:
+    for _ in range(session):
+        trainer.run_session()
+    state = trainer.state_dict()
+
+    def phase() -> None:
+        trainer.load_state_dict(state)
+        for _ in range(trainer.session_epochs):
+            trainer.advance()
+
+    return phase
+
+
+def _plain(training: PlainSafe, session: int) -> Callable[[], None]:
+    for done in range(session):
+        training.run_session(done)
+    heads = training.slow_head, training.fast_head
+
+    def phase() -> None:
+        training.slow_head, training.fast_head = heads
+        if session > 0:
+            training.grow_heads(session)
+        training.train_session(session)
+
+    return phase
+
+
+def _prove(config: Config, dataset: Dataset, vit: Any) -> None:
+    trainer, plain = SafeTrainer(config, dataset, vit), PlainSafe(config, dataset, vit, test_every_epoch=False)
+    for session in range(2):
+        ours = trainer.run_session().losses[-1][1]
+        plain.run_session(session)
+        weights = {
+            "train/slow/ce": 1.0,
+            "train/slow/diag": config.slow.diag_weight,
+            "train/slow/offdiag": config.slow.offdiag_weight,
+            "train/fast/ce": 1.0,
+            "train/fast/feature": config.fast.feature_weight,
+            "train/fast/cross": config.fast.cross_weight,
+        }
+        total = sum(weights[name] * value for name, value in ours.items())
+        if abs(total - plain.losses[-1]) > TOLERANCE * max(1.0, abs(total)):
+            raise AssertionError(f"the two phases differ in session {session + 1}: {total} and {plain.losses[-1]}")

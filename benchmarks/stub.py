@@ -1,0 +1,99 @@
+"""A trial without any torch work: it stands in for a real one where the engine is measured, or broken on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+STATE_FILE = "state.json"
+
+
+class StubTrainable(tune.Trainable):
+    """Takes a job and gives one made-up session a step.
+
+    Its configuration: `sessions`; `accuracy` (of every session); `seconds` (a session takes); `epochs` (in which it
+    looks for a stop); and `faults`, which says by session what happens before its result (`raise`, `hang`, `die`), or
+    that it is `nan`.
+    `once` names a file: a fault happens only while it is not there.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take over a job."""
+        self.job: dict[str, Any] = config["job"]
+        self.session = self.epoch = 0
+        if self.job["resume_from"]:
+            self.load_checkpoint(self.job["resume_from"])
+
+    def step(self) -> dict[str, Any]:
+        """Give the next session."""
+        config = self.job["config"]
+        self._beat()
+        self._fail_at(self.session + 1)
+        epochs = config.get("epochs", 1)
+        while self.epoch < epochs:
+            time.sleep(config.get("seconds", 0.0) / epochs)
+            self.epoch += 1
+            self._beat()
+            if self.epoch < epochs and self.job["stop"] and Path(self.job["stop"]).exists():
+                return {"paused": True, "done": True, "should_checkpoint": True}
+        self.session, self.epoch = self.session + 1, 0
+        record = session_record(self.session, config["sessions"], config["accuracy"], len(self.job["predictions"]))
+        record["provenance"] = {"pid": str(os.getpid())}
+        if config.get("faults", {}).get(str(self.session)) == "nan":
+            record["metrics"]["val/accuracy"] = float("nan")
+        return {"session": record, "done": self.session == config["sessions"]}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the state."""
+        (Path(checkpoint_dir) / STATE_FILE).write_text(json.dumps([self.session, self.epoch]))
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Take over a state."""
+        self.session, self.epoch = json.loads((Path(checkpoint) / STATE_FILE).read_text())
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over the next job."""
+        self.setup(new_config)
+        return True
+
+    def _beat(self) -> None:
+        if self.job["beat"]:
+            Path(self.job["beat"]).touch()
+
+    def _fail_at(self, session: int) -> None:
+        config = self.job["config"]
+        fault = config.get("faults", {}).get(str(session))
+        if fault is None:
+            return
+        if "once" in config:
+            if Path(config["once"]).exists():
+                return
+            Path(config["once"]).touch()
+        if fault == "raise":
+            raise ValueError(f"broken in session {session}")
+        if fault == "die":
+            os._exit(1)
+        while fault == "hang":
+            time.sleep(3600)
+
+
+def session_record(session: int, sessions: int, accuracy: float, predictions: int) -> dict[str, Any]:
+    """Return what a session of two groups of 100 images and more gives, of about the size of a real one."""
+    row = [accuracy] * session
+    learners = {f"val/{name}": accuracy for name in ("slow/accuracy", "fast/accuracy", "slow/average_accuracy")}
+    return {
+        "session": session,
+        "sessions": sessions,
+        "split": "val",
+        "metrics": {"val/accuracy": accuracy, "val/average_accuracy": accuracy, **learners},
+        "losses": [[epoch, {"train/fast/ce": 1 / epoch}] for epoch in range(1, 6)],
+        "grid": [row] * predictions,
+        "counts": [100] * session,
+        "work": {"training": "trained", "seconds": 0.0},
+        "provenance": {},
+    }

@@ -1,0 +1,56 @@
+"""Which of our modules numbers depend on, and one digest of what they say.
+
+The digest is of the syntax tree without docstrings, so comments, layout and words change nothing, and a commit that
+leaves these modules alone keeps every finished stage valid.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+# Everything between the pixels of a data set (known by its digest) and a learner's scores. A package stands for all its
+# modules. What stands nowhere here must not change a stage: a test has the list of the others.
+NUMERICS = (
+    "backbone", "build", "closing", "data.images", "data.sources", "data.stream", "data.transforms", "evaluate",
+    "features", "heads", "learners", "losses", "pet", "precision", "seeding", "small_vit", "stages", "trainer",
+    "training", "workbench",
+)  # fmt: skip
+
+
+@cache
+def numerics_digest() -> str:
+    """Return the SHA-256 of the modules in `NUMERICS` as they are installed."""
+    root = Path(__file__).parent
+    return sources_digest((name, (root / name).read_text("utf-8")) for name in numerics_files())
+
+
+def numerics_files() -> list[str]:
+    """Return the files of the modules in `NUMERICS`, relative to the package, sorted."""
+    root = Path(__file__).parent
+    places = [root.joinpath(*module.split(".")) for module in NUMERICS]
+    files = [
+        file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
+    ]
+    return sorted(file.relative_to(root).as_posix() for file in files)
+
+
+def sources_digest(sources: Iterable[tuple[str, str]]) -> str:
+    """Return the SHA-256 of named Python sources, whatever their comments, layout and docstrings."""
+    digest = hashlib.sha256()
+    for name, text in sources:
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list):
+                node.body = [item for item in body if not _is_docstring(item)]  # type: ignore[attr-defined]
+        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    """Whether a statement is a bare text, which does nothing."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,73 @@
+"""`python -m sweeps doctor`: whether this machine, or every node of a cluster, can run a sweep."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+from safe.cli.parser import Parser
+from sweeps.cli.common import EXIT_FAILED, add_results
+
+if TYPE_CHECKING:
+    from sweeps.doctor import Finding, Wants
+
+_MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("doctor", help="whether this machine, or every node of a cluster, can run a sweep")
+    command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("settings", nargs="*", metavar="key=value", help="settings that the sweep will have")
+    add_results(command)
+    command.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from sweeps.cluster.connect import RayNodes, existing_ray, ray_address
+    from sweeps.doctor import ThisMachine, as_json, diagnose, healthy
+
+    wants = wanted(arguments)
+    address = ray_address()
+    with existing_ray(address) if address else nullcontext():
+        found = diagnose(wants, RayNodes() if address else ThisMachine())
+    if arguments.json:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        print_findings(found)
+    return 0 if healthy(found) else EXIT_FAILED
+
+
+def wanted(arguments: argparse.Namespace) -> Wants:
+    """Return what the runs of a command line with a data set, settings and a results folder need."""
+    from safe.config import load_config, parse_overrides
+    from sweeps.campaign import Folders
+    from sweeps.doctor import Wants
+
+    config = load_config(arguments.dataset, overrides=parse_overrides(arguments.settings))
+    return Wants.of(config, arguments.results, Folders(arguments.results, "").tracking_uri())
+
+
+def print_findings(found: Sequence[Finding]) -> None:
+    """Print the table, and below it what to do about each bad line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweeps.doctor import grouped, healthy
+
+    table = Table(title="doctor", title_justify="left")
+    for heading in ("check", "", "node", "found"):
+        table.add_column(heading, overflow="fold")
+    groups = grouped(found)
+    for finding, nodes in groups:
+        table.add_row(finding.check, _MARKS[finding.state], nodes, finding.found)
+    console = Console()
+    console.print(table)
+    for finding, nodes in groups:
+        if finding.state == "bad":
+            console.print(f"[red]{finding.check}[/] on {nodes}: {finding.remedy}", soft_wrap=True, highlight=False)
+    console.print("everything is ready" if healthy(found) else "not ready: see above")

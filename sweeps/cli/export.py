@@ -1,0 +1,58 @@
+"""`python -m sweeps export`: the chosen configuration as a file that `python -m safe train` takes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from safe.cli.parser import Parser
+from safe.errors import UserError
+from sweeps.cli.common import add_results, known_sweep
+from sweeps.jobs import FINAL
+from sweeps.ledger import SweepLog
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("export", help="write the chosen configuration for: python -m safe train --config")
+    command.add_argument("name")
+    command.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: standard output)")
+    add_results(command)
+    command.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    log, _ = known_sweep(arguments.results, arguments.name)
+    text = f"# The configuration that the sweep {arguments.name} chose, as its first final run trained it.\n"
+    text += yaml.safe_dump(chosen_config(log), sort_keys=False, allow_unicode=True)
+    if arguments.out is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        arguments.out.write_text(text, "utf-8")
+    except OSError as error:
+        raise UserError(f"--out: {arguments.out} could not be written: {error.strerror}") from None
+    print(f"train it with: python -m safe train --config {arguments.out}", file=sys.stderr)
+    return 0
+
+
+def chosen_config(log: SweepLog) -> dict[str, Any]:
+    """Return the flat configuration of the first final run of the chosen trial.
+
+    Raises:
+        UserError: nothing is chosen yet, or ever.
+    """
+    name = log.spec.name
+    if log.spec.kind != "sweep":
+        raise UserError(f"{name!r} is an ablation, in which nothing is chosen; export a sweep")
+    trial = log.selected["trial"].removeprefix("trial-") if log.selected else None
+    runs = [job for job in log.of_kind(FINAL) if job.id.startswith(f"{FINAL}-{trial}-")]
+    if not runs:
+        raise UserError(
+            f"{name!r} has not chosen a configuration yet; let it go on with: python -m sweeps resume {name}"
+        )
+    return runs[0].config

@@ -1,0 +1,61 @@
+"""`python -m sweeps extend`: more trials, seeds, space or budget for a sweep that is there."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from safe.cli.parser import Parser
+from safe.errors import UserError
+from sweeps.cli.common import add_results, go_on, known_sweep
+from sweeps.space import parse_space, read_space
+from sweeps.spec import Spec, SweepSpec
+
+NUMBERS = (("trials", int), ("seeds", int), ("max_sessions", int), ("max_hours", float))
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("extend", help="give a sweep more trials, seeds, space or budget, and run them")
+    command.add_argument("name")
+    command.add_argument("--trials", type=int, help="trials there shall be in all")
+    command.add_argument("--seeds", type=int, help="runs of one configuration there shall be in all")
+    command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
+    command.add_argument("--max-sessions", type=int, help="trained sessions after which the search ends")
+    command.add_argument("--max-hours", type=float, help="hours after which the search ends")
+    add_results(command)
+    command.set_defaults(command=_extend)
+
+
+def _extend(arguments: argparse.Namespace) -> int:
+    log, _ = known_sweep(arguments.results, arguments.name)
+    given = {name: value for name, _ in NUMBERS if (value := getattr(arguments, name)) is not None}
+    return go_on(extended(log.spec, given, arguments.space), arguments)
+
+
+def extended(spec: Spec, numbers: dict[str, Any], space: Path | None) -> Spec:
+    """Return the specification with larger numbers and a wider space.
+
+    Raises:
+        UserError: nothing is asked for, a number is not larger, or an ablation has no such thing. Whether the space
+            holds the present one is checked when the sweep goes on.
+    """
+    if not numbers and space is None:
+        raise UserError("say what to extend: --trials, --seeds, --space, --max-sessions or --max-hours")
+    for name, value in numbers.items():
+        option = f"--{name.replace('_', '-')}"
+        if name not in type(spec).model_fields:
+            raise UserError(f"{spec.name!r} is an ablation, which has no {option}; it can be given more --seeds")
+        now = getattr(spec, name)
+        if now is None:
+            raise UserError(f"{option} {value}: {spec.name!r} has no such limit")
+        if value <= now:
+            raise UserError(f"{option} must be more than the {now} that {spec.name!r} has, got {value}")
+    changes = dict(numbers)
+    if space is not None:
+        if not isinstance(spec, SweepSpec):
+            raise UserError(f"{spec.name!r} is an ablation, which has no --space; it can be given more --seeds")
+        changes["space"] = read_space(space, spec.dataset)
+        parse_space(changes["space"], spec.base)
+    return spec.model_copy(update=changes)

@@ -1,0 +1,36 @@
+"""`python -m sweeps plan`: what a sweep will cost, before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from rich.console import Console
+
+from safe.cli.parser import Parser
+from sweeps.cli.asking import add_asking, asked_spec
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    plan = commands.add_parser("plan", help="print what a sweep will cost, before anything runs")
+    add_asking(plan)
+    plan.add_argument("--no-probe", action="store_true", help="estimate no time, which takes a few seconds")
+    plan.add_argument("--json", action="store_true", help="one object for programs")
+    plan.set_defaults(command=_plan)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    spec = asked_spec(arguments)
+    from sweeps import plan
+    from sweeps.probe import probe
+    from sweeps.sweep import check_early
+
+    check_early(spec)
+    found = plan.plan_of(spec)
+    speed = None if arguments.no_probe else probe(found.configs[0].flat())
+    if arguments.json:
+        print(json.dumps(plan.outcome(found, speed), indent=2, allow_nan=False))
+    else:
+        plan.show_plan(found, speed, Console())
+    return 0

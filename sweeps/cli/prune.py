@@ -1,0 +1,130 @@
+"""`python -m sweeps prune`: free disk; the ledger, and with it every number, stays."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from safe.cli.parser import Parser
+from safe.errors import UserError
+from sweeps.campaign import Folders
+from sweeps.cli.common import add_results, known_sweep, sweep_names
+from sweeps.lock import locked
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What can go: of which sweep, what it is, its size and how it is removed."""
+
+    sweep: str
+    what: str
+    bytes: int
+    remove: Callable[[], None]
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("prune", help="list what can be removed to free disk, and with --yes remove it")
+    command.add_argument("names", nargs="*", metavar="NAME", help="sweeps (default: all)")
+    command.add_argument("--keep", type=int, default=1, metavar="N", help="inference states a run keeps (default: 1)")
+    command.add_argument("--stages", action="store_true", help="also the work that sweeps share")
+    command.add_argument("--yes", action="store_true", help="remove it")
+    add_results(command)
+    command.set_defaults(command=_prune)
+
+
+def _prune(arguments: argparse.Namespace) -> int:
+    if arguments.keep < 0:
+        raise UserError(f"--keep must be at least 0, got {arguments.keep}")
+    for name in arguments.names:
+        known_sweep(arguments.results, name)
+    found, left_alone = [], []
+    for name in list(dict.fromkeys(arguments.names)) or sweep_names(arguments.results):
+        folders = Folders(arguments.results, name)
+        try:
+            with locked(folders.sweep, name):
+                found += _carried_out(_of_sweep(folders, name, arguments.keep), arguments.yes)
+        except UserError as error:
+            left_alone.append(f"left alone: {error}")
+    if arguments.stages:
+        from sweeps.stages import DiskStages
+
+        stages = DiskStages(Folders(arguments.results, "any").results / "stages")
+        removal = Removal("", "work that all sweeps share", stages.usage().bytes, stages.clear)
+        found += _carried_out([removal], arguments.yes)
+    _show(found, left_alone, removed=arguments.yes)
+    return 0
+
+
+def _of_sweep(folders: Folders, name: str, keep: int) -> Iterator[Removal]:
+    """Yield what a sweep that nobody runs can do without."""
+    from tracking import journal_path, waiting
+
+    log, _ = known_sweep(folders.results, name)
+    told = "resume checkpoints" if log.finished else "resume checkpoints; interrupted runs then begin again"
+    yield _of_folder(name, told, folders.ray)
+    yield _of_folder(name, "work shared within the sweep", folders.sweep / "stages")
+    states = [file for run in sorted(folders.states.glob("*/checkpoints")) for file in _surplus(run, keep)]
+    if states:
+        journal = journal_path(folders.results, name)
+        if journal.exists() and waiting(journal, folders.tracking_uri()):
+            raise UserError(f"MLflow does not have all states of {name!r} yet; first: python -m tracking deliver")
+        told = f"inference states but the newest {keep} of every run" if keep else "all inference states"
+        yield Removal(name, told, _size(states), lambda: _unlink(states))
+
+
+def _unlink(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
+
+
+def _of_folder(name: str, what: str, folder: Path) -> Removal:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return Removal(name, what, _size(files), lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _surplus(folder: Path, keep: int) -> list[Path]:
+    """Return the inference states of a run but the newest `keep`, and the parts that only they name."""
+    from safe.checkpoint import load_state
+
+    sessions = sorted(folder.glob("session-*.pt"))
+    kept = sessions[max(0, len(sessions) - keep) :]
+    parts = {learner["pet"] for file in kept for learner in load_state(file)["learners"].values()}
+    return [file for file in sorted(folder.glob("*.pt")) if file not in kept and file.name not in parts]
+
+
+def _carried_out(removals: Iterable[Removal], really: bool) -> list[Removal]:
+    found = [removal for removal in removals if removal.bytes]
+    for removal in found if really else ():
+        removal.remove()
+    return found
+
+
+def _size(files: Iterable[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _show(found: list[Removal], left_alone: list[str], *, removed: bool) -> None:
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("sweep", "MB", "what"):
+        table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=heading != "what")
+    for removal in found:
+        table.add_row(removal.sweep, f"{removal.bytes / 1e6:.1f}", removal.what)
+    if found:
+        console.print(table)
+    for line in left_alone:
+        console.print(line, markup=False, soft_wrap=True)
+    total = sum(removal.bytes for removal in found) / 1e6
+    if not found:
+        console.print("there is nothing to remove")
+    elif removed:
+        console.print(f"removed {total:.1f} MB")
+    else:
+        console.print(f"{total:.1f} MB in all; nothing is removed yet: the same with --yes removes it")

@@ -1,0 +1,193 @@
+"""`python -m sweeps.cluster.submit`: sweeps as jobs of Ray's job server, which outlive the terminal.
+
+    run|ablation|variants ... hand it in, print the job's id, follow its log; what runs already is only followed
+    follow NAME                 follow the log of a sweep's newest job
+    stop NAME                   end a running sweep in order; handing it in again continues it
+    list                        the jobs in JSON, the newest first
+
+The server is the one at RAY_ADDRESS (http://host:8265), by default this machine's. A server elsewhere is sent this
+checkout's code as well, and the variables in FORWARDED.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safe.errors import EXIT_USER_ERROR, UserError, nearest
+from sweeps.cluster.connect import ray_address
+from sweeps.cluster.job import COMMANDS
+from sweeps.cluster.job import main as run_here
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+HERE = "http://127.0.0.1:8265"
+SWEEP = "sweep"  # the entry of a job's metadata that names its sweep
+FORWARDED = ("RESULTS", "SAFE_DATA", "MLFLOW_TRACKING_URI", "HF_HOME")
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+STOP_TIMEOUT_S = 120.0
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code, that of the followed job, 2 (bad input) or 130 (detached or stopped)."""
+    parser = argparse.ArgumentParser(prog="python -m sweeps.cluster.submit", allow_abbrev=False)
+    parser.add_argument("--workers", type=int, default=1, help="nodes the sweep waits for (default: %(default)s)")
+    parser.add_argument("--attached", action="store_true", help="stop following when standard input ends")
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND ...")
+    arguments = parser.parse_args(argv)
+    words = arguments.words
+    try:
+        if words[:1] and words[0] in COMMANDS:
+            address = ray_address()
+            if address and "://" not in address:  # this machine is a node of the cluster
+                return run_here(["--workers", str(arguments.workers), *words])
+            return submit(client(), words, arguments.workers, arguments.attached)
+        match words:
+            case ["follow", name]:
+                return follow(client(), newest(client(), name), arguments.attached)
+            case ["stop", name]:
+                return stop(client(), name)
+            case ["list"]:
+                print(json.dumps([_row(job) for job in jobs(client())]))
+                return 0
+        raise UserError(f"unknown command {shlex.join(words)!r}; see python -m sweeps.cluster.submit --help")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def client() -> JobSubmissionClient:
+    """Return a client of the job server; `UserError` when none answers or the token is refused."""
+    from ray.job_submission import JobSubmissionClient
+
+    address = ray_address() or HERE
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError) as error:
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise UserError(f"no Ray job server at {address} takes this: {first}") from None
+
+
+def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, attached: bool) -> int:
+    """Hand a sweep in, unless it runs already, and follow it."""
+    words, name = named(words)
+    going = [job for job in jobs(server) if job.metadata.get(SWEEP) == name and job.status not in ENDED]
+    if going:
+        print(f"the sweep {name} runs already, as job {going[0].submission_id}; following it", flush=True)
+        return follow(server, going[0], attached)
+    environment: dict[str, Any] = {}
+    if ray_address():
+        variables = {key: os.environ[key] for key in FORWARDED if key in os.environ}
+        if not Path(variables.get("RESULTS", "")).is_absolute():
+            raise UserError(
+                f"RESULTS={variables.get('RESULTS', '')} must be the absolute path of a folder that every node of "
+                "the cluster sees, for example RESULTS=/shared/results"
+            )
+        root = Path(__file__).resolve().parents[2]
+        packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]
+        environment = {"env_vars": variables, "py_modules": packages}
+    job = server.submit_job(
+        entrypoint=shlex.join(["python", "-m", "sweeps.cluster.job", "--workers", str(workers), *words]),
+        submission_id=f"{name}-{datetime.now():%Y%m%d-%H%M%S}",
+        metadata={SWEEP: name},
+        runtime_env=environment,
+    )
+    print(f"job {job}: the sweep {name}; Ctrl-C leaves it running", flush=True)
+    return follow(server, server.get_job_info(job), attached)
+
+
+def named(words: Sequence[str]) -> tuple[list[str], str]:
+    """Return a command with its sweep's name in it, given or chosen, and the name; checks the whole command."""
+    from safe.data.registry import canonical_name
+    from sweeps import cli
+    from sweeps.spec import checked_name, default_name
+
+    arguments = cli.parser().parse_args([*words])
+    suffix = f"{datetime.now():%Y%m%d-%H%M%S}" if words[0] == "run" else words[0]  # as the commands name themselves
+    name = checked_name(arguments.name or default_name(canonical_name(arguments.dataset), suffix))
+    return [*words, *([] if arguments.name else ["--name", name])], name
+
+
+def follow(server: JobSubmissionClient, job: JobDetails, attached: bool) -> int:
+    """Print a job's log until it ends and return its exit code."""
+    if attached:
+        threading.Thread(target=_leave_with_input, daemon=True).start()
+    asyncio.run(_print_log(server, job.submission_id))
+    while (ended := server.get_job_info(job.submission_id)).status not in ENDED:
+        time.sleep(0.2)
+    if ended.status == "STOPPED":
+        return EXIT_INTERRUPTED
+    return 0 if ended.status == "SUCCEEDED" else (ended.driver_exit_code or 1)
+
+
+def stop(server: JobSubmissionClient, name: str) -> int:
+    """End the running jobs of a sweep in order and wait for their end."""
+    job = newest(server, name)
+    if job.status in ENDED:
+        raise UserError(f"the sweep {name} does not run: its newest job {job.submission_id} has {job.status.lower()}")
+    server.stop_job(job.submission_id)
+    end = time.monotonic() + STOP_TIMEOUT_S
+    while (status := server.get_job_status(job.submission_id)) not in ENDED:
+        if time.monotonic() > end:
+            raise UserError(f"job {job.submission_id} is still {status.lower()} after {STOP_TIMEOUT_S:.0f} s")
+        time.sleep(0.5)
+    print(f"the sweep {name} has ended in order; handing it in again under this name continues it")
+    return 0
+
+
+def jobs(server: JobSubmissionClient) -> list[JobDetails]:
+    """Return the jobs that carry a sweep, the newest first."""
+    carrying = (job for job in server.list_jobs() if job.submission_id and SWEEP in (job.metadata or {}))
+    return sorted(carrying, key=lambda job: job.start_time or 0, reverse=True)
+
+
+def newest(server: JobSubmissionClient, name: str) -> JobDetails:
+    """Return the newest job of a sweep; `UserError` with the known names when there is none."""
+    found = jobs(server)
+    for job in found:
+        if job.metadata[SWEEP] == name:
+            return job
+    names = sorted({job.metadata[SWEEP] for job in found})
+    raise UserError(
+        f"this cluster ran no sweep called {name!r}; known: {', '.join(names) or 'none'}.{nearest(name, names)}"
+    )
+
+
+def _row(job: JobDetails) -> dict[str, Any]:
+    return {
+        "sweep": job.metadata[SWEEP],
+        "job": job.submission_id,
+        "status": str(job.status.value),
+        "began": job.start_time,
+    }
+
+
+async def _print_log(server: JobSubmissionClient, job: str) -> None:
+    async for text in server.tail_job_logs(job):
+        print(text, end="", flush=True)
+
+
+def _leave_with_input() -> None:
+    # Who follows from outside the container is gone when standard input ends; nothing else would tell this process.
+    # Read below Python's own buffer, whose lock must not be held when the process ends.
+    while os.read(0, 1):
+        pass
+    os._exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Pictures of one run: heat map of the accuracy matrix, curves by session, confusion matrix; PNG files.
+
+Drawn without pyplot, so that no global state and no screen is needed. Colours are told apart with any colour vision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CELLS_WITH_NUMBERS = 20  # per side; with more the numbers could not be read
+LEARNERS = {"SAFE": ("", "#000000", "o"), "slow": ("slow/", "#0072b2", "s"), "fast": ("fast/", "#d55e00", "^")}
+CURVES = (
+    ("accuracy", "accuracy, classes seen (%)", 100),
+    ("forgetting", "forgetting (%)", 100),
+    ("nll", "nll (nats)", 1),
+)
+
+
+def accuracy_heat_map(rows: Sequence[Sequence[float]], title: str, path: Path) -> None:
+    """Draw accuracy by session group (columns) after each session (rows); row s has s entries in [0, 1]."""
+    sessions = len(rows)
+    cells = [[*row, *[float("nan")] * (sessions - len(row))] for row in rows]
+    ticks = [str(number) for number in range(1, sessions + 1)]
+    axes = _heat_map(cells, ticks, ticks, "accuracy (%)", 100)
+    axes.set(title=title, xlabel="images of session", ylabel="after session")
+    _save(axes.figure, path)
+
+
+def confusion_heat_map(
+    counts: Sequence[Sequence[int]], classes: Sequence[str], boundaries: Sequence[int], title: str, path: Path
+) -> None:
+    """Draw a confusion matrix in shares of each true class (rows); thin lines stand between sessions.
+
+    Args:
+        counts: C x C; entry (i, j) counts images of class i predicted as j. A class without images stays empty.
+        classes: names in order of arrival; left out of the axes where they are too many to read.
+        boundaries: how many classes were seen after each session.
+    """
+    shares = [[n / sum(row) if sum(row) else float("nan") for n in row] for row in counts]
+    named = len(classes) <= 2 * CELLS_WITH_NUMBERS
+    ticks = [_short(name) for name in classes] if named else []
+    axes = _heat_map(shares, ticks, ticks, "share of the true class (%)", 100)
+    for boundary in set(boundaries) - {len(classes)}:
+        axes.axhline(boundary - 0.5, color="#d55e00", linewidth=0.6)
+        axes.axvline(boundary - 0.5, color="#d55e00", linewidth=0.6)
+    order = "" if named else f" ({len(classes)}, in order of arrival)"
+    axes.set(title=title, xlabel=f"predicted class{order}", ylabel=f"true class{order}")
+    _save(axes.figure, path)
+
+
+def session_curves(sessions: Sequence[Mapping[str, float]], title: str, path: Path) -> None:
+    """Draw accuracy, forgetting and negative log-likelihood by session, aggregated and of each learner alone."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4))
+    for axes, (metric, label, factor) in zip(figure.subplots(1, len(CURVES)), CURVES, strict=True):
+        for learner, (prefix, colour, marker) in LEARNERS.items():
+            points = [(s, factor * m[prefix + metric]) for s, m in enumerate(sessions, start=1) if prefix + metric in m]
+            if points:
+                axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=learner)
+        axes.set(xlabel="session", ylabel=label, xlim=(0.5, len(sessions) + 0.5))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.16, top=0.88, wspace=0.26)
+    _save(figure, path, bounds=None)
+
+
+def _heat_map(
+    cells: Sequence[Sequence[float]], columns: Sequence[str], rows: Sequence[str], label: str, factor: float
+) -> Any:
+    """Return axes with a heat map of values in [0, 1], or NaN for none, of a figure that grows with it a little."""
+    from matplotlib.figure import Figure
+
+    side = min(12.0, max(4.5, 0.42 * len(cells) + 1.5))
+    axes = Figure(figsize=(side + 1, side)).subplots()
+    image = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", interpolation="nearest")
+    bar = axes.figure.colorbar(image, fraction=0.046, pad=0.03)
+    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "25", "50", "75", "100"])
+    bar.set_label(label)
+    if columns:
+        axes.set_xticks(
+            range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 2 else 0, parse_math=False
+        )
+        axes.set_yticks(range(len(rows)), rows, parse_math=False)
+    if len(cells) <= CELLS_WITH_NUMBERS:
+        for y, row in enumerate(cells):
+            for x, value in enumerate(row):
+                if value == value:
+                    colour = "white" if value < 0.5 else "black"
+                    axes.text(x, y, f"{factor * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    return axes
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 16 else f"{name[:15]}…"
+
+
+def _save(figure: Any, path: Path, bounds: str | None = "tight") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Without matplotlib's version in it, equal runs give equal files.
+    figure.savefig(path, dpi=110, bbox_inches=bounds, metadata={"Software": None})

@@ -1,0 +1,133 @@
+"""Sections of text, tables and figures, rendered into one HTML page that needs nothing from anywhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+_NUMERIC = re.compile(r"[-+−]?\d|[-–]$|$")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `tone` is a class of the style sheet: plain, lead, note, good or warn."""
+
+    text: str
+    tone: str = "plain"
+    kind: str = field(default="text", init=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        marked: index of the row that stands out.
+        folded: shown when the reader asks for it, and in print.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    marked: int | None = None
+    folded: bool = False
+    kind: str = field(default="table", init=False)
+
+    @property
+    def alignment(self) -> list[str]:
+        """Return the class of each column: numbers stand to the right."""
+        columns = range(len(self.head))
+        return ["n" if all(_NUMERIC.match(row[c]) for row in self.rows) and c > 0 else "t" for c in columns]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plotly figure, and in words what it shows."""
+
+    id: str
+    figure: Any
+    caption: str
+    kind: str = field(default="figure", init=False)
+
+    @property
+    def json(self) -> str:
+        """Return the figure as JSON that is safe inside a script element."""
+        return str(self.figure.to_json()).replace("<", "\\u003c").replace(">", "\\u003e")
+
+    @property
+    def height(self) -> int:
+        """Return the height in pixels, which the page keeps free until the figure is drawn."""
+        return int(self.figure.layout.height)
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy; `title` set: folded under it."""
+
+    text: str
+    title: str = ""
+    kind: str = field(default="code", init=False)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A few numbers that matter most: (number, what it is, remark)."""
+
+    facts: Sequence[tuple[str, str, str]]
+    kind: str = field(default="facts", init=False)
+
+
+Block = Text | Table | Figure | Code | Facts
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the page."""
+
+    id: str
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A part that the ledger has nothing for, and why, in one sentence."""
+
+    title: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page: `banners` are warnings that stand above everything."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section | Missing]
+    banners: Sequence[str] = ()
+
+    @property
+    def shown(self) -> list[Section]:
+        """The sections that have something to show."""
+        return [entry for entry in self.sections if isinstance(entry, Section)]
+
+    @property
+    def missing(self) -> list[Missing]:
+        """The others."""
+        return [entry for entry in self.sections if isinstance(entry, Missing)]
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML; every text in it is escaped, plotly.js is in it once, and nothing is loaded."""
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    here = files("sweeps.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    parts = {name: (here / f"page.{name}").read_text("utf-8") for name in ("css", "js")}
+    has_figures = any(isinstance(block, Figure) for section in page.shown for block in section.blocks)
+    template = environment.from_string((here / "page.html.j2").read_text("utf-8"))
+    return template.render(page=page, **parts, plotly=get_plotlyjs() if has_figures else "")

@@ -1,0 +1,225 @@
+"""What the search did: every trial, which setting mattered, and what it had cost by when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.jobs import SLOW
+from sweeps.outcome import front, optimism_gap
+from sweeps.report import search_plots
+from sweeps.report.axes import Axis, axis
+from sweeps.report.gather import Gathered, Progress, Trial, progress
+from sweeps.report.importance import importances
+from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
+from sweeps.report.words import MOST_ROWS, Measure, plural, settings_line
+from sweeps.selection import measured, slow_ranking
+from sweeps.titles import short_name, short_value
+
+
+def slow_settings(gathered: Gathered) -> Section | Missing:
+    """The slow settings that staged search judged alone."""
+    title, spec, jobs = "Slow settings judged alone", gathered.spec, gathered.log.of_kind(SLOW)
+    if not jobs:
+        return Missing(title, "only staged search does so.")
+    ranked = slow_ranking(jobs, spec.objective, spec.split)
+    varied = [name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1]
+    measure = Measure("average_accuracy")
+    rows = [
+        [
+            job.id,
+            *(short_value(job.config[name]) for name in varied),
+            measure.write(measured(job, "slow/average_accuracy", spec.split)),
+            "carried on" if place < spec.carried_count else "",
+        ]
+        for place, job in enumerate(ranked[:MOST_ROWS])
+    ]
+    words = (
+        f"{plural(len(ranked), 'setting')} of the slow learner were judged by its own {gathered.judged_on} accuracy "
+        "over all sessions, which takes no gradient step after session 1; trials were made of the best."
+    )
+    caption = _first_rows("Slow learner alone, best first", len(ranked))
+    head = ["setting", *map(short_name, varied), measure.axis, ""]
+    return Section("slow-settings", title, [Text(words), Table(head, rows, caption)])
+
+
+def parallel(gathered: Gathered) -> Section | Missing:
+    """Every trial as a line across its settings."""
+    title, trials = "Trials across their settings", [t for t in gathered.finished if t.score is not None]
+    if len(trials) < 2 or not gathered.varied:
+        return Missing(title, "it takes two finished trials that differ in a trained setting.")
+    measure = Measure(gathered.objectives[0].name)
+    columns = [axis(short_name(name), [trial.config[name] for trial in trials]) for name in gathered.varied]
+    objective = _plain_axis(measure, [trial.score or 0.0 for trial in trials])
+    winner = gathered.winner.id if gathered.winner else None
+    figure = search_plots.parallel(columns, objective, [trial.id for trial in trials], winner)
+    caption = (
+        f"One line a trial; right: {gathered.judged_on} {measure.axis}. The table of all trials is the leaderboard."
+    )
+    if len(trials) > search_plots.MOST_LINES:
+        caption += f" The best {search_plots.MOST_LINES} of {len(trials)} finished trials are drawn."
+    return Section("parallel", title, [Figure("parallel-lines", figure, caption)])
+
+
+def _plain_axis(measure: Measure, values: list[float]) -> Axis:
+    low, high = min(values), max(values)
+    width = high - low or 1.0
+    digits = 1 if width >= 0.02 else 2
+    ticks = tuple((i / 4, measure.write(low + i / 4 * (high - low), digits)) for i in range(5)) if high > low else ()
+    return Axis(measure.axis, (), tuple((v - low) / width if high > low else 0.5 for v in values), ticks)
+
+
+def importance(gathered: Gathered) -> Section | Missing:
+    """How much of the score's variance each setting explains."""
+    title, trials = "Importance of each setting", [t for t in gathered.finished if t.score is not None]
+    try:
+        shares = importances(
+            [{name: t.config[name] for name in gathered.varied} for t in trials], [t.score or 0.0 for t in trials]
+        )
+    except ValueError as why:
+        return Missing(title, f"{why}.")
+    note = (
+        f"Functional ANOVA over {plural(len(trials), 'finished trial')}: shares of the explained variance of the score."
+    )
+    if len(trials) < 10 * len(shares):
+        note += f" With {len(trials)} trials for {plural(len(shares), 'setting')} it is a hint, not a measurement."
+    rows = [[name, f"{100 * share:.1f}"] for name, share in shares.items()]
+    blocks: list[Block] = [
+        Figure("importance-bars", search_plots.importance(shares), note),
+        Table(["setting", "share (%)"], rows, "Importance of each setting", folded=True),
+    ]
+    return Section("importance", title, blocks)
+
+
+def search_progress(gathered: Gathered) -> Section | Missing:
+    """The best score so far against what the search had cost by then."""
+    title, found = "Progress of the search", progress(gathered)
+    if not any(score is not None for score in found.scores):
+        return Missing(title, "no trial is finished yet.")
+    measure = Measure(gathered.objectives[0].name)
+    figure = search_plots.progress({gathered.spec.name: scaled(found, measure)}, f"{gathered.judged_on} {measure.axis}")
+    rows = [[trial, str(cost), measure.write(best)] for trial, cost, best in improvements(found)]
+    blocks: list[Block] = [
+        Figure(
+            "progress-curve", figure, "Each mark is a finished trial, in the order of the search; line: best so far."
+        ),
+        Table(["improved by", "training sessions", f"best {measure.axis}"], rows, "Improvements", folded=True),
+    ]
+    return Section("progress", title, blocks)
+
+
+def scaled(found: Progress, measure: Measure) -> Progress:
+    """Return the progress in the unit of its axis."""
+
+    def turned(values: list[float | None]) -> list[float | None]:
+        return [None if value is None else measure.scale * value for value in values]
+
+    return Progress(found.trials, found.sessions, turned(found.scores), turned(found.best))
+
+
+def improvements(found: Progress) -> list[tuple[str, int, float]]:
+    """Return (trial, sessions so far, score) of every trial that was the best so far."""
+    kept: list[tuple[str, int, float]] = []
+    for trial, cost, best in zip(found.trials, found.sessions, found.best, strict=True):
+        if best is not None and (not kept or kept[-1][2] != best):
+            kept.append((trial, cost, best))
+    return kept
+
+
+def pareto_front(gathered: Gathered) -> Section | Missing:
+    """Several objectives: what cannot be improved in one without losing in another."""
+    title = "Pareto front"
+    if len(gathered.objectives) < 2:
+        return Missing(title, "the search has one objective.")
+    points = front(gathered.log)
+    if not points:
+        return Missing(title, "no trial is finished yet.")
+    measures = [Measure(wish.name) for wish in gathered.objectives]
+    first, second = measures[:2]
+    everywhere = [(t.id, *place) for t in gathered.finished if (place := _point(t.values, measures))]
+    on_front = [(p.trial, *place) for p in points if (place := _point(p.values, measures))]
+    star = _point(gathered.winner.values, measures) if gathered.winner is not None else None
+    figure = search_plots.pareto(everywhere, on_front, star, first.axis, second.axis)
+    better = " and ".join(f"{'more' if w.maximise else 'less'} {Measure(w.name).title}" for w in gathered.objectives)
+    rows = [
+        [p.trial, settings_line(p.prediction), *(m.write(v) for m, v in zip(measures, p.values, strict=True))]
+        for p in points[:MOST_ROWS]
+    ]
+    blocks: list[Block] = [
+        Figure("pareto-points", figure, f"Better is {better}. Star: chosen, by the first objective."),
+        Table(["trial", "prediction", *(m.axis for m in measures)], rows, _first_rows("Pareto front", len(points))),
+    ]
+    return Section("pareto", title, blocks)
+
+
+def _point(values: Sequence[float | None], measures: Sequence[Measure]) -> tuple[float, float] | None:
+    """Return the first two objectives in the units of their axes, or None where a trial lacks one."""
+    first, second = values[:2]
+    return None if first is None or second is None else (measures[0].scale * first, measures[1].scale * second)
+
+
+def optimism(gathered: Gathered) -> Section | Missing:
+    """What a choice by the test images would have claimed."""
+    title, found = "Optimism gap", optimism_gap(gathered.log)
+    if found is None:
+        return Missing(title, "the trials were not judged on the test images after the choice.")
+    measure = Measure(found["metric"].removeprefix("test/"))
+    claimed, honest, gap = (measure.write(found[name]) for name in ("claimed", "honest", "gap"))
+    unit = " %" if measure.fraction else ""
+    words = (
+        f"Selecting among the {plural(found['trials'], 'trial')} on the test images would have claimed "
+        f"{claimed}{unit} {measure.title}; the honest choice has {honest}{unit} there. "
+        "Both are states of the search, trained without the held-out images, and judged after the choice was final."
+    )
+    rows = [
+        ["chosen by the test images", found["claimed_by"]["trial"], claimed],
+        ["chosen honestly", gathered.winner.id if gathered.winner else "", honest],
+        ["gap", "", gap],
+    ]
+    return Section("optimism", title, [Text(words), Table(["choice", "trial", f"test {measure.axis}"], rows)])
+
+
+def leaderboard(gathered: Gathered) -> Section | Missing:
+    """The trials, best first."""
+    trials = gathered.trials
+    if not trials:
+        return Missing("Leaderboard", "no trial has begun.")
+    wanted = [wish.name for wish in gathered.objectives]
+    shown = dict.fromkeys([*wanted, "accuracy", "average_accuracy", "forgetting"])
+    measures = [Measure(name) for name in shown]
+    predicted = [name for name in gathered.predictions if len({str(t.prediction.get(name)) for t in trials}) > 1]
+    unfinished = any(trial.status != "FINISHED" for trial in trials)
+    rows = []
+    for trial in trials[:MOST_ROWS]:
+        values = dict(zip(wanted, trial.values, strict=False)) | trial.metrics
+        rows.append(
+            [
+                trial.id,
+                str(trial.rank or "–"),
+                *(short_value(trial.config[name]) for name in gathered.varied),
+                *(short_value(trial.prediction[name]) if trial.prediction else "–" for name in predicted),
+                *(measure.write(values.get(measure.name)) for measure in measures),
+                *([_state(trial)] if unfinished else []),
+            ]
+        )
+    winner = gathered.winner.id if gathered.winner else None
+    marked = next((index for index, trial in enumerate(trials[:MOST_ROWS]) if trial.id == winner), None)
+    head = [
+        "trial",
+        "rank",
+        *map(short_name, [*gathered.varied, *predicted]),
+        *(m.axis for m in measures),
+        *(["state"] if unfinished else []),
+    ]
+    caption = _first_rows(f"Trials by {gathered.judged_on} {measures[0].title}, best first", len(trials))
+    return Section("leaderboard", "Leaderboard", [Table(head, rows, caption, marked=marked)])
+
+
+def _state(trial: Trial) -> str:
+    if trial.status == "FINISHED":
+        return "finished"
+    reached = f" after session {trial.sessions}" if trial.sessions else ""
+    return f"{trial.status.lower()}{reached}" + (f": {trial.reason}" if trial.reason else "")
+
+
+def _first_rows(caption: str, count: int) -> str:
+    return f"{caption}; the first {MOST_ROWS} of {count}" if count > MOST_ROWS else caption

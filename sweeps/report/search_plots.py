@@ -1,0 +1,242 @@
+"""Figures of the search: its trials, its settings, its course and its work. Values are in the units of their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from sweeps.report.axes import Axis
+from sweeps.report.gather import Progress
+from sweeps.report.looks import (
+    BLACK,
+    BLUE,
+    DASHES,
+    GREY,
+    INK,
+    ORANGE,
+    PALETTE,
+    SKY,
+    SOFT,
+    SYMBOLS,
+    VERMILLION,
+    empty,
+    safe,
+    short,
+    star,
+)
+from sweeps.report.tree import Node
+from sweeps.titles import short_name, short_value
+
+MOST_LINES = 300  # of a sweep's trials, best first, in one figure of lines
+WIDEST_TREE = 120
+
+
+def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: str | None) -> go.Figure:
+    """Return one line a trial across its settings to its objective; trials come best first.
+
+    Lines of a fifth of the trials share a colour and a width, so that the best stand out; the chosen one is on top.
+    """
+    figure = empty(420, "", "")
+    columns = [*axes, objective]
+    drawn = min(len(ids), MOST_LINES)
+    groups = [("the chosen trial", [i for i in range(len(ids)) if ids[i] == winner], VERMILLION, "solid", 3.5, 1.0)]
+    rest = [i for i in range(drawn) if ids[i] != winner]
+    fifth = -(-len(rest) // 5)
+    groups += [
+        ("best fifth", rest[:fifth], BLUE, "solid", 1.8, 0.85),
+        ("second fifth", rest[fifth : 2 * fifth], SKY, "dash", 1.4, 0.8),
+        ("the others", rest[2 * fifth :], GREY, "dot", 1.0, 0.45),
+    ]
+    for name, members, colour, dash, width, opacity in reversed(groups):
+        xs: list[int | None] = []
+        ys: list[float | None] = []
+        hints: list[str] = []
+        for member in members:
+            xs += [*range(len(columns)), None]
+            ys += [*(column.positions[member] for column in columns), None]
+            hints += [safe(ids[member])] * (len(columns) + 1)
+        if members:
+            figure.add_scatter(
+                x=xs,
+                y=ys,
+                text=hints,
+                name=name,
+                legendrank=-len(figure.data),
+                mode="lines+markers",
+                opacity=opacity,
+                line={"color": colour, "dash": dash, "width": width},
+                marker={"size": 5 if width > 2 else 3},
+                hovertemplate="%{text}<extra></extra>",
+            )
+    for place, column in enumerate(columns):
+        figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": SOFT, "width": 1}, layer="below")
+        for height, word in column.ticks:
+            figure.add_annotation(
+                x=place,
+                y=height,
+                text=safe(short(word, 18)),
+                showarrow=False,
+                xanchor="left",
+                xshift=5,
+                font={"size": 11, "color": SOFT},
+                bgcolor="rgba(255,255,255,0.75)",
+            )
+    figure.update_xaxes(
+        tickvals=list(range(len(columns))),
+        ticktext=[safe(short(column.name, 26)) for column in columns],
+        showgrid=False,
+        range=[-0.15, len(columns) - 1 + 0.45],
+    )
+    figure.update_yaxes(visible=False, range=[-0.05, 1.05])
+    figure.update_layout(hovermode="closest")
+    return figure
+
+
+def importance(shares: Mapping[str, float]) -> go.Figure:
+    """Return a bar per setting, the largest on top."""
+    names = list(shares)
+    figure = empty(110 + 30 * len(names), "share of the explained variance (%)", "")
+    figure.add_bar(
+        x=[100 * share for share in shares.values()],
+        y=[safe(name) for name in names],
+        orientation="h",
+        marker={"color": BLUE},
+        text=[f"{100 * share:.1f}" for share in shares.values()],
+        textposition="outside",
+        cliponaxis=False,
+        hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
+        showlegend=False,
+    )
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    figure.update_xaxes(range=[0, 108])
+    return figure
+
+
+def progress(searches: Mapping[str, Progress], y: str) -> go.Figure:
+    """Return the score of each trial and the best one so far against the training sessions spent on the search."""
+    figure = empty(360, "training sessions of the search so far", y)
+    for index, (name, found) in enumerate(searches.items()):
+        colour, dash, symbol = PALETTE[index], DASHES[index], SYMBOLS[index]
+        prefix = f"{safe(name)}: " if len(searches) > 1 else ""
+        figure.add_scatter(
+            x=found.sessions,
+            y=found.scores,
+            text=[safe(trial) for trial in found.trials],
+            name=f"{prefix}trials",
+            mode="markers",
+            marker={"color": colour, "symbol": f"{symbol}-open", "size": 6 if len(found.trials) > 100 else 8},
+            opacity=0.7,
+            hovertemplate="%{text}: %{y:.4g} after %{x} sessions<extra></extra>",
+        )
+        figure.add_scatter(
+            x=found.sessions,
+            y=found.best,
+            name=f"{prefix}best so far",
+            mode="lines",
+            line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
+            hovertemplate="best so far: %{y:.4g} after %{x} sessions<extra></extra>",
+        )
+    figure.update_xaxes(rangemode="tozero")
+    return figure
+
+
+def pareto(
+    points: Sequence[tuple[str, float, float]],
+    front: Sequence[tuple[str, float, float]],
+    chosen: tuple[float, float] | None,
+    x: str,
+    y: str,
+) -> go.Figure:
+    """Return the trials (id, first objective, second objective) and, joined, the points that none dominates."""
+    figure = empty(400, x, y)
+    groups = (
+        ("trials", points, GREY, "circle-open", "markers"),
+        ("Pareto front", front, BLUE, "diamond", "lines+markers"),
+    )
+    for name, members, colour, symbol, mode in groups:
+        figure.add_scatter(
+            x=[first for _, first, _ in members],
+            y=[second for _, _, second in members],
+            text=[safe(trial) for trial, _, _ in members],
+            name=name,
+            mode=mode,
+            line={"color": colour, "dash": "dash", "width": 1.5},
+            marker={"color": colour, "symbol": symbol, "size": 9},
+            hovertemplate="%{text}: %{x:.4g}, %{y:.4g}<extra></extra>",
+        )
+    if chosen is not None:
+        star(figure, *chosen)
+    return figure
+
+
+def stages(counts: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Return for each kind of stage how many were computed and how many taken from the store."""
+    figure = empty(120 + 34 * len(counts), "stages", "")
+    for name, colour, pattern in (("computed", BLUE, ""), ("reused", ORANGE, "/")):
+        figure.add_bar(
+            y=[safe(kind) for kind in counts],
+            x=[row[name] for row in counts.values()],
+            name=name,
+            orientation="h",
+            marker={
+                "color": colour,
+                "pattern": {"shape": pattern, "bgcolor": colour, "fgcolor": "#fff", "size": 8, "solidity": 0.2},
+            },
+            insidetextfont={"color": "#fff" if name == "computed" else BLACK},
+            text=[f"{row[name]:.0f}" if row[name] else "" for row in counts.values()],
+            textposition="auto",
+            hovertemplate=f"%{{y}}: %{{x:.0f}} {name}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
+    figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
+    return figure
+
+
+def tree(nodes: Sequence[Node], root: str) -> go.Figure:
+    """Return the stage tree as an icicle: its width is the number of trials that share a piece."""
+    ids, labels, parents, values = ["root"], [safe(root)], [""], [sum(len(node.trials) for node in nodes)]
+    colours, patterns, hints = ["#eef1f4"], [""], [safe(root)]
+    for a, node in enumerate(nodes):
+        for b, entry in enumerate((node, *node.children)):
+            ids.append(f"{a}-{b}")
+            parents.append("root" if b == 0 else f"{a}-0")
+            labels.append(_label(entry))
+            values.append(len(entry.trials))
+            colours.append("#cfe3f1" if b == 0 else "#f8e3b8")
+            patterns.append("/" if entry.reused and not entry.trained else "")
+            hints.append(f"{_told(entry)}<br>{entry.trained} sessions trained, {entry.reused} reused")
+    figure = empty(360, "", "")
+    figure.add_icicle(
+        ids=ids,
+        labels=labels,
+        parents=parents,
+        values=values,
+        branchvalues="total",
+        sort=False,
+        tiling={"orientation": "v"},
+        marker={
+            "colors": colours,
+            "line": {"color": "#fff", "width": 1.5},
+            "pattern": {"shape": patterns, "bgcolor": colours, "fgcolor": "#fff", "size": 8, "solidity": 0.3},
+        },
+        hovertext=hints,
+        hoverinfo="text",
+        textfont={"color": INK, "size": 12},
+        root={"color": "#eef1f4"},
+        pathbar={"visible": False},
+    )
+    figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"}, margin={"l": 0, "r": 0, "t": 8, "b": 0})
+    return figure
+
+
+def _label(node: Node) -> str:
+    lines = [f"{safe(short_name(name))} {safe(short_value(value))}" for name, value in node.settings.items()]
+    trials = f"{len(node.trials)} trials" if len(node.trials) > 1 else safe(node.trials[0])
+    shared = [f"{node.trained} trained, {node.reused} reused"] if node.reused else []
+    return "<br>".join([*lines, trials, *shared])
+
+
+def _told(node: Node) -> str:
+    settings = "<br>".join(f"{safe(name)} = {safe(short_value(value))}" for name, value in node.settings.items())
+    return f"{settings}<br>{len(node.trials)} trials" if settings else f"{len(node.trials)} trials"

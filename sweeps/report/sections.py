@@ -1,0 +1,63 @@
+"""The report of a sweep, its parts in order, the answer first. What the ledger has nothing for is named at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sweeps.ledger import SweepLog
+from sweeps.outcome import status_of
+from sweeps.report import looks
+from sweeps.report.answer import answer
+from sweeps.report.cost import DiskUse, disk_use, work
+from sweeps.report.final import by_session, forgetting, learners
+from sweeps.report.gather import Gathered
+from sweeps.report.page import Block, Figure, Missing, Page, Section, Table
+from sweeps.report.prediction import at_prediction
+from sweeps.report.reproduce import reproduce
+from sweeps.report.search import (
+    importance,
+    leaderboard,
+    optimism,
+    parallel,
+    pareto_front,
+    search_progress,
+    slow_settings,
+)
+from sweeps.report.words import plural
+from sweeps.results import ON_TEST
+from sweeps.titles import title_of
+
+PARTS: tuple[Callable[[Gathered], Section | Missing], ...] = (
+    answer, by_session, forgetting, learners, at_prediction, slow_settings, parallel, importance, search_progress,
+    pareto_front, work, optimism, leaderboard,
+)  # fmt: skip
+
+
+def report_page(log: SweepLog, disk: DiskUse) -> Page:
+    """Return the report of a sweep; `disk` maps a folder to its (files, bytes)."""
+    gathered = Gathered(log)
+    complete = gathered.winner is not None and len(gathered.finals) == log.spec.seeds
+    told = plural(len(gathered.finals), "final run") if complete else status_of(log)
+    sections = [*(part(gathered) for part in PARTS), disk_use(disk), reproduce(gathered)]
+    return Page(
+        title=log.spec.name,
+        subtitle=f"{title_of(gathered.spec)} · {plural(len(gathered.trials), 'trial')} · {told}",
+        sections=[marked(section) for section in sections] if gathered.on_test else sections,
+        banners=[f"Attention: {ON_TEST}."] if gathered.on_test else [],
+    )
+
+
+def marked(section: Section | Missing) -> Section | Missing:
+    """Return a section that says `selected on test` on every figure and table."""
+    if isinstance(section, Missing):
+        return section
+    words = ON_TEST.partition(":")[0]
+    blocks: list[Block] = []
+    for block in section.blocks:
+        if isinstance(block, Figure):
+            block = Figure(block.id, looks.mark(block.figure, words), f"{block.caption} ({words})")
+        elif isinstance(block, Table):
+            caption = f"{block.caption} ({words})" if block.caption else words
+            block = Table(block.head, block.rows, caption, block.marked, block.folded)
+        blocks.append(block)
+    return Section(section.id, section.title, blocks)

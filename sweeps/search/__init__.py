@@ -1,0 +1,69 @@
+"""How trials are proposed: one module a strategy, all of them pure functions of the specification and the ledger.
+
+A search is a row of rounds laid out in advance. What a round proposes depends on the results of earlier rounds alone,
+read in trial order: not on the clock, nor on which worker was first, nor on an object that lives on between rounds. So
+a search that is killed goes on to the same trials. A trial that the ledger knows keeps its configuration, also when
+the space has grown since.
+
+- `random`: every trial drawn on its own; one round.
+- `grid`: every combination of listed values; one round.
+- `tpe`: rounds of `round_size`; the first is random, the others come from a Tree-structured Parzen Estimator.
+- `staged` (default): many settings of session 1 judged by the frozen slow learner alone; the best are carried on into
+  trials, whose other settings TPE proposes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from sweeps.campaign import absolute
+from sweeps.jobs import SLOW
+from sweeps.ledger import SweepLog
+from sweeps.search import grid, random_, staged, tpe
+from sweeps.search.history import read_history
+from sweeps.search.layout import Round
+from sweeps.spec import SweepSpec
+
+STRATEGIES: dict[str, ModuleType] = {"random": random_, "grid": grid, "tpe": tpe, "staged": staged}
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One job of the search: its id and full configuration."""
+
+    id: str
+    kind: str
+    index: int
+    config: dict[str, Any]
+
+
+def layout(spec: SweepSpec) -> list[Round]:
+    """Return the rounds of a search, the last one perhaps smaller."""
+    found: list[Round] = STRATEGIES[spec.search].layout(spec, spec.parsed_space())
+    return found
+
+
+def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
+    """Yield the search round by round, from its beginning; `log` has a round's results before the next is asked for.
+
+    Raises:
+        UserError: a proposal is not a valid configuration.
+    """
+    space = spec.parsed_space()
+    for now in layout(spec):
+        ids = {index: f"{now.kind}-{index:02d}" for index in now.indices}
+        fresh: dict[int, dict[str, Any]] = {}
+        if any(id not in log.jobs for id in ids.values()):
+            fresh = STRATEGIES[spec.search].propose(spec, space, now, read_history(spec, space, log, now))
+        yield [
+            Proposal(id, now.kind, index, log.jobs[id].config if id in log.jobs else _config(spec, now, fresh[index]))
+            for index, id in ids.items()
+        ]
+
+
+def _config(spec: SweepSpec, now: Round, settings: dict[str, Any]) -> dict[str, Any]:
+    alone = {"fast.epochs": 0} if now.kind == SLOW else {}  # the fast learner then is the slow one
+    return absolute(spec.trial_config({**settings, **alone}))

@@ -1,0 +1,55 @@
+"""Grid search: every combination of listed values, in one round.
+
+Settings of session 1 vary fastest, so that trials which run at the same time do not wait for one and the same first
+session. A grid that has grown goes on with the combinations that no trial has had yet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from safe.errors import UserError
+from sweeps.jobs import TRIAL
+from sweeps.search.depth import acts_in_session_1
+from sweeps.search.history import History
+from sweeps.search.layout import Round
+from sweeps.space import Space
+from sweeps.spec import SweepSpec
+
+
+def layout(spec: SweepSpec, space: Space) -> list[Round]:
+    """Return one round of all trials."""
+    return [Round(TRIAL, range(spec.trials))]
+
+
+def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
+    """Return what each trial that has not begun sets, by index."""
+    begun = {key(space.settings(settings)) for settings in history.begun.values()}
+    free = [settings for settings in combinations(space) if key(settings) not in begun]
+    return dict(zip((index for index in now.indices if index not in history.begun), free, strict=False))
+
+
+def combinations(space: Space) -> list[dict[str, Any]]:
+    """Return what every combination sets, without repetition, settings of session 1 varying fastest.
+
+    Raises:
+        UserError: a setting has a range instead of listed values.
+    """
+    if ranges := [name for name, domain in space.domains.items() if not domain.listed]:
+        raise UserError(
+            f"grid search needs listed values, {{grid: [...]}}, but the space has ranges for {', '.join(ranges)}; "
+            "list values there, or choose --search staged, tpe or random"
+        )
+    names = sorted(space.domains, key=acts_in_session_1)  # stable: the order of the space within each of the two
+    lists = [space.domains[name].values for name in names]
+    found = [space.settings(dict(zip(names, values, strict=True))) for values in itertools.product(*lists)]
+    return list({key(settings): settings for settings in found}.values())
+
+
+def key(settings: Mapping[str, Any]) -> str:
+    """Return a text that is equal for equal settings; 1 and 1.0 are equal."""
+    plain = {name: float(value) if type(value) is int else value for name, value in settings.items()}
+    return json.dumps(plain, sort_keys=True)

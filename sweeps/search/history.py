@@ -1,0 +1,76 @@
+"""What a search may look at when it proposes a round: results of earlier rounds, in trial order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps.jobs import SLOW, TRIAL
+from sweeps.ledger import JobLog, SweepLog
+from sweeps.search.layout import Round
+from sweeps.selection import score_trial, slow_ranking
+from sweeps.space import Space
+from sweeps.spec import SweepSpec
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A trial as a search sees it.
+
+    Attributes:
+        settings: value of every varied setting.
+        goodness: its objectives, more is better; of a trial that was stopped, after its last session.
+        session: the last session it has seen.
+        stopped: whether others go on beyond it.
+    """
+
+    settings: Mapping[str, Any]
+    goodness: tuple[float, ...]
+    session: int = 1
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known before a round.
+
+    Attributes:
+        trials: those of earlier rounds that gave a result, in trial order.
+        slow: settings of the slow candidates judged so far, best first.
+        begun: settings of every trial that has a configuration in the ledger, of this round too, by index.
+    """
+
+    trials: list[Observation] = field(default_factory=list)
+    slow: list[Mapping[str, Any]] = field(default_factory=list)
+    begun: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> History:
+    """Return what the ledger knows before a round."""
+    trials, ranked = log.of_kind(TRIAL), []
+    earlier: list[JobLog] = []
+    if now.kind == TRIAL:
+        earlier = [job for job in trials if job.order[0] < now.indices.start and job.status in ("FINISHED", "STOPPED")]
+        ranked = slow_ranking(log.of_kind(SLOW), spec.objective, spec.split)
+    return History(
+        trials=[_observation(spec, space, job) for job in earlier if job.sessions],
+        slow=[_settings(space, job) for job in ranked],
+        begun={job.order[0]: _settings(space, job) for job in trials},
+    )
+
+
+def _observation(spec: SweepSpec, space: Space, job: JobLog) -> Observation:
+    goodness = score_trial(job, spec.objective, spec.split).goodness
+    return Observation(_settings(space, job), goodness, len(job.sessions), stopped=job.status == "STOPPED")
+
+
+def _settings(space: Space, job: JobLog) -> dict[str, Any]:
+    """Return the varied settings of a job as the space writes them; a job's own paths are absolute."""
+    found = {name: job.config[name] for name in space.domains}
+    for name, domain in space.domains.items():
+        if isinstance(found[name], str) and found[name] not in domain:
+            texts = [value for value in domain.values if isinstance(value, str)]
+            found[name] = next((text for text in texts if str(Path(text).absolute()) == found[name]), found[name])
+    return found

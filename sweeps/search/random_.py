@@ -1,0 +1,57 @@
+"""Random search: every trial is drawn on its own, in one round.
+
+The values of a trial depend on the seed, its index and the setting's name alone, so more trials, or more settings,
+extend a sweep without changing what was drawn before. Trial 0 takes the preset's own values wherever they lie in the
+space: it is the control of the search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+from sweeps.jobs import TRIAL
+from sweeps.search.grid import key
+from sweeps.search.history import History
+from sweeps.search.layout import Round
+from sweeps.space import Space
+from sweeps.spec import SweepSpec
+
+DRAWN_AGAIN = 20  # draws for each value wanted that differs from the others
+
+
+def layout(spec: SweepSpec, space: Space) -> list[Round]:
+    """Return one round of all trials."""
+    return [Round(TRIAL, range(spec.trials))]
+
+
+def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
+    """Return what each trial of a round sets, by index."""
+    return {index: space.settings(draw(space, spec.search_seed, index)) for index in now.indices}
+
+
+def draw(space: Space, seed: int, index: int) -> dict[str, Any]:
+    """Return a value for every varied setting: a pure function of its arguments."""
+    values = {}
+    for name, domain in space.domains.items():
+        if index == 0 and space.base[name] in domain:
+            values[name] = space.base[name]
+        else:
+            digest = hashlib.sha256(f"{seed}\x1f{index}\x1f{name}".encode()).digest()
+            values[name] = domain.at(random.Random(digest).random())
+    return values
+
+
+def distinct(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
+    """Return what the first `count` different draws set; fewer when listed values run out.
+
+    With a larger count the first ones stay as they are.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for index in range(DRAWN_AGAIN * count):
+        settings = space.settings(draw(space, seed, index))
+        found.setdefault(key(settings), settings)
+        if len(found) == count:
+            break
+    return list(found.values())

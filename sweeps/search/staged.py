@@ -1,0 +1,100 @@
+"""Staged search: settings of session 1 first, by themselves; then the best of them with the settings that act later.
+
+The frozen slow learner with its closed-form head is a complete continual learner, so a slow setting is judged over all
+sessions for the price of training one (`slow_candidates` of them, number 0 the preset's). Trials are made of the best
+`carried`: which one is a choice, and the other settings are proposed, as TPE does it. The first round of trials goes
+through the carried ones from the best on. A space that varies only settings of session 1, or none of them, has no
+stages and is searched by plain TPE.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sweeps.jobs import SLOW
+from sweeps.search import random_, tpe
+from sweeps.search.depth import acts_in_session_1
+from sweeps.search.grid import key
+from sweeps.search.history import History
+from sweeps.search.layout import Round, in_rounds
+from sweeps.space import Domain, Space
+from sweeps.spec import SweepSpec
+
+CARRIED = "carried slow setting"  # which of them, best first: one setting of the space that trials are drawn from
+
+
+def layout(spec: SweepSpec, space: Space) -> list[Round]:
+    """Return one round of slow candidates, then rounds of `round_size` trials."""
+    rounds = in_rounds(spec.trials, spec.round_size)
+    if not has_stages(space):
+        return rounds
+    candidates = random_.distinct(_part(space, slow=True), spec.search_seed, spec.slow_count)
+    return [Round(SLOW, range(len(candidates))), *rounds]
+
+
+def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
+    """Return what each job of a round sets, by index."""
+    if not has_stages(space):
+        return tpe.propose(spec, space, now, history)
+    if now.kind == SLOW:
+        return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
+    carried = [_slow(space, settings) for settings in history.slow[: spec.carried_count]]
+    within = _carried_space(space, carried)
+    if now.first:
+        found = _first_round(spec, within, now, len(carried))
+    else:
+        told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
+        begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
+        found = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
+    return {index: _whole(space, within, carried, settings) for index, settings in found.items()}
+
+
+def _first_round(spec: SweepSpec, within: Space, now: Round, carried: int) -> dict[int, dict[str, Any]]:
+    """Go through the carried slow settings; trial 0 takes the preset's wherever they lie in the space."""
+    found, tried = {}, set[str]()
+    draws = itertools.count()
+    for index in now.indices:
+        for draw in itertools.islice(draws, random_.DRAWN_AGAIN):
+            values = random_.draw(within, spec.search_seed, draw)
+            found[index] = within.settings(values if index == 0 else {**values, CARRIED: index % carried})
+            if key(found[index]) not in tried:
+                break
+        tried.add(key(found[index]))
+    return found
+
+
+def has_stages(space: Space) -> bool:
+    """Return whether a space varies settings of session 1 and later ones."""
+    return len({acts_in_session_1(name) for name in space.domains}) == 2
+
+
+def _part(space: Space, *, slow: bool) -> Space:
+    domains = {name: domain for name, domain in space.domains.items() if acts_in_session_1(name) is slow}
+    return replace(space, domains=domains)
+
+
+def _slow(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in _part(space, slow=True).domains}
+
+
+def _carried_space(space: Space, carried: list[dict[str, Any]]) -> Space:
+    """Return the space of the trials: one choice among the carried slow settings, and the settings that act later."""
+    choice = Domain("choice", tuple(range(len(carried))))
+    own = _slow(space, space.base)
+    base = {**space.base, CARRIED: carried.index(own) if own in carried else 0}
+    return replace(space, domains={CARRIED: choice, **_part(space, slow=False).domains}, base=base)
+
+
+def _within(space: Space, carried: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a trial's settings in that space; what is no longer carried on is left out, and so not learned from."""
+    slow, later = _slow(space, settings), _part(space, slow=False).domains
+    return {name: settings[name] for name in later} | ({CARRIED: carried.index(slow)} if slow in carried else {})
+
+
+def _whole(space: Space, within: Space, carried: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
+    later = {name: settings[name] for name in within.domains if name != CARRIED}
+    return space.settings({**carried[settings[CARRIED]], **later})

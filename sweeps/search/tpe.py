@@ -1,0 +1,136 @@
+"""TPE: a Tree-structured Parzen Estimator (Bergstra et al., NeurIPS 2011), Optuna's by way of Ray's `OptunaSearch`.
+
+It is built anew for every round from the results of earlier rounds in trial order, with a seed of the round, so no
+state is kept between rounds. Every setting is a position in [0, 1] (`sweeps.space.Domain`), a listed one a choice; so
+`zero_or_loguniform` is one parameter whose first quarter is exactly 0. A setting that a trial did not use is not told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from safe.errors import UserError
+from sweeps.conditions import used
+from sweeps.search import random_
+from sweeps.search.grid import key
+from sweeps.search.history import History, Observation
+from sweeps.search.layout import Round, in_rounds
+from sweeps.space import Domain, Space
+from sweeps.spec import SweepSpec
+
+ASKED_AGAIN = 20  # times that a proposal which was tried already is asked anew
+
+
+def layout(spec: SweepSpec, space: Space) -> list[Round]:
+    """Return rounds of `round_size` trials."""
+    return in_rounds(spec.trials, spec.round_size)
+
+
+def propose(
+    spec: SweepSpec,
+    space: Space,
+    now: Round,
+    history: History,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> dict[int, dict[str, Any]]:
+    """Return what each trial of a round sets, by index; `complete` makes settings of a trial from those of `space`."""
+
+    def valid(settings: dict[str, Any]) -> bool:
+        try:
+            spec.trial_config(complete(settings))
+        except UserError:
+            return False
+        return True
+
+    if now.first:
+        found = random_.distinct(space, spec.search_seed, len(now.indices))
+        return {index: found[index % len(found)] for index in now.indices}
+    before = [settings for index, settings in history.begun.items() if index < now.indices.start]
+    tried = {key(space.settings(settings)) for settings in before}
+    seed = f"{spec.search_seed}\x1f{now.indices.start}"
+    return dict(zip(now.indices, suggest(space, seed, history.trials, tried, len(now.indices), valid), strict=True))
+
+
+def suggest(
+    space: Space,
+    seed: str,
+    told: Sequence[Observation],
+    tried: AbstractSet[str],
+    count: int,
+    valid: Callable[[dict[str, Any]], bool],
+) -> list[dict[str, Any]]:
+    """Return what `count` trials set.
+
+    Settings that were `tried` before, by `key`, or are not valid together come only when nothing else is found.
+    """
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    told = [seen for seen in told if all(abs(value) != float("inf") for value in seen.goodness)]
+    several = bool(told) and len(told[0].goodness) > 1
+    names = [f"goodness {index}" for index in range(len(told[0].goodness) if told else 1)]
+    storage = optuna.storages.InMemoryStorage()
+    # OptunaSearch takes finished trials of one objective only, but it goes on with a study that has them already.
+    study = optuna.create_study(storage=storage, study_name="optuna", directions=["maximize"] * len(names))
+    for seen in told:
+        if not (several and seen.stopped):  # a stopped trial has no place on a front
+            study.add_trial(_told(space, seen))
+    distributions = {name: _distribution(domain) for name, domain in space.domains.items()}
+    searcher = OptunaSearch(
+        distributions,
+        metric=names if several else names[0],
+        mode=["max"] * len(names) if several else "max",
+        storage=storage,
+        sampler=optuna.samplers.TPESampler(
+            seed=int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16), n_startup_trials=1, constant_liar=True
+        ),
+    )
+    known = set(tried)
+    found: list[dict[str, Any]] = []
+    for position in range(count):
+        for attempt in range(ASKED_AGAIN):
+            settings = space.settings(_values(space, searcher.suggest(f"{position}.{attempt}")))
+            if key(settings) not in known and valid(settings):
+                break
+        known.add(key(settings))
+        found.append(settings)
+    return found
+
+
+def _told(space: Space, seen: Observation) -> Any:
+    from optuna.trial import TrialState, create_trial
+
+    config = {**space.base, **space.fixed, **seen.settings}
+    known = {
+        name: domain
+        for name, domain in space.domains.items()
+        if name in seen.settings and seen.settings[name] in domain and used(name, config)
+    }
+    return create_trial(
+        params={name: _place(domain, seen.settings[name]) for name, domain in known.items()},
+        distributions={name: _distribution(domain) for name, domain in known.items()},
+        state=TrialState.PRUNED if seen.stopped else TrialState.COMPLETE,
+        values=None if seen.stopped else list(seen.goodness),
+        intermediate_values={seen.session: seen.goodness[0]} if seen.stopped else {},
+    )
+
+
+def _distribution(domain: Domain) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    return CategoricalDistribution(range(len(domain.values))) if domain.listed else FloatDistribution(0.0, 1.0)
+
+
+def _place(domain: Domain, value: Any) -> Any:
+    return domain.values.index(value) if domain.listed else min(max(domain.position(value), 0.0), 1.0)
+
+
+def _values(space: Space, places: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: domain.values[places[name]] if domain.listed else domain.at(places[name])
+        for name, domain in space.domains.items()
+    }

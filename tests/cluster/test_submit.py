@@ -1,0 +1,151 @@
+"""Handing sweeps to a job server that exists only here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from safe.errors import UserError
+from sweeps.cluster import submit as module
+from sweeps.cluster.submit import follow, main, newest, stop, submit
+
+
+class Status(StrEnum):
+    """As Ray's: equal to its word."""
+
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+
+
+class Server:
+    """Holds jobs; a job ends with `end` once its log is read, or is stopped."""
+
+    def __init__(self, end: Status = Status.SUCCEEDED, code: int = 0) -> None:
+        self.jobs: dict[str, SimpleNamespace] = {}
+        self.end, self.code = end, code
+
+    def add(self, sweep: str | None, status: Status, began: int) -> str:
+        name = f"job-{began}"
+        metadata = {} if sweep is None else {"sweep": sweep}
+        self.jobs[name] = SimpleNamespace(
+            submission_id=name, metadata=metadata, status=status, start_time=began, driver_exit_code=None
+        )
+        return name
+
+    def submit_job(self, *, entrypoint: str, submission_id: str, metadata: Any, runtime_env: Any) -> str:
+        self.add(metadata["sweep"], Status.RUNNING, 1000 + len(self.jobs))
+        self.jobs[submission_id] = self.jobs.pop(f"job-{999 + len(self.jobs)}")
+        self.jobs[submission_id].submission_id = submission_id
+        self.entrypoint, self.environment = entrypoint, runtime_env
+        return submission_id
+
+    def list_jobs(self) -> list[SimpleNamespace]:
+        return list(self.jobs.values())
+
+    def get_job_info(self, job: str) -> SimpleNamespace:
+        return self.jobs[job]
+
+    def get_job_status(self, job: str) -> Status:
+        status: Status = self.jobs[job].status
+        return status
+
+    def stop_job(self, job: str) -> bool:
+        self.jobs[job].status = Status.STOPPED
+        return True
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        yield f"log of {job}\n"
+        self.jobs[job].status, self.jobs[job].driver_exit_code = self.end, self.code
+
+
+WORDS = ["run", "--dataset", "digits", "--name", "demo", "fast.epochs=3"]
+
+
+def test_a_sweep_becomes_a_job_that_is_followed_to_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    server: Any = Server()
+    assert submit(server, WORDS, workers=2, attached=False) == 0
+    (job,) = server.jobs.values()
+    assert job.metadata == {"sweep": "demo"}
+    assert shlex.split(server.entrypoint) == ["python", "-m", "sweeps.cluster.job", "--workers", "2", *WORDS]
+    assert server.environment == {}  # the code is in the image
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"job {job.submission_id}: the sweep demo")
+    assert printed.endswith(f"log of {job.submission_id}\n")
+
+
+def test_a_sweep_that_runs_is_followed_and_not_begun_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    server: Any = Server()
+    server.add("demo", Status.FAILED, 1)
+    running = server.add("demo", Status.RUNNING, 2)
+    assert submit(server, WORDS, workers=1, attached=False) == 0
+    assert len(server.jobs) == 2
+    assert f"runs already, as job {running}" in capsys.readouterr().out
+    # Its end frees the name: the same words begin the next job, which continues the sweep.
+    assert submit(server, WORDS, workers=1, attached=False) == 0
+    assert len(server.jobs) == 3
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "expected"),
+    [(Status.SUCCEEDED, 0, 0), (Status.FAILED, 2, 2), (Status.FAILED, 0, 1), (Status.STOPPED, 0, 130)],
+)
+def test_following_ends_with_the_jobs_own_exit_code(end: Status, code: int, expected: int) -> None:
+    server: Any = Server(end, code)
+    job = server.get_job_info(server.add("demo", Status.RUNNING, 1))
+    assert follow(server, job, attached=False) == expected
+
+
+def test_a_server_elsewhere_is_sent_the_code_and_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    monkeypatch.setenv("RESULTS", "/shared/results")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.delenv("SAFE_DATA", raising=False)
+    monkeypatch.delenv("HF_HOME", raising=False)
+    server: Any = Server()
+    submit(server, WORDS, workers=1, attached=False)
+    assert server.environment["env_vars"] == {
+        "RESULTS": "/shared/results",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+    }
+    assert [path.rsplit("/", 1)[1] for path in server.environment["py_modules"]] == ["safe", "sweeps", "tracking"]
+    monkeypatch.setenv("RESULTS", "results")
+    with pytest.raises(UserError, match="RESULTS=results must be the absolute path"):
+        submit(server, [*WORDS, "--name", "other"], workers=1, attached=False)
+
+
+def test_stopping_ends_the_newest_job_and_refuses_what_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    server: Any = Server()
+    server.add("demo", Status.SUCCEEDED, 1)
+    running = server.add("demo", Status.RUNNING, 2)
+    server.add(None, Status.RUNNING, 3)  # somebody else's job
+    assert stop(server, "demo") == 0
+    assert server.jobs[running].status is Status.STOPPED
+    assert server.jobs["job-3"].status is Status.RUNNING
+    assert "continues it" in capsys.readouterr().out
+    with pytest.raises(UserError, match="does not run: its newest job job-2 has stopped"):
+        stop(server, "demo")
+    with pytest.raises(UserError, match=r"no sweep called 'demi'; known: demo\. Did you mean 'demo'\?"):
+        newest(server, "demi")
+
+
+def test_the_list_is_json_with_the_newest_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = Server()
+    server.add("old", Status.SUCCEEDED, 1)
+    server.add("new", Status.RUNNING, 2)
+    monkeypatch.setattr(module, "client", lambda: server)
+    assert main(["list"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["sweep"], row["status"]) for row in rows] == [("new", "RUNNING"), ("old", "SUCCEEDED")]
+    assert main(["go"]) == 2
+    assert "unknown command 'go'" in capsys.readouterr().err
+    assert main(["run", "--name", "../x"]) == 2

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe.errors import UserError
+from sweeps.bookkeeper import Bookkeeper
+from sweeps.budget import Budget
+from sweeps.campaign import Campaign, Folders, _go_on
+from sweeps.display import LiveDisplay
+from sweeps.jobs import TRIAL
+from sweeps.ledger import Ledger, read_ledger
+from tracking.memory import MemoryRecorder
+
+Make = Callable[..., Any]
+WIDER = {"fast.cross_weight": {"choice": [0.0, 1.0, 2.0]}, "aggregation.temperature": {"grid": [0.1, 1.0, 10.0]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "finished"),
+    [
+        ({}, True),
+        ({"concurrency": 7, "retries": 3, "trial_timeout": 5.0, "gpus_per_trial": "auto"}, True),
+        ({"stage_limit_gb": 1.0, "fresh": True, "checkpoints": "last"}, True),
+        ({"trials": 3}, False),
+        ({"seeds": 3}, False),
+        ({"max_sessions": 50}, False),
+        ({"max_hours": 2.0}, False),
+        ({"space": WIDER}, False),
+    ],
+)
+def test_what_does_more_opens_a_finished_sweep_again_and_what_does_it_otherwise_does_not(
+    finished_sweep: Callable[[], Ledger], make_spec: Make, changes: dict[str, Any], finished: bool
+) -> None:
+    ledger = finished_sweep()
+    spec = make_spec(**changes)
+    _go_on(ledger, spec, retry_failed=True)
+    assert ledger.log.finished is finished
+    assert ledger.log.spec == spec
+    assert read_ledger(ledger.path.parent).finished is finished
+
+
+def test_a_finished_sweep_with_a_failed_trial_is_opened_to_retry_it(
+    finished_sweep: Callable[[], Ledger], make_spec: Make
+) -> None:
+    ledger = finished_sweep()
+    ledger.append("status", job="trial-00", status="FAILED", reason="x")
+    _go_on(ledger, make_spec(), retry_failed=False)
+    assert ledger.log.finished
+    _go_on(ledger, make_spec(), retry_failed=True)
+    assert not ledger.log.finished
+    with pytest.raises(UserError, match="trials: 2 -> 1 \\(can only grow\\)"):
+        _go_on(ledger, make_spec(trials=1), retry_failed=True)
+
+
+def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) -> None:
+    def job(**changes: Any) -> Any:
+        spec = make_spec(**changes)
+        (tmp_path / spec.name).mkdir()
+        ledger, folders = Ledger.create(tmp_path / spec.name, spec), Folders(tmp_path / "results", spec.name)
+        books = Bookkeeper(ledger, MemoryRecorder(), LiveDisplay(ledger.log), folders.states, {})
+        campaign = Campaign(books, folders, Budget(ledger.log))
+        assert campaign.budget_left
+        return campaign.job("trial-00", TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], until=2)
+
+    sweep = tmp_path / "results" / "sweeps" / "a"
+    found = job(name="a", stage_limit_gb=0.5, checkpoints="best", objective="accuracy")
+    assert (found.stages, found.stage_limit) == (str(tmp_path / "results" / "stages"), 5 * 10**8)
+    assert (found.checkpoints, found.objective, found.until) == ("best", "accuracy", 2)
+    assert found.states == str(sweep / "runs" / "trial-00")
+    assert found.beat == str(sweep / "beats" / "trial-00")
+    assert found.stop == str(sweep / "stop")
+    assert found.resume_from is None
+    assert job(name="b", fresh=True).stages == str(tmp_path / "results" / "sweeps" / "b" / "stages")
+    assert job(name="c", stages=False).stages is None

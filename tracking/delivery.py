@@ -1,0 +1,162 @@
+"""Bringing a journal to MLflow, in order, from where it was left, as often as it takes.
+
+Delivery may be cut off anywhere and repeated: runs are found by tag, points by key and step, artefacts are
+overwritten. How far each store has got lies beside the journal (`<stem>.delivered.json`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from tracking.errors import TrackingError
+from tracking.journal_file import JournalFile, call, read_header, read_records
+from tracking.mlflow_errors import shown
+from tracking.mlflow_recorder import MlflowRecorder
+
+VERSION = 1
+
+
+class Open(Protocol):
+    """Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
+
+    def __call__(self, tracking_uri: str, experiment: str, *, clock: Callable[[], float]) -> MlflowRecorder: ...
+
+
+class Delivery:
+    """Brings the journal `path` to the experiment `experiment` of the MLflow store at `tracking_uri`.
+
+    Attributes:
+        offset: bytes of the journal that the store has.
+        target: recorder of the store, None before the first contact and after a failure.
+    """
+
+    def __init__(self, path: Path, tracking_uri: str, experiment: str, open: Open = MlflowRecorder) -> None:
+        self.path = path
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.target: MlflowRecorder | None = None
+        self._open = open
+        self._at = 0.0
+        self._missing: set[Path] = set()
+        self._progress = path.with_name(f"{path.stem}.delivered.json")
+        self._name = f"{shown(tracking_uri)} {experiment}"
+        self._id = read_header(path)["id"]
+        self.offset: int = self._offsets().get(self._name, 0)
+
+    def connect(self) -> None:
+        """Make contact with the store; everything begins anew when it lost what it had.
+
+        Raises:
+            TrackingError: it cannot be used; `UnreachableError` when it may answer later.
+        """
+        if self.target is None:
+            self.target = self._open(self.tracking_uri, self.experiment, clock=lambda: self._at)
+            first = next(read_records(self.path), None) if self.offset else None
+            try:
+                if first is not None:
+                    self.target.set_tags(first[1]["run_key"], {})
+            except KeyError:
+                self.offset = 0
+
+    def run(self, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
+        """Deliver what the journal holds up to byte `end`, where a line ends, asking `go_on` after each record.
+
+        A run that the store had and no longer has (somebody deleted it) is made anew with its whole history.
+
+        Raises:
+            ConflictError: the store holds something else at the same place.
+            TrackingError: it could not be delivered now; `UnreachableError` when it may be later.
+        """
+        try:
+            self.connect()
+            try:
+                self._drain(end, go_on)
+            except KeyError:
+                self.offset = 0
+                self._drain(end, go_on)
+        except TrackingError:
+            self.target = None  # what the store has of the last call is unknown: it is asked again
+            raise
+
+    def waiting(self) -> int:
+        """Return how many records are not delivered."""
+        return sum(1 for _ in read_records(self.path, self.offset))
+
+    def close(self) -> None:
+        """Let the store bring everything to its disk."""
+        if self.target is not None:
+            self.target.close()
+
+    def _drain(self, end: int, go_on: Callable[[], bool]) -> None:
+        assert self.target is not None, "connected"
+        for offset, record in read_records(self.path, self.offset):
+            if offset > end:
+                break
+            self._deliver(self.target, record)
+            self.offset = offset
+            self._save()
+            if not go_on():
+                return
+        self.offset = max(self.offset, end)  # beyond the header, where there is no record yet
+
+    def _deliver(self, target: MlflowRecorder, record: dict[str, Any]) -> None:
+        self._at = record["at"]
+        try:
+            call(record, target, self.path.parent)
+        except NotADirectoryError:
+            directory = self.path.parent / record["directory"]
+            if directory not in self._missing:
+                self._missing.add(directory)
+                tell(f"{directory} is gone, so MLflow does not get these files of {record['run_key']}")
+
+    def _offsets(self) -> dict[str, int]:
+        # Without a readable file everything is delivered again, which changes nothing.
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            saved = json.loads(self._progress.read_text("utf-8"))
+            if (saved["version"], saved["journal"]) == (VERSION, self._id):  # not of one that was moved away
+                return dict(saved["offsets"])
+        return {}
+
+    def _save(self) -> None:
+        offsets = {**self._offsets(), self._name: self.offset}
+        draft = self._progress.with_suffix(".tmp")
+        saved = {"version": VERSION, "journal": self._id, "offsets": offsets}
+        draft.write_text(json.dumps(saved, indent=2), "utf-8")
+        draft.replace(self._progress)
+
+
+def deliver(
+    path: Path, tracking_uri: str, *, again: bool = False, delivered: Callable[[], None] = lambda: None
+) -> None:
+    """Bring the journal of a sweep that nobody runs to an MLflow store, all of it `again` if asked for.
+
+    Raises:
+        InUseError: the sweep is being run; it delivers by itself.
+        TrackingError: the journal or the store cannot be used; `UnreachableError` when the store may be later.
+    """
+
+    def go_on() -> bool:
+        delivered()
+        return True
+
+    with closing(JournalFile(path)) as file:
+        delivery = Delivery(path, tracking_uri, read_header(path)["experiment"])
+        if again:
+            delivery.offset = 0
+        delivery.run(file.size(), go_on)
+        delivery.close()
+
+
+def waiting(path: Path, tracking_uri: str) -> int:
+    """Return how many records of a journal the store has not got yet."""
+    return Delivery(path, tracking_uri, read_header(path)["experiment"]).waiting()
+
+
+def tell(text: str) -> None:
+    """Say something to the person at the terminal."""
+    print(f"tracking: {text}", file=sys.stderr, flush=True)

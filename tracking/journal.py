@@ -1,0 +1,194 @@
+"""The recorder of a sweep: everything goes to a local journal first, and from there to MLflow in the background.
+
+So neither training nor its driver waits for a slow server, and nothing is lost when the server or this process goes
+away: what MLflow does not have yet lies in the journal and is delivered later, by this process or the next.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from tracking.delivery import Delivery, Open, tell
+from tracking.errors import ConflictError, TrackingError, UnreachableError
+from tracking.jsonl import JsonlRecorder
+from tracking.mlflow_errors import shown
+from tracking.mlflow_recorder import MlflowRecorder
+
+CONTACT_S = 15.0  # for the first contact, before anything is recorded
+CLOSE_S = 30.0  # for one more record to be delivered, at the end
+LONGEST_PAUSE_S = 60.0
+
+
+class JournalRecorder(JsonlRecorder):
+    """`Recorder` over the journal `path` and, through it, over an experiment of the MLflow store at `tracking_uri`.
+
+    A call returns once the journal has it. What contradicts the journal raises at once; what contradicts the store
+    (`ConflictError`: another sweep by this name) raises at the next call, or at `flush`. A folder of artefacts is
+    read when it is delivered: it must stay where it is. When the store does not take something, one line says so,
+    and another one when it has everything.
+
+    Args:
+        path: journal, made when absent; one process at a time writes it.
+        tracking_uri: as in `MlflowRecorder`.
+        experiment: name of the experiment.
+        open: opens the store.
+        pause_s: seconds before the first repetition of what failed; each further one waits twice as long, at most
+            LONGEST_PAUSE_S.
+
+    Attributes:
+        new: whether the journal was empty.
+
+    Raises:
+        TrackingError: the journal or the store cannot be used. A store that does not answer is no error.
+    """
+
+    def __init__(
+        self, path: Path, tracking_uri: str, experiment: str, *, open: Open = MlflowRecorder, pause_s: float = 1.0
+    ) -> None:
+        import mlflow  # noqa: F401  # takes seconds, which must not be taken for a slow store
+
+        super().__init__(path, experiment=experiment)
+        self.new = not self.runs
+        self.tracking_uri = tracking_uri
+        self.experiment_name = experiment
+        self._delivery = Delivery(self.path, tracking_uri, experiment, open)
+        self._pause_s = pause_s
+        self._changed = threading.Condition()
+        self._opening = True  # until the first contact has come to a result
+        self._closing = False
+        self._hurry = False  # do not wait before the next attempt
+        self._failures = 0
+        self._failing = False  # the last attempt failed, and the person was told
+        self._fatal: Exception | None = None
+        self._raised = False  # the fatal error, to the caller: once, so that the books can still be closed
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+        with self._changed:
+            if not self._changed.wait_for(lambda: not self._opening, CONTACT_S):
+                self._opening = False
+                self._complain(f"MLflow at {shown(tracking_uri)} has not answered in {CONTACT_S:.0f} s")
+        if self._fatal is not None:
+            super().close()
+            self._raise_fatal()
+
+    def run_id(self, run_key: str) -> str | None:
+        """Return MLflow's id of a run, None while MLflow does not have it. KeyError if the run was not started."""
+        key, target = self.runs[run_key].key, self._delivery.target
+        try:
+            return target.run_id(key) if target else None
+        except (TrackingError, KeyError):
+            return None
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the store has everything recorded so far; False when it does not take it or the time is over.
+
+        Raises what the store contradicts.
+        """
+        goal, failures = self._file.size(), self._failures
+        with self._changed:
+            self._changed.wait_for(lambda: self._has(goal) or self._failing or self._failures > failures, timeout_s)
+        self._raise_fatal()
+        return self._has(goal)
+
+    def close(self) -> None:
+        """See `Recorder.close`. Waits for what is not delivered as long as the store takes one record after another.
+
+        Raises what the store contradicts, unless an earlier call did.
+        """
+        if self._closing:
+            return
+        goal, failures = self._file.size(), self._failures
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            while not self._has(goal) and self._failures == failures and self._thread.is_alive():
+                if not self._changed.wait(CLOSE_S):
+                    break
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout=CLOSE_S if self._has(goal) else 0.0)
+        super().close()
+        self._raise_fatal()
+        waiting = self._delivery.waiting()
+        if waiting and self._fatal is None:
+            tell(
+                f"{waiting} records for MLflow at {shown(self.tracking_uri)} wait in {self.path}; the next command "
+                "that opens the sweep delivers them, as does: python -m tracking deliver"
+            )
+
+    def _keep(self, run_key: str, directory: Path, artifact_path: str | None) -> Path:
+        return directory
+
+    def _write(self, method: str, run_key: str, **arguments: object) -> None:
+        super()._write(method, run_key, **arguments)
+        with self._changed:
+            self._changed.notify_all()
+        self._raise_fatal()
+
+    def _work(self) -> None:
+        """Deliver until the end; the body of the background thread."""
+        pause = self._pause_s
+        while not self._closing:
+            try:
+                self._delivery.connect()
+                self._opened()
+                # What the store has, the journal must still have after a power cut.
+                self._delivery.run(self._file.sync(), self._moved)
+            except Exception as error:
+                if not self._failed(error):
+                    return
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing or self._hurry, pause)
+                    self._hurry = False
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+            else:
+                pause = self._pause_s
+                self._succeeded()
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing or not self._has(self._file.size()))
+        if not self._failing:
+            self._delivery.close()
+
+    def _opened(self) -> None:
+        with self._changed:
+            self._opening = False
+            self._changed.notify_all()
+
+    def _moved(self) -> bool:
+        with self._changed:
+            self._changed.notify_all()
+        return not self._closing
+
+    def _failed(self, error: Exception) -> bool:
+        """Take note of a failed attempt and return whether to try again."""
+        with self._changed:
+            refused = self._opening and not isinstance(error, UnreachableError)
+            passing = isinstance(error, TrackingError) and not isinstance(error, ConflictError) and not refused
+            if not passing:
+                self._fatal = error
+            elif not self._failing:
+                self._complain(str(error))
+            self._opening = False
+            self._failures += 1
+            self._changed.notify_all()
+        return passing
+
+    def _succeeded(self) -> None:
+        with self._changed:
+            told, self._failing = self._failing, False
+            self._changed.notify_all()
+        if told:
+            tell(f"MLflow at {shown(self.tracking_uri)} has everything again")
+
+    def _complain(self, problem: str) -> None:
+        self._failing = True
+        tell(f"{problem}. The work goes on: what it records is kept in {self.path} and delivered later")
+
+    def _has(self, goal: int) -> bool:
+        return self._delivery.offset >= goal
+
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None and not self._raised:
+            self._raised = True
+            raise self._fatal

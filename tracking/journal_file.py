@@ -1,0 +1,180 @@
+"""The journal file: the calls to a recorder, one JSON object a line, only ever appended to.
+
+    {"format": "tracking-journal", "version": 2, "id": "9f86d081884c7d65", "experiment": "digits", ...}
+    {"call": "start", "run_key": "demo", "params": {...}, "tags": {...}, "name": ..., "parent": ..., ...}
+    {"call": "log_points", "run_key": "demo", "points": [["val/accuracy", 0.5, 1], ...], ...}
+
+`id` is a random word by which one file is told from another. After the header, every line names a method and its
+arguments, and ends in `at`, when it was called in seconds since 1970, and, as the header does, in `crc`, the CRC-32 of
+the line without it. Each line reaches the operating system at once, so that a killed process loses nothing; `sync`
+waits for the disk, after which not even a power cut does. One process at a time writes a file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tracking.errors import InUseError, TrackingError
+from tracking.recorder import Point, Recorder
+
+FORMAT = "tracking-journal"
+VERSION = 2
+
+_log = logging.getLogger(__name__)
+
+
+class JournalFile:
+    """The file `path`, open for appending, made with its folder and `header` when absent.
+
+    A last line that was cut off by a crash is removed with a warning.
+
+    Raises:
+        InUseError: another process writes it.
+        TrackingError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, **header: str) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise InUseError(f"the journal {path} is being written by another process; wait for its end") from None
+        except OSError as error:
+            raise TrackingError(f"cannot write {path}: {error.strerror}; choose another folder") from None
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            _log.warning("%s: dropping the last line, which was cut off after %d bytes", path, len(data) - whole)
+            self._file.truncate(whole)
+        if not whole:
+            self.append(format=FORMAT, version=VERSION, id=secrets.token_hex(8), **header)
+
+    def append(self, **record: object) -> None:
+        """Write one record."""
+        self._file.write(_line(record))
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Wait until the disk has what was appended; return how many bytes that are."""
+        size = self.size()
+        os.fsync(self._file.fileno())
+        return size
+
+    def size(self) -> int:
+        """Return how many bytes were appended, always whole lines."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Wait for the disk and let others write. Closing twice is fine."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return the first record of a journal; what is raised is as in `read_records`."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+    except OSError as error:
+        raise TrackingError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        version = json.loads(line)["version"] if json.loads(line)["format"] == FORMAT else None
+    except (ValueError, LookupError, TypeError):
+        version = None
+    if not isinstance(version, int):
+        raise _damaged(path, 1, "no header")
+    if version != VERSION:
+        age, advice = ("newer", "use the program that wrote it") if version > VERSION else ("older", "remove it")
+        raise TrackingError(
+            f"{path} has format version {version}, {age} than the {VERSION} this program reads; {advice}, or choose "
+            "another file"
+        )
+    return _parsed(path, 0, line)
+
+
+def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Give the records after the header that begin at byte `start` or later, each with the byte that follows it.
+
+    A last line without its end is being written, or was cut off: it is left out.
+
+    Raises:
+        TrackingError: the file is no journal, of another format version, or damaged.
+    """
+    read_header(path)
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            begin, start = start, start + len(line)
+            record = _parsed(path, begin, line)
+            if begin > 0:
+                yield start, record
+
+
+def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
+    """Do with `recorder` what a record says; folders of artefacts are relative to `folder`, the journal's own.
+
+    Raises ValueError for a record that says nothing known, besides what the recorder raises.
+    """
+    match record:
+        case {
+            "call": "start",
+            "run_key": str(key),
+            "params": dict(params),
+            "tags": dict(tags),
+            "name": (str() | None) as name,
+            "parent": (str() | None) as parent,
+        }:
+            recorder.start(key, params, tags, name=name, parent=parent)
+        case {"call": "log_points", "run_key": str(key), "points": list(points)}:
+            recorder.log_points(key, [Point(*point) for point in points])
+        case {"call": "log_input", "run_key": str(key), "input": dict(dataset)}:
+            recorder.log_input(key, **dataset)
+        case {"call": "set_tags", "run_key": str(key), "tags": dict(tags)}:
+            recorder.set_tags(key, tags)
+        case {"call": "set_description", "run_key": str(key), "markdown": str(markdown)}:
+            recorder.set_description(key, markdown)
+        case {
+            "call": "log_directory",
+            "run_key": str(key),
+            "directory": str(directory),
+            "artifact_path": artifact_path,
+        }:
+            recorder.log_directory(key, folder / directory, artifact_path)
+        case {"call": "finish", "run_key": str(key), "status": str(status)}:
+            recorder.finish(key, status)
+        case _:
+            raise ValueError(f"unknown record {record.get('call')!r}")
+
+
+def _line(record: dict[str, object]) -> bytes:
+    body = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    return body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
+
+
+def _parsed(path: Path, begin: int, line: bytes) -> dict[str, Any]:
+    body, found, crc = line.rpartition(b', "crc": "')
+    if not found or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
+        raise _damaged(path, path.read_bytes()[:begin].count(b"\n") + 1, "wrong checksum")
+    record: dict[str, Any] = json.loads(body + b"}")
+    return record
+
+
+def _damaged(path: Path, line: int, what: str) -> TrackingError:
+    return TrackingError(
+        f"{path}, line {line} is not a line of a tracking journal ({what}); restore the file from a copy, or move it "
+        "away: a sweep that goes on writes it anew"
+    )

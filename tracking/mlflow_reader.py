@@ -1,0 +1,105 @@
+"""Reading runs back from MLflow: which there are, by tag, and what they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tracking.recorder import STOPPED, DatasetInput, Point
+from tracking.state import RunState
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+RUN_KEY_TAG = "safe.run_key"
+STOPPED_TAG = "stopped_early"
+PARENT_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+CONTEXT_TAG = "mlflow.data.context"
+
+_PAGE = 1000
+
+
+def find_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run | None:
+    """Return the run of a key, None when there is none that is not deleted."""
+    runs = client.search_runs([experiment_id], f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
+    # Some databases compare text without case.
+    return next((run for run in runs if run.data.tags[RUN_KEY_TAG] == run_key), None)
+
+
+def find_runs(client: MlflowClient, sweep: str) -> list[Run]:
+    """Return the runs of a sweep in every experiment, in order of creation: its own and those below its key."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=_PAGE)]
+    found: list[Run] = []
+    for pattern in (f"= '{sweep}'", f"LIKE '{sweep}/%'"):
+        token = None
+        while True:
+            page = client.search_runs(
+                experiments,
+                f"tags.`{RUN_KEY_TAG}` {pattern}",
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
+            )
+            found += page
+            token = page.token
+            if not token:
+                break
+    # "_" in a name stands for any letter in LIKE.
+    return [run for run in found if f"{run.data.tags[RUN_KEY_TAG]}/".startswith(f"{sweep}/")]
+
+
+def read_state(run: Run) -> RunState:
+    """Return what MLflow says of a run, without its metrics and its parent."""
+    tags = run.data.tags
+    own = (RUN_KEY_TAG, STOPPED_TAG)
+    return RunState(
+        tags[RUN_KEY_TAG],
+        run.info.run_name or tags[RUN_KEY_TAG],
+        params=dict(run.data.params),
+        tags={key: value for key, value in tags.items() if key not in own and not key.startswith("mlflow.")},
+        inputs=[_input(entry) for entry in run.inputs.dataset_inputs] if run.inputs else [],
+        description=tags.get(NOTE_TAG, ""),
+        status=STOPPED if STOPPED_TAG in tags else run.info.status,
+    )
+
+
+def read_metrics(client: MlflowClient, run_id: str, keys: Iterable[str]) -> list[Point]:
+    """Return every point of some metrics of a run."""
+    return [Point(key, metric.value, metric.step) for key in keys for metric in client.get_metric_history(run_id, key)]
+
+
+def read_runs(client: MlflowClient, runs: Sequence[Run]) -> Mapping[str, RunState]:
+    """Return all that MLflow holds of the runs but their artefacts, by run key."""
+    keys = {run.info.run_id: run.data.tags[RUN_KEY_TAG] for run in runs}
+    states: dict[str, RunState] = {}
+    for run in runs:
+        state = read_state(run)
+        state.parent = keys.get(run.data.tags.get(PARENT_TAG, ""))
+        state.add_points(read_metrics(client, run.info.run_id, run.data.metrics))
+        states[state.key] = state
+    return states
+
+
+def dataset_name(name: str, context: str) -> str:
+    """Return the name of a data set in MLflow, where of one name and digest a run can have a single input."""
+    return f"{name}-{context}"
+
+
+def _input(entry: object) -> DatasetInput:
+    dataset, tags = entry.dataset, {tag.key: tag.value for tag in entry.tags}  # type: ignore[attr-defined]
+    context = tags.get(CONTEXT_TAG, "")
+    name = dataset.name.removesuffix(f"-{context}")
+    source, rows = _entry(dataset.source, "uri"), _entry(dataset.profile, "num_rows")
+    return DatasetInput(name, dataset.digest, context, str(source or ""), rows if isinstance(rows, int) else None)
+
+
+def _entry(text: str | None, name: str) -> object:
+    """Return an entry of a JSON object; None where it is not there, as in inputs that others have logged."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        return None
+    return found.get(name) if isinstance(found, dict) else None

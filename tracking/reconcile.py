@@ -1,0 +1,64 @@
+"""Closing the runs that a dead process left RUNNING."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tracking.delivery import deliver
+from tracking.journal_file import read_header
+from tracking.jsonl import JsonlRecorder
+from tracking.mlflow_errors import in_words
+from tracking.mlflow_reader import RUN_KEY_TAG, find_runs
+from tracking.mlflow_recorder import MlflowRecorder
+from tracking.recorder import KILLED, RUNNING, Recorder
+from tracking.state import RunState
+
+REASON = "the process ended without a word"
+
+
+def reconcile(recorder: JsonlRecorder, *, own: str = "") -> list[str]:
+    """Close every run that the journal has as RUNNING, except `own`, which this process started; return their keys.
+
+    The journal belongs to one process, so when this one opens it, whoever started those runs is dead. They become
+    KILLED, with REASON as their tag `reason`.
+    """
+    left = [key for key, run in recorder.runs.items() if run.status == RUNNING and key != own]
+    for key in left:
+        _close(recorder, key, KILLED)
+    return left
+
+
+def reconcile_store(path: Path, tracking_uri: str) -> list[str]:
+    """Close the runs of the sweep with the journal `path` that are RUNNING in the journal or in the MLflow store.
+
+    What the journal holds is delivered first. A run that it has as ended, but the store (a restored copy, say) as
+    RUNNING, ends there as it ended. Returns the keys of the closed runs.
+
+    Raises:
+        InUseError: the sweep is being run.
+        TrackingError: the journal or the store cannot be used.
+    """
+    journal = JsonlRecorder(path)
+    closed = reconcile(journal)
+    journal.close()
+    deliver(path, tracking_uri)
+    store = MlflowRecorder(tracking_uri, read_header(path)["experiment"])
+    for key in _running(store, path.parent.name, journal.runs):
+        _close(store, key, journal.runs[key].status)
+        closed.append(key)
+    store.close()
+    return closed
+
+
+def _running(store: MlflowRecorder, sweep: str, runs: Mapping[str, RunState]) -> list[str]:
+    with in_words(store.tracking_uri):
+        found = find_runs(store.client, sweep)
+    keys = [run.data.tags[RUN_KEY_TAG] for run in found if run.info.status == RUNNING]
+    return [key for key in keys if key in runs]  # another results folder may have a sweep of this name
+
+
+def _close(recorder: Recorder, key: str, status: str) -> None:
+    if status == KILLED:
+        recorder.set_tags(key, {"reason": REASON})
+    recorder.finish(key, status)
