@@ -59,6 +59,7 @@ def against_naive(folder: Path, console: Console) -> dict[str, Any]:
         f"4 slow x 4 fast settings x 8 temperatures on digits: {plan.naive} sessions naively, {plan.unshared} with "
         f"temperatures alone shared, {plan.trained} with the tree",
         highlight=False,
+        soft_wrap=True,
     )
     log, seconds = search(spec, folder)
     account = work_account(log)
@@ -100,6 +101,7 @@ def against_naive(folder: Path, console: Console) -> dict[str, Any]:
         f"grid is the best of them both ways ({words}: {100 * log.selected['score']:.2f} %)",
         sep="\n",
         highlight=False,
+        soft_wrap=True,
     )
     return row
 
