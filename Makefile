@@ -53,7 +53,7 @@ PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep plan train ablation variants report compare predict data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop export plan train ablation variants report compare predict data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test lint format bench clean
 
 help: ## list the targets
@@ -68,6 +68,15 @@ setup: $(READY) ## install into .venv
 
 sweep: $(PREPARE) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME; CLUSTER=1 hands it to the cluster
 	@$(SWEEPS) run $(SWEEP) $(CAMPAIGN)
+
+resume: $(READY) ## go on with a sweep where it ended, and try again what failed: NAME
+	@$(RUN) -m sweeps resume "$(NAME)" $(ARGS)
+
+stop: $(READY) ## stop a running sweep in order; it can be continued: NAME
+	@$(RUN) -m sweeps stop "$(NAME)" $(ARGS)
+
+export: $(READY) ## the chosen configuration as YAML for make train ARGS="--config FILE": NAME
+	@$(RUN) -m sweeps export "$(NAME)" $(ARGS)
 
 plan: $(READY) ## what a sweep will cost, before anything runs: the variables of sweep
 	@$(RUN) -m sweeps plan $(SWEEP) $(CAMPAIGN)

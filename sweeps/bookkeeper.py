@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safe.metrics import depends_on_prediction
-from sweeps.jobs import FINAL, SLOW, TRIAL  # noqa: F401
+from sweeps.jobs import SLOW
 from sweeps.ledger import JobLog, Ledger, SweepLog
 from sweeps.selection import score_trial
 from sweeps.space import PREDICTION_SETTINGS
