@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracking.errors import TrackingError
-from tracking.journal_file import JournalFile, call, read_header, read_records
+from tracking.journal_file import JournalFile, call, experiment_of, read_header, read_records
+from tracking.jsonl import read_journal
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
@@ -33,6 +34,9 @@ class Delivery:
     Attributes:
         offset: bytes of the journal that the store has.
         target: recorder of the store, None before the first contact and after a failure.
+
+    Raises:
+        TrackingError: the journal, or the file that says how far it was delivered, is of another format version.
     """
 
     def __init__(self, path: Path, tracking_uri: str, experiment: str, open: Open = MlflowRecorder) -> None:
@@ -118,7 +122,13 @@ class Delivery:
         # Without a readable file everything is delivered again, which changes nothing.
         with suppress(OSError, ValueError, LookupError, TypeError):
             saved = json.loads(self._progress.read_text("utf-8"))
-            if (saved["version"], saved["journal"]) == (VERSION, self._id):  # not of one that was moved away
+            if saved["version"] != VERSION:
+                raise TrackingError(
+                    f"{self._progress} has format version {saved['version']}, this program reads {VERSION}; use the "
+                    "program that wrote it, or remove the file: everything is then delivered again, which changes "
+                    "nothing in MLflow"
+                )
+            if saved["journal"] == self._id:  # not of one that was moved away
                 return dict(saved["offsets"])
         return {}
 
@@ -145,7 +155,8 @@ def deliver(
         return True
 
     with closing(JournalFile(path)) as file:
-        delivery = Delivery(path, tracking_uri, read_header(path)["experiment"])
+        read_journal(path)  # refuses what does not fit together before anything is delivered
+        delivery = Delivery(path, tracking_uri, experiment_of(path))
         if again:
             delivery.offset = 0
         delivery.run(file.size(), go_on)
@@ -154,9 +165,10 @@ def deliver(
 
 def waiting(path: Path, tracking_uri: str) -> int:
     """Return how many records of a journal the store has not got yet."""
-    return Delivery(path, tracking_uri, read_header(path)["experiment"]).waiting()
+    return Delivery(path, tracking_uri, experiment_of(path)).waiting()
 
 
 def tell(text: str) -> None:
-    """Say something to the person at the terminal."""
-    print(f"tracking: {text}", file=sys.stderr, flush=True)
+    """Say something to the person at the terminal, if it is still there."""
+    with suppress(OSError):
+        print(f"tracking: {text}", file=sys.stderr, flush=True)

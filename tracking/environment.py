@@ -10,6 +10,9 @@ from pathlib import Path
 
 PACKAGES = ("torch", "timm", "ray", "mlflow", "numpy")
 
+COMMIT = "SAFE_COMMIT"  # the variable that tells the commit where the code comes without its checkout, as in an image
+_DIRTY = "-dirty"
+
 _GIT_TIMEOUT_S = 5
 
 
@@ -26,7 +29,8 @@ def environment_tags() -> dict[str, str]:
     """Return what may differ when a run is resumed, as tags; nothing in it names the machine or its user.
 
     `version.<package>` for the installed ones of PACKAGES (read from their metadata, none is imported),
-    `version.python`, `platform`, and the tags of `git_tags` for the checkout this file is part of.
+    `version.python`, `platform`, and the tags of `git_tags` for the checkout this file is part of, or else those that
+    SAFE_COMMIT tells.
     """
     tags = {"version.python": platform.python_version(), "platform": f"{platform.system()}-{platform.machine()}"}
     for package in PACKAGES:
@@ -34,7 +38,20 @@ def environment_tags() -> dict[str, str]:
             tags[f"version.{package}"] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return tags | git_tags(Path(__file__).resolve().parents[1])
+    return tags | (git_tags(Path(__file__).resolve().parents[1]) or told_tags(os.environ.get(COMMIT, "")))
+
+
+def commit_of(checkout: Path) -> str:
+    """Return the commit of `checkout` as SAFE_COMMIT tells it: `-dirty` behind it when it was changed, "" for none."""
+    tags = git_tags(checkout)
+    return tags["git.commit"] + _DIRTY * (tags["git.dirty"] == "true") if tags else ""
+
+
+def told_tags(commit: str) -> dict[str, str]:
+    """Return the tags of `git_tags` for what `commit_of` gave."""
+    if not commit:
+        return {}
+    return {"git.commit": commit.removesuffix(_DIRTY), "git.dirty": str(commit.endswith(_DIRTY)).lower()}
 
 
 def git_tags(checkout: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
 CONTACT_S = 15.0  # for the first contact, before anything is recorded
-CLOSE_S = 30.0  # for one more record to be delivered, at the end
+DRAIN_S = 30.0  # for at least one more record to be delivered
 LONGEST_PAUSE_S = 60.0
 
 
@@ -52,14 +52,21 @@ class JournalRecorder(JsonlRecorder):
         self.new = not self.runs
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment
-        self._delivery = Delivery(self.path, tracking_uri, experiment, open)
+        try:
+            self._delivery = Delivery(self.path, tracking_uri, experiment, open)
+        except TrackingError:
+            super().close()
+            raise
         self._pause_s = pause_s
         self._changed = threading.Condition()
         self._opening = True  # until the first contact has come to a result
         self._closing = False
-        self._hurry = False  # do not wait before the next attempt
-        self._failures = 0
-        self._failing = False  # the last attempt failed, and the person was told
+        self._ended = False  # the thread is over, whatever the reason
+        # Attempts to deliver what there is are counted, so that who waits for one can tell it from those before.
+        self._begun = 0
+        self._failed = 0  # the last one that failed
+        self._wanted = 0  # the one that does not wait for the end of a pause
+        self._failing = False  # the person was told that something is wrong, and not yet that it is over
         self._fatal: Exception | None = None
         self._raised = False  # the fatal error, to the caller: once, so that the books can still be closed
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -80,34 +87,37 @@ class JournalRecorder(JsonlRecorder):
         except (TrackingError, KeyError):
             return None
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until the store has everything recorded so far; False when it does not take it or the time is over.
+    @property
+    def experiment_id(self) -> str | None:
+        """MLflow's id of the experiment, None while MLflow does not answer."""
+        target = self._delivery.target  # which the other thread may take away
+        return target.experiment_id if target else None
 
-        Raises what the store contradicts.
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the store has everything recorded so far, and an outage is told to be over.
+
+        False when the store does not take it, which only an attempt begun after this call can show, or when the time
+        is over. Raises what the store contradicts.
         """
-        goal, failures = self._file.size(), self._failures
-        with self._changed:
-            self._changed.wait_for(lambda: self._has(goal) or self._failing or self._failures > failures, timeout_s)
+        done = self._wait(self._file.size(), timeout_s)
         self._raise_fatal()
-        return self._has(goal)
+        return done
+
+    def drain(self) -> bool:
+        """Wait for what is not delivered as long as the store takes one record after another; else as `flush`."""
+        done = self._drain()
+        self._raise_fatal()
+        return done
 
     def close(self) -> None:
-        """See `Recorder.close`. Waits for what is not delivered as long as the store takes one record after another.
-
-        Raises what the store contradicts, unless an earlier call did.
-        """
+        """See `Recorder.close`. Waits as `drain` does, and raises as it does, unless an earlier call did."""
         if self._closing:
             return
-        goal, failures = self._file.size(), self._failures
+        done = self._drain()
         with self._changed:
-            self._hurry = True
-            self._changed.notify_all()
-            while not self._has(goal) and self._failures == failures and self._thread.is_alive():
-                if not self._changed.wait(CLOSE_S):
-                    break
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(timeout=CLOSE_S if self._has(goal) else 0.0)
+        self._thread.join(timeout=DRAIN_S if done else 0.0)
         super().close()
         self._raise_fatal()
         waiting = self._delivery.waiting()
@@ -126,29 +136,61 @@ class JournalRecorder(JsonlRecorder):
             self._changed.notify_all()
         self._raise_fatal()
 
+    def _drain(self) -> bool:
+        goal = self._file.size()
+        done, before = False, -1
+        while not done and self._delivery.offset != before:
+            before = self._delivery.offset
+            done = self._wait(goal, DRAIN_S)
+        return done
+
+    def _wait(self, goal: int, timeout_s: float) -> bool:
+        """Have an attempt begin without a pause, and wait for `goal` bytes, a failure of it, or the end of the time."""
+
+        def done() -> bool:
+            return self._has(goal) and not self._failing
+
+        with self._changed:
+            before = self._begun
+            self._wanted = before + 1
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: done() or self._failed > before or self._ended, timeout_s)
+            self._wanted = 0
+            return done()
+
     def _work(self) -> None:
         """Deliver until the end; the body of the background thread."""
+        try:
+            self._deliver()
+            if not self._failing:
+                self._delivery.close()
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _deliver(self) -> None:
         pause = self._pause_s
         while not self._closing:
+            with self._changed:
+                self._begun += 1
             try:
                 self._delivery.connect()
                 self._opened()
                 # What the store has, the journal must still have after a power cut.
-                self._delivery.run(self._file.sync(), self._moved)
+                end = self._file.sync()
+                self._delivery.run(end, self._moved)
             except Exception as error:
-                if not self._failed(error):
+                if not self._take_note(error):
                     return
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closing or self._hurry, pause)
-                    self._hurry = False
+                    self._changed.wait_for(lambda: self._closing or self._begun < self._wanted, pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
             else:
                 pause = self._pause_s
-                self._succeeded()
                 with self._changed:
+                    self._succeeded(end)
                     self._changed.wait_for(lambda: self._closing or not self._has(self._file.size()))
-        if not self._failing:
-            self._delivery.close()
 
     def _opened(self) -> None:
         with self._changed:
@@ -160,9 +202,11 @@ class JournalRecorder(JsonlRecorder):
             self._changed.notify_all()
         return not self._closing
 
-    def _failed(self, error: Exception) -> bool:
+    def _take_note(self, error: Exception) -> bool:
         """Take note of a failed attempt and return whether to try again."""
         with self._changed:
+            if self._closing:  # what is not delivered is told there
+                return False
             refused = self._opening and not isinstance(error, UnreachableError)
             passing = isinstance(error, TrackingError) and not isinstance(error, ConflictError) and not refused
             if not passing:
@@ -170,16 +214,15 @@ class JournalRecorder(JsonlRecorder):
             elif not self._failing:
                 self._complain(str(error))
             self._opening = False
-            self._failures += 1
+            self._failed = self._begun
             self._changed.notify_all()
         return passing
 
-    def _succeeded(self) -> None:
-        with self._changed:
-            told, self._failing = self._failing, False
-            self._changed.notify_all()
-        if told:
+    def _succeeded(self, end: int) -> None:
+        if self._failing and self._has(end):  # else it was stopped on the way, by the end of the recorder
             tell(f"MLflow at {shown(self.tracking_uri)} has everything again")
+            self._failing = False
+        self._changed.notify_all()
 
     def _complain(self, problem: str) -> None:
         self._failing = True

@@ -17,11 +17,12 @@ import json
 import logging
 import os
 import secrets
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tracking import lines
 from tracking.errors import InUseError, TrackingError
 from tracking.recorder import Point, Recorder
 
@@ -45,7 +46,7 @@ class JournalFile:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._file.close()
@@ -61,14 +62,16 @@ class JournalFile:
             self.append(format=FORMAT, version=VERSION, id=secrets.token_hex(8), **header)
 
     def append(self, **record: object) -> None:
-        """Write one record."""
-        self._file.write(_line(record))
-        self._file.flush()
+        """Write one record, whole or not at all; TrackingError when it cannot be written, on a full disk for one."""
+        line = lines.encode(record)
+        with self._in_words():
+            lines.append(self._file, line)
 
     def sync(self) -> int:
         """Wait until the disk has what was appended; return how many bytes that are."""
         size = self.size()
-        os.fsync(self._file.fileno())
+        with self._in_words():
+            os.fsync(self._file.fileno())
         return size
 
     def size(self) -> int:
@@ -80,6 +83,15 @@ class JournalFile:
         if not self._file.closed:
             self.sync()
             self._file.close()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise TrackingError(
+                f"cannot write {self.path}: {error.strerror}; what it holds is kept: make room and go on"
+            ) from None
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -101,7 +113,25 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} has format version {version}, {age} than the {VERSION} this program reads; {advice}, or choose "
             "another file"
         )
-    return _parsed(path, 0, line)
+    header = _parsed(path, 0, line)
+    if not isinstance(header.get("id"), str):
+        raise _damaged(path, 1, "no id")
+    return header
+
+
+def experiment_of(path: Path) -> str:
+    """Return the MLflow experiment that a journal belongs to; what is raised is as in `read_records`, and
+
+    Raises:
+        TrackingError: it was begun without one.
+    """
+    name = read_header(path).get("experiment")
+    if not isinstance(name, str):
+        raise TrackingError(
+            f"{path} names no MLflow experiment, so it cannot be brought to MLflow; only journals of sweeps do "
+            "(sweeps/NAME/journal.jsonl in a results folder)"
+        )
+    return name
 
 
 def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -121,7 +151,11 @@ def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, An
             begin, start = start, start + len(line)
             record = _parsed(path, begin, line)
             if begin > 0:
-                yield start, record
+                match record:
+                    case {"call": str(), "run_key": str(), "at": int() | float()}:
+                        yield start, record
+                    case _:
+                        raise _damaged(path, _line_number(path, begin), "no record of this format version")
 
 
 def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
@@ -160,17 +194,15 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             raise ValueError(f"unknown record {record.get('call')!r}")
 
 
-def _line(record: dict[str, object]) -> bytes:
-    body = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
-    return body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
-
-
 def _parsed(path: Path, begin: int, line: bytes) -> dict[str, Any]:
-    body, found, crc = line.rpartition(b', "crc": "')
-    if not found or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
-        raise _damaged(path, path.read_bytes()[:begin].count(b"\n") + 1, "wrong checksum")
-    record: dict[str, Any] = json.loads(body + b"}")
-    return record
+    try:
+        return lines.decode(line)
+    except ValueError:
+        raise _damaged(path, _line_number(path, begin), "wrong checksum") from None
+
+
+def _line_number(path: Path, begin: int) -> int:
+    return path.read_bytes()[:begin].count(b"\n") + 1
 
 
 def _damaged(path: Path, line: int, what: str) -> TrackingError:

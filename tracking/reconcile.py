@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
-from tracking.delivery import deliver
-from tracking.journal_file import read_header
+from tracking.delivery import deliver, waiting
+from tracking.journal_file import experiment_of
 from tracking.jsonl import JsonlRecorder
 from tracking.mlflow_errors import in_words
 from tracking.mlflow_reader import RUN_KEY_TAG, find_runs
@@ -39,11 +40,11 @@ def reconcile_store(path: Path, tracking_uri: str) -> list[str]:
         InUseError: the sweep is being run.
         TrackingError: the journal or the store cannot be used.
     """
-    journal = JsonlRecorder(path)
-    closed = reconcile(journal)
-    journal.close()
+    with closing(JsonlRecorder(path)) as journal:
+        waiting(path, tracking_uri)  # refuses what cannot be delivered before anything is closed
+        closed = reconcile(journal)
     deliver(path, tracking_uri)
-    store = MlflowRecorder(tracking_uri, read_header(path)["experiment"])
+    store = MlflowRecorder(tracking_uri, experiment_of(path))
     for key in _running(store, path.parent.name, journal.runs):
         _close(store, key, journal.runs[key].status)
         closed.append(key)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tracking import environment_tags, telemetry_off
-from tracking.environment import git_tags
+from tracking.environment import commit_of, git_tags, told_tags
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -54,6 +54,23 @@ def test_no_commit_is_invented(checkout: Path, tmp_path_factory: pytest.TempPath
     assert git_tags(checkout / "site-packages") == {}, "a package inside an unrelated checkout"
     assert git_tags(tmp_path_factory.mktemp("plain")) == {}
     assert git_tags(checkout / "absent") == {}
+
+
+def test_a_commit_that_is_told_gives_the_tags_of_the_checkout(checkout: Path) -> None:
+    assert told_tags(commit_of(checkout)) == git_tags(checkout)
+    (checkout / "code.py").write_text("a = 2\n")
+    assert commit_of(checkout) == git(checkout, "rev-parse", "HEAD") + "-dirty"
+    assert told_tags(commit_of(checkout)) == git_tags(checkout)
+    assert told_tags(commit_of(checkout / "absent")) == {}
+
+
+def test_a_checkout_knows_its_commit_better_than_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    monkeypatch.setenv("SAFE_COMMIT", "1234-dirty")
+    told = {"git.commit": "1234", "git.dirty": "true"}
+    assert environment_tags().items() >= (git_tags(root) or told).items()
+    monkeypatch.setattr("tracking.environment.git_tags", lambda checkout: {})
+    assert environment_tags().items() >= told.items()
 
 
 def test_git_missing(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

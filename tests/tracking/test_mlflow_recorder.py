@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def test_two_processes_make_one_database_and_one_experiment(tmp_path: Path) -> N
     command = [sys.executable, "-c", SWEEP, sqlite_uri(path)]
     pipe = subprocess.PIPE
     processes = [subprocess.Popen([*command, key], stdout=pipe, stderr=pipe, text=True) for key in ("one", "two")]
-    outputs = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert outputs[0] == outputs[1] == (outputs[0][0], ""), "one experiment, and no migration log on the screen"
 
@@ -180,14 +179,13 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
         MlflowRecorder(sqlite_uri(tmp_path / "file" / "mlflow.db"), "sweeps")
 
 
-def test_an_unreachable_server_is_reported_quickly() -> None:
+def test_an_unreachable_server_is_reported_before_mlflow_tries_for_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlflow.MlflowClient", None)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound but not listening: refuses, and nobody else takes the port
         uri = f"http://user:secret@127.0.0.1:{held.getsockname()[1]}"
-        began = time.monotonic()
         with pytest.raises(TrackingError, match="no MLflow server answers at http://user") as caught:
             MlflowRecorder(uri, "sweeps")
-    assert time.monotonic() - began < 5
     assert "secret" not in str(caught.value)
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 import http.client
 import http.server
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,56 +22,18 @@ Observe = Callable[[str, str], dict[str, Any]]
 SECRET = "s3cret-word"
 
 
-class Server:
-    """`mlflow server` over one database, with artefacts in its own folder."""
-
-    def __init__(self, folder: Path, database: Path) -> None:
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self.port = held.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.database = database
-        self.artifacts = folder / "artifacts"
-        self.log = folder / "server.log"
-        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        self._command += ["--backend-store-uri", sqlite_uri(database), "--workers", "1"]
-        self._command += ["--artifacts-destination", str(self.artifacts)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture(scope="module")
-def server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(template: Path, tmp_path_factory: pytest.TempPathFactory, make_server: Callable[..., Any]) -> Any:
     folder = tmp_path_factory.mktemp("server")
-    server = Server(folder, Path(shutil.copy(template, folder / "mlflow.db")))
+    server = make_server(folder, Path(shutil.copy(template, folder / "mlflow.db")))
     server.start()
-    yield server
-    server.kill()
+    return server
 
 
 class Gate(http.server.ThreadingHTTPServer):
     """Stands before the server and lets through who brings the right `Authorization`; `status` refuses everybody."""
 
-    def __init__(self, server: Server, authorization: str) -> None:
+    def __init__(self, server: Any, authorization: str) -> None:
         super().__init__(("127.0.0.1", 0), GateHandler)
         self.behind = server
         self.authorization = authorization
@@ -115,7 +73,7 @@ class GateHandler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def gate(server: Server, request: pytest.FixtureRequest) -> Iterator[Gate]:
+def gate(server: Any, request: pytest.FixtureRequest) -> Iterator[Gate]:
     gate = Gate(server, request.param)
     threading.Thread(target=gate.serve_forever, args=(0.05,), daemon=True).start()
     yield gate
@@ -146,12 +104,6 @@ def go_on(recorder: Any, files: Path) -> None:
     recorder.finish("demo", FINISHED)
 
 
-def delivered(recorder: JournalRecorder) -> None:
-    """Wait until everything is delivered, with what is failing tried again meanwhile."""
-    while not recorder.flush(1):
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     (tmp_path / "files" / "deep").mkdir(parents=True)
@@ -160,7 +112,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def test_a_server_killed_in_mid_stream_ends_with_the_same_database(
-    server: Server,
+    server: Any,
     database: Path,
     tmp_path: Path,
     files: Path,
@@ -176,9 +128,9 @@ def test_a_server_killed_in_mid_stream_ends_with_the_same_database(
     begin(recorder, files)
     server.kill()
     go_on(recorder, files)
-    assert not recorder.flush(30)
+    assert not recorder.flush(300)
     server.start()
-    delivered(recorder)
+    assert recorder.flush(300)
     recorder.close()
     captured = capfd.readouterr()
     told = captured.err.splitlines()
@@ -202,7 +154,8 @@ SWEEPS = """
 import os, sys
 from pathlib import Path
 import mlflow
-from tracking import FINISHED, JournalRecorder
+from tracking import FINISHED, JournalRecorder, journal
+journal.CONTACT_S = journal.DRAIN_S = 300.0
 uri, folder = sys.argv[1:]
 other = os.fork()
 name = "one" if other else "two"
@@ -210,25 +163,36 @@ recorder = JournalRecorder(Path(folder) / f"{name}.jsonl", uri, "shared")
 recorder.start(name, {}, {})
 for step in range(1, 41):
     recorder.log_metrics(name, {"val/accuracy": step / 40}, step)
+    if step == 20:
+        assert recorder.flush(300)
+        if other:
+            print("half", flush=True)
+            sys.stdin.readline()
 recorder.finish(name, FINISHED)
 recorder.close()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) if other else 0)
 """
 
 
-def test_two_sweeps_and_an_open_ui_on_one_file(server: Server, tmp_path: Path) -> None:
+def test_two_sweeps_and_an_open_ui_on_one_file(server: Any, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     command = [sys.executable, "-c", SWEEPS, sqlite_uri(server.database), str(tmp_path)]
-    sweeps = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    client, seen_running = MlflowClient(server.uri), False
+    pipe = subprocess.PIPE
+    sweeps = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert sweeps.stdin is not None
+    assert sweeps.stdout is not None
+    sweeps.stdout.readline()  # one of them is half done
+    client = MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("shared").experiment_id
+    status = {run.info.run_name: run.info.status for run in client.search_runs([experiment])}
+    assert status["one"] == "RUNNING", "the UI looks while they write"
+    sweeps.stdin.write("\n")
+    sweeps.stdin.flush()
     while sweeps.poll() is None:
-        experiment = client.get_experiment_by_name("shared")
-        runs = client.search_runs([experiment.experiment_id]) if experiment else []
-        seen_running |= any(run.info.status == "RUNNING" for run in runs)
+        client.search_runs([experiment])
     assert (sweeps.returncode, *sweeps.communicate()) == (0, "", ""), "nothing to tell"
-    assert seen_running, "the UI looked while they wrote"
-    runs = client.search_runs([client.get_experiment_by_name("shared").experiment_id])
+    runs = client.search_runs([experiment])
     for run in runs:
         points = client.get_metric_history(run.info.run_id, "val/accuracy")
         assert [(point.step, point.value) for point in points] == [(step, step / 40) for step in range(1, 41)]
@@ -261,13 +225,13 @@ def test_credentials(
     uri = f"http://{userinfo}127.0.0.1:{gate.server_port}"
     recorder = JournalRecorder(tmp_path / "journal.jsonl", uri, experiment, pause_s=0.01)
     begin(recorder, files)
-    assert recorder.flush(30)
+    assert recorder.flush(300)
     for status in (503, 401, 403):
         gate.status = status
         recorder.set_tags("demo", {"status": str(status)})
-        recorder.flush(30)
+        assert not recorder.flush(300)
         gate.status = None
-        delivered(recorder)
+        assert recorder.flush(300)
     go_on(recorder, files)
     recorder.close()
     captured = capfd.readouterr()

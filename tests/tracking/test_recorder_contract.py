@@ -66,7 +66,7 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, observe: Callable[[str,
         return observe(uri, "sweeps")
 
     def observe_delivered(recorder: Any) -> dict[str, Any]:
-        assert recorder.flush(30)
+        assert recorder.flush(300)
         return observe(uri, "sweeps")
 
     if request.param == "mlflow":

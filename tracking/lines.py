@@ -1,0 +1,47 @@
+"""Files of records, one JSON object a line, only ever appended to; every line tells whether it is whole.
+
+The last entry of a line is `crc`, the CRC-32 of the line without it, so that a damaged one is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from io import FileIO
+from typing import Any
+
+
+def encode(record: Mapping[str, object]) -> bytes:
+    """Return a record as a line. Raises ValueError for NaN and infinity."""
+    # Bytes of a file name that are no text come out as the escapes that JSON has for them.
+    body = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
+    return body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Return the record of a line. Raises ValueError for a line without checksum, or with another."""
+    body, found, crc = line.rpartition(b', "crc": "')
+    if not found or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
+        raise ValueError("wrong checksum")
+    record: dict[str, Any] = json.loads(body + b"}")
+    return record
+
+
+def append(file: FileIO, line: bytes) -> None:
+    """Write a line to the operating system, or leave the file as it was.
+
+    Raises:
+        OSError: it could not be written, on a full disk for one.
+    """
+    size = os.fstat(file.fileno()).st_size
+    try:
+        left = memoryview(line)
+        while left:
+            left = left[file.write(left) :]
+    except BaseException:
+        with suppress(OSError):
+            file.truncate(size)
+        raise
