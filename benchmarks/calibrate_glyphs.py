@@ -26,6 +26,7 @@ from safe.data.transforms import plain_view
 from safe.heads.cosine import CosineHead, uniform_rows
 from safe.heads.projection import Projection
 from safe.heads.ridge import choose_ridge, one_hot, readout
+from safe.heads.symmetric import Symmetric
 from safe.pet import attach
 from safe.seeding import generator
 from safe.small_vit import small_vit
@@ -50,7 +51,7 @@ def closed_form(network: nn.Module, train: ArrayImages, test: ArrayImages, seed:
     order = torch.randperm(len(hidden), generator=generator(seed, "calibrate", "ridge"))
     fit, judge = order.split([cut := int(0.8 * len(order)), len(order) - cut])
     ridge = choose_ridge(hidden[fit], targets[fit], hidden[judge], targets[judge], GRID)
-    weight = readout(hidden.T @ hidden, hidden.T @ targets, ridge)
+    weight = readout(Symmetric.gram(hidden), hidden.T @ targets, ridge)
     predicted = (projection(probe) @ weight).argmax(1)
     return float((predicted == test.labels).float().mean()), ridge
 

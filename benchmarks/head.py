@@ -43,7 +43,7 @@ def _items(images: int) -> list[dict[str, Any]]:
 
     def plain(project: Callable[[Tensor], Tensor] = lambda x: (x @ w_rand).relu()) -> tuple[float, Tensor]:
         h = project(features)
-        ridge = _plain_choice(h[fit], targets[fit], h[judge], targets[judge])
+        ridge = plain_choice(h[fit], targets[fit], h[judge], targets[judge])
         return ridge, torch.linalg.solve(h.T @ h + ridge * torch.eye(DIM), h.T @ targets)
 
     (ridge, weight), (plain_ridge, plain_weight) = ours(), plain(head.projection)
@@ -53,17 +53,18 @@ def _items(images: int) -> list[dict[str, Any]]:
     return [
         {
             "name": f"choice of the ridge, n = {images}, M = {DIM}",
-            "plain": partial(_plain_choice, *parts),
+            "plain": partial(plain_choice, *parts),
             "ours": partial(choose_ridge, *parts, GRID),
         },
         {"name": f"whole head, n = {images}, M = {DIM}", "plain": plain, "ours": ours},
     ]
 
 
-def _plain_choice(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor) -> float:
+def plain_choice(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor) -> float:
+    """Return the ridge of `GRID` by an LU solve of the M x M system for each, as the released code does."""
     gram, cross = h_fit.T @ h_fit, h_fit.T @ y_fit
     errors = []
     for ridge in GRID:
-        weight = torch.linalg.solve(gram + ridge * torch.eye(DIM), cross)
+        weight = torch.linalg.solve(gram + ridge * torch.eye(len(gram), device=gram.device), cross)
         errors.append(F.mse_loss(h_judge @ weight, y_judge).item())
     return GRID[errors.index(min(errors))]

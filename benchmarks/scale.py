@@ -1,7 +1,8 @@
-"""Suite `scale`: what a sweep of a thousand trials costs its driver, with trials that train nothing.
+"""Suite `scale`: how cost grows with the work, and what a sweep of a thousand trials costs its driver.
 
-Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite. So the time by session is
-the engine's own: handing out jobs, their way to the workers and back, and writing down what they gave.
+The trials train nothing. Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite.
+So the time by session is the engine's own: handing out jobs, their way to the workers and back, and writing down what
+they gave.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.exponents import measured_exponents
 from safe.config import load_config
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.budget import Budget
@@ -38,7 +40,10 @@ class _Quiet:
 
 
 def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, Any]]:
-    """Run `trials[-1]` stub trials; return, at each of `trials`, ms by session since the one before and memory."""
+    """Fit the exponents; run `trials[-1]` stub trials and return, at each of `trials`, ms by session since the one
+    before and memory."""
+    laws = measured_exponents()
+    console.print(_law_table(laws))
     with TemporaryDirectory() as folder:
         rows = _measured(Path(folder), trials)
     table = Table(title=f"a sweep of stub trials, {SESSIONS} sessions each; the bar is {BAR_MS:.0f} ms a session")
@@ -47,7 +52,19 @@ def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, An
     for row in rows:
         table.add_row(str(row["trials"]), f"{row['ms_per_session']:.1f}", f"{row['driver_mb']:.0f}")
     console.print(table)
-    return rows
+    return [*laws, *rows]
+
+
+def _law_table(laws: list[dict[str, Any]]) -> Table:
+    table = Table(title="growth of cost: seconds ~ size^exponent", title_justify="left", title_style="", box=None)
+    table.add_column("cost")
+    table.add_column("theory")
+    for heading in ("sizes", "exponent", "at most"):
+        table.add_column(heading, justify="right")
+    for law in laws:
+        sizes = f"{law['sizes'][0]} .. {law['sizes'][-1]}"
+        table.add_row(law["name"], law["theory"], sizes, f"{law['exponent']:.2f}", f"{law['at_most']:g}")
+    return table
 
 
 def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:

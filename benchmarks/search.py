@@ -31,7 +31,7 @@ from sweeps.selection import score_trial
 from sweeps.spec import SweepSpec
 
 NAME = "bench-search"
-SESSIONS = 4  # of ten: enough to tell settings apart
+SESSIONS = 3  # of ten: enough to tell settings apart
 # The preset's own values are left out: they are the result of a search, and every search would begin with them.
 SPACE = {
     "slow.diag_weight": {"grid": [0.003, 0.03, 0.5]},

@@ -14,7 +14,7 @@ from safe.data.stream import Session, Stream
 from safe.errors import NonFiniteLossError
 from safe.evaluate import SessionLogits
 from safe.features import FeatureExtractor
-from safe.heads.ridge import RidgeHead, one_hot
+from safe.heads.ridge import RidgeHead
 from safe.learners.learner import Learner
 from safe.seeding import generator
 from safe.workbench import Workbench
@@ -141,8 +141,8 @@ class ClosingStep:
                 then = Learner(learner.net.clone(), learner.head, None)
                 then.net.load_pet_state(pet)
                 features = self._features.fast_train(then, session)
-            labels = session.train.labels.to(features.device)
-            closed.accumulate(closed.projection(features), one_hot(labels, session.seen))
+            split = generator(self._seed, "ridge_split", session.index)
+            closed.add(features, session.train.labels.to(features.device), session.seen, split)
             del owed[0]
 
     def _train_features(self, name: str, learner: Learner, session: Session) -> Tensor:

@@ -26,6 +26,7 @@ from safe.data.stream import Session, Stream
 from safe.errors import UserError
 from safe.evaluate import SessionLogits
 from safe.features import FeatureExtractor
+from safe.inference import WHOLE_VERSION
 from safe.judge import Judge
 from safe.learners.learner import Learner
 from safe.precision import deterministic_algorithms, resolve_precision
@@ -35,7 +36,7 @@ from safe.training import GradientSteps, load_training_stage, phase_of, training
 from safe.types import EpochDone, Event, SessionResult, Training
 from safe.workbench import Workbench
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class SafeTrainer:
@@ -345,7 +346,7 @@ class SafeTrainer:
         seen = self._stream.order[: self._stream.sessions[self.session - 1].seen]
         setting = self.config.head.logit_scale
         return {
-            "version": STATE_VERSION,
+            "version": WHOLE_VERSION,
             "config": self.config.model_dump_json(),
             "session": self.session,
             "classes": [self._dataset.classes[c] for c in seen],

@@ -10,6 +10,7 @@ by its float64 residual until it is right to float32's last digits; where that d
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 
 from safe.heads.projection import Projection
+from safe.heads.symmetric import Cholesky, Symmetric
 
 REFINEMENTS = 4
 SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
-ROWS_AT_ONCE = 2048
+CHOICE_TOLERANCE = 0.05  # bound on the relative error of solutions that are only compared; the error is 1 % of it or so
+ROWS_AT_ONCE = 256  # of float64 copies: few enough for a processor's cache
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
@@ -28,41 +31,51 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(labels, classes).to(torch.float32)
 
 
-def readout(gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
+def readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: float = 0.0) -> Tensor:
     """Return W = (G + lambda I)^-1 Q by a Cholesky solve, shape (M, C), in the dtype of `cross`.
 
     Right to the last digits of float32, or of float64 when `gram` is float64.
 
     Args:
-        gram: G, (M, M), symmetric positive semi-definite.
+        gram: G, (M, M), positive semi-definite.
         cross: Q, (M, C).
         ridge: lambda > 0.
+        tolerance: a float32 solution is not corrected where this bounds its relative error, eps |G| / lambda.
 
     Raises:
         torch.linalg.LinAlgError: G + lambda I is not positive definite, as with NaN features.
     """
-    right = cross.to(torch.float64)
-    system = gram.clone()
-    system.diagonal().add_(ridge)
-    factor, failed = torch.linalg.cholesky_ex(system)
-    if gram.dtype == torch.float32 and not failed:
-        solution = torch.cholesky_solve(cross.to(torch.float32), factor).to(torch.float64)
-        for _ in range(REFINEMENTS):
-            residual = right - _times(gram, solution) - ridge * solution
-            solution += torch.cholesky_solve(residual.to(torch.float32), factor)
-            if residual.norm() <= SMALL_RESIDUAL * right.norm():
-                return solution.to(cross.dtype)
-    system = gram.to(torch.float64, copy=True)
-    system.diagonal().add_(ridge)
-    return torch.cholesky_solve(right, torch.linalg.cholesky(system)).to(cross.dtype)
+    if gram.dtype == torch.float32 and (found := _float32_readout(gram, cross, ridge, tolerance)) is not None:
+        return found.to(cross.dtype)
+    return Cholesky(gram.to(torch.float64), ridge).solve(cross.to(torch.float64)).to(cross.dtype)
 
 
-def _times(gram: Tensor, solution: Tensor) -> Tensor:
-    """Return G W in float64 without a float64 copy of G."""
-    return torch.cat([rows.to(torch.float64) @ solution for rows in gram.split(ROWS_AT_ONCE)])
+def _float32_readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: float) -> Tensor | None:
+    """Return W by float32 factors, or `None` where they are too far off for corrections to converge."""
+    try:
+        factor = Cholesky(gram.to(torch.float32), ridge)
+    except torch.linalg.LinAlgError:
+        return None
+    solution = factor.solve(cross.to(torch.float32))
+    if torch.finfo(torch.float32).eps * gram.norm() <= tolerance * ridge:
+        return solution
+    right, solution = cross.to(torch.float64), solution.to(torch.float64)
+    for _ in range(REFINEMENTS):
+        residual = right - gram.times64(solution) - ridge * solution
+        solution += factor.solve(residual.to(torch.float32))
+        if residual.norm() <= SMALL_RESIDUAL * right.norm():
+            return solution
+    return None
 
 
-def choose_ridge(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor, grid: Sequence[float]) -> float:
+def choose_ridge(
+    h_fit: Tensor,
+    y_fit: Tensor,
+    h_judge: Tensor,
+    y_judge: Tensor,
+    grid: Sequence[float],
+    gram: Symmetric | None = None,
+) -> float:
     """Return the lambda of `grid` whose fit on one part has the lowest mean squared error on the other.
 
     The smaller of two equal forms is solved for every value: H^T H (M x M), or with fewer rows than columns
@@ -72,16 +85,18 @@ def choose_ridge(h_fit: Tensor, y_fit: Tensor, h_judge: Tensor, y_judge: Tensor,
         h_fit, h_judge: (n, M) and (m, M) hidden features.
         y_fit, y_judge: (n, C) and (m, C) one-hot targets.
         grid: candidate values, each above 0.
+        gram: H^T H of `h_fit` where it is at hand.
     """
     if len(h_fit) == 0 or len(h_judge) == 0:
         return float(grid[0])
     if len(h_fit) < h_fit.shape[1]:
-        system, right, probe = h_fit @ h_fit.T, y_fit, h_judge @ h_fit.T
+        system, right, probe = Symmetric.gram(h_fit.T), y_fit, h_judge @ h_fit.T
     else:
-        system, right, probe = h_fit.T @ h_fit, h_fit.T @ y_fit, h_judge
-    predictions = (probe.to(torch.float64) @ readout(system, right, ridge).to(torch.float64) for ridge in grid)
-    targets = y_judge.to(torch.float64)
-    errors = [(p - targets).square().mean().item() for p in predictions]
+        system, right, probe = gram or Symmetric.gram(h_fit), h_fit.T @ y_fit, h_judge
+    weights = torch.cat([readout(system, right, ridge, CHOICE_TOLERANCE) for ridge in grid], dim=1).to(torch.float64)
+    found = torch.cat([rows.to(torch.float64) @ weights for rows in probe.split(ROWS_AT_ONCE)])
+    off = found.unflatten(1, (len(grid), -1)) - y_judge.to(torch.float64).unsqueeze(1)
+    errors = off.square().mean(dim=(0, 2)).tolist()
     return float(grid[errors.index(min(errors))])
 
 
@@ -91,7 +106,7 @@ class RidgeHead:
     def __init__(self, projection: Projection, grid: Sequence[float], split: float) -> None:
         self.projection, self.grid, self.split = projection, tuple(grid), split
         width = projection.out_dim
-        self.gram = torch.zeros(width, width, device=projection.device)
+        self.gram = Symmetric.zeros(width, projection.device)
         self.cross = torch.zeros(width, 0, device=projection.device)
         self.weight = torch.zeros(width, 0, device=projection.device)
         self.ridge = 0.0
@@ -107,18 +122,37 @@ class RidgeHead:
             classes: classes seen so far, at least max(labels) + 1.
             generator: CPU generator of the split.
         """
-        hidden, targets = self.projection(features), one_hot(labels, classes)
-        order = torch.randperm(len(hidden), generator=generator).to(hidden.device)
-        fit, judge = order.split([cut := int(self.split * len(order)), len(order) - cut])
-        self.ridge = choose_ridge(hidden[fit], targets[fit], hidden[judge], targets[judge], self.grid)
-        self.accumulate(hidden, targets)
+        fit, judge, gram = self._add(features, labels, classes, generator)
+        self.ridge = choose_ridge(*fit, *judge, self.grid, gram)
+        del fit, judge, gram  # as big as what follows
         self.weight = readout(self.gram, self.cross, self.ridge)
 
-    def accumulate(self, hidden: Tensor, targets: Tensor) -> None:
-        """Add H^T H and H^T Y of hidden features (N, M) and targets (N, C) in place; C may only grow."""
+    def add(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
+        """Add one session to the statistics alone, bit for bit as `update` does."""
+        self._add(features, labels, classes, generator)
+
+    def accumulate(self, hidden: Tensor, targets: Tensor, gram: Symmetric | None = None) -> None:
+        """Add H^T H, `gram` where it is at hand, and H^T Y of hidden features (N, M) and targets (N, C); C may grow."""
         self.cross = torch.nn.functional.pad(self.cross, (0, targets.shape[1] - self.cross.shape[1]))
-        self.gram.addmm_(hidden.T, hidden)
         self.cross.addmm_(hidden.T, targets)
+        if gram is None:
+            self.gram.add_gram(hidden)
+        else:
+            self.gram.add(gram)
+
+    def _add(
+        self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Symmetric | None]:
+        """Add a session; return hidden features and targets of its two parts and, where lambda is chosen by it, H^T H
+        of the first."""
+        order = torch.randperm(len(features), generator=generator).to(features.device)
+        hidden, targets = self.projection(features[order]), one_hot(labels[order], classes)
+        cut = int(self.split * len(order))
+        fit, judge = (hidden[:cut], targets[:cut]), (hidden[cut:], targets[cut:])
+        gram = Symmetric.gram(fit[0]) if cut >= hidden.shape[1] else None
+        self.accumulate(*fit, gram)
+        self.accumulate(*judge)
+        return fit, judge, gram
 
     def logits(self, features: Tensor) -> Tensor:
         """Return z = H W, shape (N, C), for features (N, D); C is 0 before the first session."""
@@ -126,14 +160,15 @@ class RidgeHead:
 
     def copy(self) -> RidgeHead:
         """Return an independent head with the same statistics."""
-        head = RidgeHead(self.projection, self.grid, self.split)
-        head.load_state_dict(self.state_dict())
+        head = copy.copy(self)
+        head.gram = self.gram.to(torch.float32)
+        head.cross, head.weight = self.cross.clone(), self.weight.clone()
         return head
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of the statistics, the readout and the present lambda."""
         return {
-            "gram": self.gram.clone(),
+            "gram": self.gram.to(torch.float32).columns,
             "cross": self.cross.clone(),
             "weight": self.weight.clone(),
             "ridge": self.ridge,
@@ -142,7 +177,10 @@ class RidgeHead:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
         device = self.gram.device
-        self.gram, self.cross, self.weight = (state[k].clone().to(device) for k in ("gram", "cross", "weight"))
+        gram = state["gram"]  # of version 1 it is the whole matrix
+        columns = Symmetric.of(gram).columns if isinstance(gram, Tensor) else gram
+        self.gram = Symmetric([column.clone().to(device) for column in columns])
+        self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
 
     def inference_state(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead, choose_ridge, one_hot, readout
+from safe.heads.symmetric import Symmetric
 from safe.seeding import generator
 
 GRID = tuple(10.0**e for e in range(3, 9))
@@ -41,21 +42,21 @@ def test_readout_solves_the_system(ridge: float) -> None:
     h, y = normal(30, 12).double(), normal(30, 4, seed=1).double()
     gram, cross = h.T @ h, h.T @ y
     expected = np.linalg.solve(gram.numpy() + ridge * np.eye(12), cross.numpy())
-    got = readout(gram, cross, ridge)
+    got = readout(Symmetric.of(gram), cross, ridge)
     assert np.abs(got.numpy() - expected).max() <= 1e-10 * np.abs(expected).max()
 
 
 def test_readout_keeps_its_inputs_and_the_dtype_of_the_targets() -> None:
     h, y = normal(30, 12), normal(30, 4, seed=1)
-    gram, cross = (h.T @ h).double(), h.T @ y
-    before = gram.clone()
+    gram, cross = Symmetric.of((h.T @ h).double()), h.T @ y
+    before = gram.dense()
     assert readout(gram, cross, 5.0).dtype == torch.float32
-    assert torch.equal(gram, before)
+    assert torch.equal(gram.dense(), before)
 
 
 def test_readout_of_nan_is_refused() -> None:
     with pytest.raises(torch.linalg.LinAlgError):
-        readout(torch.full((2, 2), math.nan), torch.zeros(2, 1), 1.0)
+        readout(Symmetric.of(torch.full((2, 2), math.nan)), torch.zeros(2, 1), 1.0)
 
 
 def test_released_readout_and_choice(reference: dict[str, Tensor]) -> None:
@@ -64,7 +65,7 @@ def test_released_readout_and_choice(reference: dict[str, Tensor]) -> None:
     cut = int(0.8 * len(hidden))
     chosen = choose_ridge(hidden[:cut], targets[:cut], hidden[cut:], targets[cut:], GRID)
     assert chosen == reference["ridge/chosen"].item()
-    weight = readout(hidden.T @ hidden, hidden.T @ targets, chosen)
+    weight = readout(Symmetric.gram(hidden), hidden.T @ targets, chosen)
     expected = reference["ridge/readout"].T
     assert (weight.double() - expected).abs().max() <= 1e-5 * expected.abs().max()
 
@@ -154,7 +155,7 @@ def test_order_and_batches_of_samples_do_not_matter(seed: int) -> None:
     whole.accumulate(hidden, targets)
     for part in torch.randperm(40, generator=generator(seed)).split(7):
         split.accumulate(hidden[part], targets[part])
-    assert torch.allclose(whole.gram, split.gram, rtol=1e-5, atol=1e-4)
+    assert torch.allclose(whole.gram.dense(), split.gram.dense(), rtol=1e-5, atol=1e-4)
     assert torch.allclose(whole.cross, split.cross, rtol=1e-5, atol=1e-4)
 
 
@@ -165,8 +166,8 @@ def test_sessions_merge_and_classes_grow() -> None:
     assert merged.logits(first[0]).shape == (40, 4)
     merged.update(*second, 7, generator(1))
     joint.update(torch.cat([first[0], second[0]]), torch.cat([first[1], second[1]]), 7, generator(2))
-    for name in ("gram", "cross", "weight"):
-        a, b = getattr(merged, name), getattr(joint, name)
+    pairs = {name: (getattr(merged, name), getattr(joint, name)) for name in ("cross", "weight")}
+    for name, (a, b) in {**pairs, "gram": (merged.gram.dense(), joint.gram.dense())}.items():
         assert (a - b).abs().max() <= 1e-4 * b.abs().max(), name
 
 
@@ -191,10 +192,47 @@ def test_the_state_is_a_copy() -> None:
     before = fitted.logits(f)
     state = fitted.state_dict()
     fitted.update(f, labels, 4, generator(1))
-    assert not torch.equal(fitted.gram, state["gram"])
+    assert not torch.equal(fitted.gram.dense(), Symmetric(state["gram"]).dense())
     fitted.load_state_dict(state)
     state["weight"].zero_()
     assert torch.equal(fitted.logits(f), before)
+
+
+def test_a_whole_matrix_in_a_state_is_read_as_its_lower_half() -> None:
+    """States of version 1 hold it."""
+    fitted, restored = head(dim=300), head(dim=300)
+    f, labels = session()
+    fitted.update(f, labels, 4, generator(0))
+    state = fitted.state_dict()
+    restored.load_state_dict({**state, "gram": Symmetric(state["gram"]).dense()})
+    for one in (fitted, restored):
+        one.update(f, labels, 5, generator(1))
+    assert torch.equal(restored.weight, fitted.weight)
+
+
+@pytest.mark.parametrize("rows", [30, 700])  # of the split's first part fewer and more than the 300 columns
+def test_adding_gives_the_statistics_of_an_update_bit_for_bit(rows: int) -> None:
+    f, labels = session(rows=rows)
+    updated, added = head(dim=300), head(dim=300)
+    for number, one in enumerate((labels, labels + 4)):
+        updated.update(f, one, 4 * (number + 1), generator(number))
+        added.add(f, one, 4 * (number + 1), generator(number))
+    assert torch.equal(added.gram.dense(), updated.gram.dense())
+    assert torch.equal(added.cross, updated.cross)
+    h = updated.projection(f).double()
+    assert torch.allclose(updated.gram.dense().double(), 2 * h.T @ h, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.05])
+def test_a_solution_is_as_right_as_its_tolerance_asks(tolerance: float) -> None:
+    """Eigenvalues from 1 to 1e7 against lambda = 1: float32 factors alone are off by much more than its last digits."""
+    q, _ = torch.linalg.qr(normal(300, 300).double())
+    dense = Symmetric.of(((q * torch.logspace(0, 7, 300, dtype=torch.float64)) @ q.T).float()).dense()  # symmetric
+    cross = normal(300, 3, seed=1)
+    for ridge in (1.0, 1e3, 1e5):
+        expected = torch.linalg.solve(dense.double() + ridge * torch.eye(300), cross.double())
+        found = readout(Symmetric.of(dense), cross, ridge, tolerance)
+        assert (found - expected).norm() <= max(1e-5, tolerance) * expected.norm(), (ridge, tolerance)
 
 
 def test_before_the_first_session_there_are_no_classes() -> None:

@@ -1,0 +1,70 @@
+"""`python -m benchmarks.page`: put what `<results>/bench/*.json` holds into the tables of docs/performance.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- tables: written by python -m benchmarks.page -->", "<!-- end of tables -->"
+
+
+def tables(folder: Path) -> str:
+    """Return a Markdown section for every suite that has been measured: machine, command, one table of numbers."""
+    sections = []
+    for path in sorted(folder.glob("*.json")):
+        found = json.loads(path.read_text("utf-8"))
+        machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+        sections.append(f"### {found['suite']}\n\n`make bench SUITE={found['suite']}`; {machine}\n")
+        sections += [_table(rows) for rows in _alike(found["items"])]
+    return "\n".join(sections)
+
+
+def replaced(page: str, new: str) -> str:
+    """Return the page with `new` between its two marks.
+
+    Raises:
+        ValueError: it does not have both marks.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page needs the marks {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{new}\n{END}{after}"
+
+
+def _alike(items: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the rows in groups of the same columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for item in items:
+        groups.setdefault(tuple(_columns(item)), []).append(item)
+    return list(groups.values())
+
+
+def _columns(item: dict[str, Any]) -> list[str]:
+    return [name for name, value in item.items() if isinstance(value, str | int | float)]
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    columns = _columns(rows[0])
+    lines = [[name.replace("_", " ") for name in columns], ["---"] * len(columns)]
+    lines += [[_cell(row[name]) for name in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(value: str | int | float) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> int:
+    """Write the page; 0."""
+    found = tables(Path(os.environ.get("RESULTS") or "results") / "bench")
+    PAGE.write_text(replaced(PAGE.read_text("utf-8"), found), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
