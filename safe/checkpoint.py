@@ -78,4 +78,6 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError):
         raise UserError(f"the checkpoint {path} holds something other than plain data and was not loaded") from None
+    if not isinstance(state, dict):
+        raise UserError(f"the checkpoint {path} holds no state but a {type(state).__name__}")
     return state

@@ -231,7 +231,17 @@ class Config(_Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-3` is a number, as people write it (YAML 1.1 asks for `1.0e-3`)."""
+    """YAML in which `1e-3` is a number, as people write it (YAML 1.1 asks for `1.0e-3`), and without aliases.
+
+    A page of aliases of aliases stands for more settings than any memory holds, or for one that contains itself.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Return the next node, unless it is an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.YAMLError(f"*{event.anchor} is an alias, which is not taken here; write the value out again")
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -244,7 +254,9 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str, where: str) -> Any:
     """Parse YAML text safely; `where` names the source in the `UserError` for text that is not YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        found = yaml.load(text, Loader=_Loader)
+        repr(found)  # what cannot be written (a number of 5000 digits) no message about it could show
+        return found
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         detail = " ".join(str(error).split())
         raise UserError(f"{where} is not valid YAML: {detail}") from None

@@ -26,6 +26,11 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
+def shown(name: str) -> str:
+    """Return a name as it is, or escaped if it would do something to a terminal other than being read."""
+    return name if name.isprintable() else ascii(name)
+
+
 def choices(given: str, allowed: Iterable[str], what: str) -> str:
     """Return the message for a word outside a fixed list: what was given, what is allowed, the nearest choice."""
     allowed = list(allowed)

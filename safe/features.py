@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from safe.data.parallel import ahead
 from safe.data.stream import Session, Subset
 from safe.data.transforms import plain_view
 from safe.evaluate import extract
@@ -42,7 +43,10 @@ class FeatureExtractor:
     def __call__(self, learner: Learner, subset: Subset) -> Tensor:
         """Return the features that the learner's network gives now."""
         batches = torch.arange(len(subset)).split(self.batch_size)
-        views = (plain_view(subset.read(chosen).to(self.device), self.size) for chosen in batches)
+        images: Iterator[Tensor] = map(subset.read, batches)
+        if subset.from_files:
+            images = ahead(images)
+        views = (plain_view(batch.to(self.device), self.size) for batch in images)
         with autocast(self.device, self.precision):
             return extract(learner.net, views).float()
 

@@ -21,7 +21,8 @@ from safe.checkpoint import load_state, save_state
 from safe.errors import UserError
 from safe.types import LEARNERS
 
-VERSION = 2  # 1 has no parts
+VERSION = 2
+WHOLE_VERSION = 1  # of a state that holds everything itself
 
 _PART = re.compile(r"pet-[0-9a-f]{32}\.pt")
 
@@ -64,6 +65,8 @@ def load_inference_state(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} has version {state['version']}; this installation reads up to {VERSION}")
     parts: dict[str, dict[str, Tensor]] = {}
     learners = state.get("learners", {})
+    if not isinstance(learners, dict) or not all(isinstance(entry, dict) for entry in learners.values()):
+        raise UserError(f"{path} is not an inference state: its learners are none")
     for name in LEARNERS:
         part = learners.get(name, {}).get("pet")
         if isinstance(part, str):

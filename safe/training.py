@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from safe.config import Config
+from safe.data.parallel import ahead
 from safe.data.stream import Session
 from safe.data.transforms import train_view
 from safe.features import FeatureExtractor
@@ -124,18 +125,22 @@ class GradientSteps:
     def batches(self, session: Session, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Give one epoch of augmented batches in the order and with the crops of (session, epoch)."""
         data, subset = self._config.data, session.train
-        order = torch.randperm(len(subset), generator=self._generator("order", session, epoch))
-        views = self._generator("views", session, epoch)
-        for chosen in order.split(batch_size):
-            images = train_view(
+        order = torch.randperm(len(subset), generator=self._generator("order", session, epoch)).split(batch_size)
+        draw = self._generator("views", session, epoch)
+
+        def view(chosen: Tensor) -> Tensor:
+            return train_view(
                 subset.whole(chosen),
                 self._size,
                 crop_scale=data.crop_scale,
                 crop_ratio=data.crop_ratio,
                 horizontal_flip=data.horizontal_flip,
-                generator=views,
+                generator=draw,
                 device=self._device,
             )
+
+        views = ahead(map(view, order)) if subset.from_files else map(view, order)
+        for chosen, images in zip(order, views, strict=True):
             yield images, subset.labels[chosen].to(self._device)
 
     def optimizer_state(self) -> dict[str, Any] | None:

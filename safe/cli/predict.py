@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.errors import UserError
+from safe.errors import UserError, shown
 
 if TYPE_CHECKING:
     from safe.predict import Prediction, Predictor
@@ -93,20 +93,15 @@ class _Table:
     """One line an image for people, and one for each further class."""
 
     def __init__(self, files: Sequence[str], classes: Sequence[str]) -> None:
-        self._file_width = max(len(_shown(file)) for file in files)
-        self._class_width = max(5, *(len(_shown(name)) for name in classes))
+        self._file_width = max(len(shown(file)) for file in files)
+        self._class_width = max(5, *(len(shown(name)) for name in classes))
         self._line("file", "class", "probability (%)", "fast weight")
 
     def __call__(self, file: str, top: list[tuple[str, float]], weights: dict[str, float] | None) -> None:
         for place, (name, probability) in enumerate(top):
             weight = "" if place else "-" if weights is None else f"{weights['fast']:.2f}"
-            self._line("" if place else _shown(file), _shown(name), f"{100 * probability:.1f}", weight)
+            self._line("" if place else shown(file), shown(name), f"{100 * probability:.1f}", weight)
 
     def _line(self, file: str, name: str, probability: str, weight: str) -> None:
         line = f"{file:{self._file_width}}  {name:{self._class_width}}  {probability:>15}  {weight:>11}"
         print(line.rstrip(), flush=True)
-
-
-def _shown(name: str) -> str:
-    """Return a name as it is, or escaped if it would do something to a terminal other than being read."""
-    return name if name.isprintable() else ascii(name)

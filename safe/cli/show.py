@@ -31,7 +31,7 @@ class Table:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         config = trainer.config
-        self._console = Console()
+        self._console = Console(markup=False, emoji=False)  # a data set may be called anything
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -1,4 +1,4 @@
-"""`python -m safe.data list|fetch|check|weights`: getting data sets and weights onto this machine."""
+"""`python -m safe.data list|fetch|check|weights|cache`: data sets and weights on this machine."""
 
 from __future__ import annotations
 
@@ -36,12 +36,15 @@ def _parser() -> argparse.ArgumentParser:
         "fetch": (_fetch, "download (or take from --from) and unpack a data set"),
         "check": (_check, "layout, counts and readability of a data set; exit code 1 if anything is wrong"),
         "weights": (_weights, "download (or take from --from), check and place a backbone's weights"),
+        "cache": (_cache, "decoded pictures that are kept so that files are decoded once; --clear removes them"),
     }
     for word, (run, text) in words.items():
         command = commands.add_parser(word, help=text, description=text)
         command.set_defaults(run=run)
         command.add_argument("--root", default="data", help="folder of all data sets (data.root; default: data)")
-        if word != "list":
+        if word == "cache":
+            command.add_argument("--clear", action="store_true", help="remove what no process is using")
+        elif word != "list":
             what = "data set" if word != "weights" else "data set, whose preset names the backbone, or architecture.tag"
             command.add_argument("name", help=what)
         if word in ("fetch", "weights"):
@@ -121,6 +124,27 @@ def _weights(arguments: argparse.Namespace) -> int:
     path, digest = place_weights(name, arguments.root, arguments.source)
     print(f"weights: {path}\ndigest:  {digest}")
     print(f"runs with data.root={arguments.root} find it; elsewhere: backbone.weights={path.absolute()}")
+    return 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    from safe.data.cache import image_cache
+
+    cache = image_cache(arguments.root)
+    if cache is None:
+        print("off (SAFE_IMAGE_CACHE)")
+        return 0
+    if arguments.clear:
+        removed, stay = cache.clear()
+        for name in removed:
+            print(f"{name}: removed")
+        for name in stay:
+            print(f"{name}: in use, stays")
+    sizes = cache.sizes()
+    for name, size in sizes.items():
+        print(f"{name}: {size / 2**20:.1f} MiB")
+    held = f"{sum(sizes.values()) / 2**30:.2f} GiB" if sizes else "empty"
+    print(f"{cache.folder}: {held}, at most {cache.limit / 2**30:.2f} GiB")
     return 0
 
 

@@ -18,6 +18,15 @@ from safe.errors import UserError
 MAX_FILES = 1_500_000  # DomainNet, the largest data set, has 0.6 million
 MAX_RATIO = 100  # unpacked over packed bytes: pictures give about 1, a bomb about 1000
 ALWAYS_ALLOWED_BYTES = 64 * 2**20
+_EXTRAS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+MAX_HEADER_BYTES = 2**20  # of a tar member's long name and other extras, which are read whole
 
 Member = tuple[str, int, Callable[[], IO[bytes]] | None]  # name, bytes, how to open it (None: a folder)
 
@@ -59,10 +68,8 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, max_ratio
 def _members(archive: Path) -> Iterator[Member]:
     if zipfile.is_zipfile(archive):
         yield from _zip_members(archive)
-    elif tarfile.is_tarfile(archive):
-        yield from _tar_members(archive)
     else:
-        raise UserError(f"{archive} is neither a zip nor a tar archive")
+        yield from _tar_members(archive)
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -76,8 +83,24 @@ def _zip_members(archive: Path) -> Iterator[Member]:
             yield member.filename, member.file_size, content
 
 
+class _Header(tarfile.TarInfo):
+    """A member's header, refused before its extras fill the memory: a few packed bytes may stand for any number."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTRAS and self.size > MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        if self.type == tarfile.GNUTYPE_SPARSE:  # its header may go on for ever
+            raise tarfile.ReadError(f"its member {self.name!r} is sparse")
+        found: tarfile.TarInfo = super()._proc_member(opened)  # type: ignore[misc]
+        return found
+
+
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive) as opened:
+    try:
+        opened = tarfile.open(archive, tarinfo=_Header)  # noqa: SIM115
+    except tarfile.ReadError as error:
+        raise UserError(f"{archive} is neither a zip nor a tar archive: {' '.join(str(error).split())}") from None
+    with opened:
         for member in opened:
             if not (member.isreg() or member.isdir()) or member.issparse():
                 raise UserError(f"{archive} is refused: its member {member.name!r} is a link, a device or sparse")

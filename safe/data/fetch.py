@@ -87,6 +87,8 @@ def _mirror_folder(mirror: str) -> Path | None:
     parts = urlsplit(mirror)
     if mirror and parts.scheme not in ("http", "https", "file"):
         raise UserError(f"{MIRROR_VARIABLE} must begin with https://, http:// or file://, got {mirror!r}")
+    if parts.username or parts.password:
+        raise UserError(f"{MIRROR_VARIABLE} must not hold a user name or a password: it is shown in messages")
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 

@@ -14,7 +14,7 @@ import torch
 
 from safe.data.images import IMAGE_SUFFIXES, FileImages
 from safe.data.sources import Dataset
-from safe.errors import UserError
+from safe.errors import UserError, shown
 
 
 def load_folder(name: str, root: Path, size: int) -> Dataset:
@@ -32,7 +32,7 @@ def load_folder(name: str, root: Path, size: int) -> Dataset:
     try:
         classes = {split: class_folders(root / split) for split in ("train", "test")}
         if not classes["train"] or classes["train"] != classes["test"]:
-            only = sorted(set(classes["train"]) ^ set(classes["test"]))[:5]
+            only = [shown(name) for name in sorted(set(classes["train"]) ^ set(classes["test"]))[:5]]
             raise UserError(
                 f"{root}: train has {len(classes['train'])} class folders, test has {len(classes['test'])}; "
                 f"they must be the same{', but differ in ' + ', '.join(only) if only else ' and at least one'}"
@@ -93,6 +93,6 @@ def _images(root: Path, split: str, classes: list[str], size: int, digest: hashl
     if empty:
         raise UserError(
             f"{len(empty)} class folders under {root / split} hold no image ({', '.join(IMAGE_SUFFIXES)}): "
-            f"{', '.join(empty[:5])}"
+            f"{', '.join(map(shown, empty[:5]))}"
         )
     return FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size)

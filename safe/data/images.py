@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from safe.errors import UserError
+from safe.data.parallel import in_threads
+from safe.errors import UserError, shown
+
+if TYPE_CHECKING:
+    from safe.data.cache import ImageCache, Pack
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+# What a file is read as, whatever its name says. Of Pillow's other formats some run a program (EPS starts Ghostscript).
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 MAX_PIXELS = 178_956_970  # where Pillow itself begins to refuse, stated here so that nobody's setting moves it
 MAX_ASPECT = 16  # longer strips are cut to this before resizing: only their centre is kept anyway
 _ORIENTATION_TAG = 0x0112
@@ -32,54 +39,93 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, decoded on reading: whole, or shorter side resized to 256/224 of `size` (bicubic), centre kept."""
+    """Image files, decoded on reading: whole, or shorter side resized to 256/224 of `size` (bicubic), centre kept.
+
+    `wholes` and `squares` keep what was decoded; see `kept_in`.
+    """
 
     paths: tuple[str, ...]
     labels: Tensor
     size: int
+    wholes: Pack | None = None
+    squares: Pack | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, index: Tensor) -> Tensor:
-        return torch.stack([read_square(self.paths[i], self.size) for i in index.tolist()])
+    def kept_in(self, cache: ImageCache, name: str) -> FileImages:
+        """Return the same images, kept in a cache once they are decoded; `name` begins the names of its files."""
+        wholes = cache.pack(f"{name}-whole", self.paths)
+        return replace(self, wholes=wholes, squares=cache.pack(f"{name}-{square_side(self.size)}px", self.paths))
 
-    def whole(self, index: Tensor) -> Iterator[Tensor]:
-        return (V.pil_to_tensor(read_rgb(self.paths[i])) for i in index.tolist())
+    def read(self, index: Tensor) -> Tensor:
+        return torch.stack(in_threads(self._square, index.tolist()))
+
+    def whole(self, index: Tensor) -> Sequence[Callable[[], Tensor]]:
+        return [partial(self.picture, i) for i in index.tolist()]
+
+    def picture(self, i: int) -> Tensor:
+        """Return image `i` whole, uint8 (3, H, W)."""
+        decode = partial(self._decoded, i)
+        return (self.wholes.get(i, decode) if self.wholes else decode()).permute(2, 0, 1)
+
+    def _square(self, i: int) -> Tensor:
+        decode = partial(self._made_square, i)
+        return self.squares.get(i, decode) if self.squares else decode()
+
+    def _made_square(self, i: int) -> Tensor:
+        rows = self.wholes.find(i) if self.wholes else None
+        return _square((self._decoded(i) if rows is None else rows).permute(2, 0, 1), square_side(self.size))
+
+    def _decoded(self, i: int) -> Tensor:
+        """Return image `i` as Pillow lays it out, row by row, (H, W, 3)."""
+        return V.pil_to_tensor(read_rgb(self.paths[i])).permute(1, 2, 0)
+
+
+def square_side(size: int) -> int:
+    """Return the side in pixels at which images are kept for the plain view of a network that sees `size`."""
+    return round(size * 256 / 224)
 
 
 def read_square(path: str | Path | BinaryIO, size: int) -> Tensor:
     """Return an image file as uint8 (3, S, S), S = 256/224 of `size`, as `FileImages` gives it; see `read_rgb`."""
-    return _square(read_rgb(path), round(size * 256 / 224))
+    return _square(V.pil_to_tensor(read_rgb(path)), square_side(size))
 
 
 def read_rgb(path: str | Path | BinaryIO) -> Image.Image:
     """Return an image file, named or opened, as upright RGB.
 
-    EXIF orientation is applied, transparency shown on white, 16-bit grey scaled to 8 bit, and of an animation the
-    first frame taken.
+    EXIF orientation is applied, so that a picture stands as its photographer saw it; transparency is shown on white,
+    16-bit grey scaled to 8 bit, and of an animation the first frame taken.
 
     Raises:
-        UserError: a file that is missing, empty, truncated or damaged, has float pixels, or more than `MAX_PIXELS`.
+        UserError: a file that is missing, empty, truncated or damaged, of none of `FORMATS`, has float pixels, or more
+            than `MAX_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
             image.load()
             return _rgb(_upright(image))
     except Exception as error:  # damaged files raise whatever their decoder meets; it all means the same
-        raise UserError(f"cannot read the image {path}: {error}") from None
+        raise _unreadable(path, error) from None
 
 
 def require_readable(path: str | Path) -> None:
     """Raise the `UserError` of `read_rgb`, also for damage that decoding passes over (checksums of the container)."""
     read_rgb(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.verify()
     except Exception as error:
-        raise UserError(f"cannot read the image {path}: {error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | Path | BinaryIO, error: Exception) -> UserError:
+    name = f" {shown(str(path))}" if isinstance(path, str | Path) else ""
+    reason = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
+    return UserError(f"cannot read the image{name}: {reason}")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -102,10 +148,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image, side: int) -> Tensor:
-    longest = MAX_ASPECT * min(image.size)
-    pixels = V.pil_to_tensor(image)
-    if max(image.size) > longest:
-        pixels = V.center_crop(pixels, [min(image.height, longest), min(image.width, longest)])
+def _square(pixels: Tensor, side: int) -> Tensor:
+    height, width = pixels.shape[-2:]
+    longest = MAX_ASPECT * min(height, width)
+    if max(height, width) > longest:
+        pixels = V.center_crop(pixels, [min(height, longest), min(width, longest)])
     resized = V.resize(pixels, [side], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
-    return V.center_crop(resized, [side, side])
+    # One layout in memory, kept or not. By numpy: torch would copy with threads of its own inside each of ours.
+    return torch.from_numpy(np.ascontiguousarray(V.center_crop(resized, [side, side]).numpy()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -155,12 +155,28 @@ def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
         name: name, alias or path of a folder with `train` and `test`.
         root: folder that holds the data sets and the cache of generated ones.
         image_size: side in pixels of the images of folder data sets; the embedded ones and CIFAR-100 are 32.
+
+    Image files are kept once they are decoded; see `safe.data.cache`.
     """
     info = require_dataset(name, root)
     dataset = read_dataset(info, root, image_size)
     for difference in count_differences(info, dataset):
         warnings.warn(difference, stacklevel=2)
-    return dataset
+    return kept_on_disk(dataset, root)
+
+
+def kept_on_disk(dataset: Dataset, root: str | Path) -> Dataset:
+    """Return a data set whose image files, if it has any, are kept once they are decoded; see `image_cache`."""
+    from safe.data.cache import image_cache
+    from safe.data.images import FileImages
+
+    if not isinstance(dataset.train, FileImages) or not isinstance(dataset.test, FileImages):
+        return dataset
+    cache, name = image_cache(root), Path(dataset.name).name
+    if cache is None:
+        return dataset
+    train, test = dataset.train.kept_in(cache, f"{name}-train"), dataset.test.kept_in(cache, f"{name}-test")
+    return replace(dataset, train=train, test=test)
 
 
 def read_dataset(info: DatasetInfo, root: str | Path, image_size: int) -> Dataset:

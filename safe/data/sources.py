@@ -7,7 +7,7 @@ only sees indices and labels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,8 +29,8 @@ class Images(Protocol):
         """Return the images at `index` (int64, shape (B,)) as uint8, shape (B, 3, H, W), for the plain view."""
         ...
 
-    def whole(self, index: Tensor) -> Tensor | Iterable[Tensor]:
-        """Return the images at `index` uncut, for random crops: as `read` does, or (3, H, W) of any size one by one."""
+    def whole(self, index: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
+        """Return the images at `index` uncut, for random crops: as `read` does, or what gives each, (3, H, W)."""
         ...
 
 

@@ -5,13 +5,14 @@ Classes are renumbered in order of arrival, so the classes seen after a session 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from safe.data.images import FileImages
 from safe.data.sources import Dataset, Images
 from safe.data.split import class_order, holdout, session_sizes
 from safe.errors import UserError
@@ -33,8 +34,13 @@ class Subset:
         """Return the images at `positions` (int64, within [0, n)) as uint8 (B, 3, H, W), for the plain view."""
         return self.images.read(self.index[positions])
 
-    def whole(self, positions: Tensor) -> Tensor | Iterable[Tensor]:
-        """Return the images at `positions` uncut, for random crops: one uint8 batch, or (3, H, W) one by one."""
+    @property
+    def from_files(self) -> bool:
+        """Whether reading the images takes time, so that it is worth beginning early."""
+        return isinstance(self.images, FileImages)
+
+    def whole(self, positions: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
+        """Return the images at `positions` uncut, for random crops: one uint8 batch, or what gives each, (3, H, W)."""
         return self.images.whole(self.index[positions])
 
     def where(self, chosen: Tensor) -> Subset:

@@ -1,23 +1,30 @@
 """Training and plain views of uint8 images, on the device, in one vectorised pass per batch.
 
-Images of different sizes are cropped and resized one by one before they are a batch. Pixels go to the network in
+Images of different sizes are cropped and resized one by one, on the CPU and so to the same pixels whatever the device,
+before they are a batch. Pixels go to the network in
 [0, 1] without mean and standard deviation, as in the published settings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
+
+from safe.data.parallel import in_threads
+
+Floats = NDArray[np.float32]
 
 
 def to_unit(batch: Tensor) -> Tensor:
     """Return uint8 pixels as float32 in [0, 1]."""
-    return batch.to(torch.float32) / 255.0
+    return batch.to(torch.float32).div_(255.0)
 
 
 def random_crop_boxes(
@@ -36,24 +43,40 @@ def random_crop_boxes(
     Returns:
         float32 (count, 4): top, left, height, width, in whole pixels.
     """
-    area = torch.empty(count, 10).uniform_(scale[0], scale[1], generator=generator) * (height * width)
+    return torch.from_numpy(_boxes(_crop_draws(count, scale, ratio, generator), height, width, ratio))
+
+
+# Share of the area and aspect ratio of ten candidates, and place; float32 of shapes (B, 10), (B, 10), (B, 2).
+_CropDraws = tuple[Tensor, Tensor, Tensor]
+
+
+def _crop_draws(
+    count: int, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator
+) -> _CropDraws:
+    """Draw all that is random in crop boxes, which needs no image yet."""
+    share = torch.empty(count, 10).uniform_(scale[0], scale[1], generator=generator)
     aspect = torch.empty(count, 10).uniform_(math.log(ratio[0]), math.log(ratio[1]), generator=generator).exp()
     place = torch.rand(count, 2, generator=generator)
-    w = (area * aspect).sqrt().round()
-    h = (area / aspect).sqrt().round()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.to(torch.int8).argmax(dim=1, keepdim=True)
-    w, h = w.gather(1, first).squeeze(1), h.gather(1, first).squeeze(1)
+    return share, aspect, place
 
-    centre = ~fits.any(dim=1)
+
+def _boxes(draws: _CropDraws, height: int, width: int, ratio: tuple[float, float]) -> Floats:
+    """Return the boxes in images of one size; see `random_crop_boxes`."""
+    share, aspect, place = draws
+    area = share * (height * width)
+    # From here on in numpy, whose small operations cost less; its square root rounds otherwise than torch's.
+    w, h = (square.sqrt().round().numpy() for square in (area * aspect, area / aspect))
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    every, first = np.arange(len(fits)), fits.argmax(axis=1)
+    w, h = w[every, first], h[every, first]
+
+    centre = ~fits[every, first]  # none fits
     image_ratio = width / height
-    fallback_w = width if image_ratio <= ratio[1] else round(height * ratio[1])
-    fallback_h = height if image_ratio >= ratio[0] else round(width / ratio[0])
-    w = torch.where(centre, float(fallback_w), w)
-    h = torch.where(centre, float(fallback_h), h)
-    top = torch.where(centre, ((height - h) / 2).floor(), (place[:, 0] * (height - h + 1)).floor())
-    left = torch.where(centre, ((width - w) / 2).floor(), (place[:, 1] * (width - w + 1)).floor())
-    return torch.stack([top, left, h, w], dim=1)
+    w[centre] = width if image_ratio <= ratio[1] else round(height * ratio[1])
+    h[centre] = height if image_ratio >= ratio[0] else round(width / ratio[0])
+    free = np.stack([height - h, width - w], axis=1)
+    corner = np.where(centre[:, None], np.floor(free / 2), np.floor(place.numpy() * (free + 1)))
+    return np.concatenate([corner, h[:, None], w[:, None]], axis=1)
 
 
 def crop_and_resize(batch: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
@@ -88,7 +111,7 @@ def crop_and_resize(batch: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Te
 
 
 def train_view(
-    images: Tensor | Iterable[Tensor],
+    images: Tensor | Sequence[Callable[[], Tensor]],
     size: int,
     *,
     crop_scale: tuple[float, float],
@@ -100,8 +123,8 @@ def train_view(
     """Return an augmented batch on `device`: random resized crop, then a left-right flip with the given probability.
 
     Args:
-        images: uint8 (B, 3, H, W), or one (3, H, W) of any size after the other: those are resized with antialiasing,
-            as torchvision does with image files.
+        images: uint8 (B, 3, H, W), or what gives each image, uint8 (3, H, W) of any size: those are resized with
+            antialiasing, as torchvision does with image files, and side by side in threads.
         size: side of the result.
         crop_scale, crop_ratio, horizontal_flip: see `DataConfig`.
         generator: CPU generator that every draw comes from.
@@ -111,22 +134,27 @@ def train_view(
         boxes = random_crop_boxes(count, height, width, crop_scale, crop_ratio, generator)
         flip = torch.rand(count, generator=generator) < horizontal_flip
         return crop_and_resize(to_unit(images.to(device)), boxes, flip, size)
-    crops, flips = [], []
-    for image in images:
+    draws, flips = [], []
+    for _ in images:
+        draws.append(_crop_draws(1, crop_scale, crop_ratio, generator))
+        flips.append(bool(torch.rand(1, generator=generator) < horizontal_flip))
+
+    def view(position: int) -> Tensor:
+        image = images[position]()
         height, width = image.shape[-2:]
-        box = random_crop_boxes(1, height, width, crop_scale, crop_ratio, generator)[0]
-        top, left, h, w = (int(side) for side in box)
-        crops.append(V.resized_crop(image, top, left, h, w, [size, size], antialias=True))
-        flips.append(torch.rand(1, generator=generator) < horizontal_flip)
-    batch = to_unit(torch.stack(crops).to(device))
-    return torch.where(torch.stack(flips).to(device).view(-1, 1, 1, 1), batch.flip(3), batch)
+        top, left, h, w = (int(side) for side in _boxes(draws[position], height, width, crop_ratio)[0])
+        # Cut out by numpy: torch would copy with threads of its own inside each of ours.
+        crop = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[top : top + h, left : left + w])
+        return V.resize(torch.from_numpy(crop).permute(2, 0, 1), [size, size], antialias=True)
+
+    batch = torch.stack(in_threads(view, range(len(images)))).to(device)
+    return to_unit(torch.where(torch.tensor(flips, device=device).view(-1, 1, 1, 1), batch.flip(3), batch))
 
 
 def plain_view(batch: Tensor, size: int) -> Tensor:
     """Return the un-augmented view: the centre `size` x `size` pixels in [0, 1]; smaller images are resized up."""
     height, width = batch.shape[-2:]
-    unit = to_unit(batch)
     if height < size or width < size:
-        return F.interpolate(unit, size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return F.interpolate(to_unit(batch), size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (height - size) // 2, (width - size) // 2
-    return unit[..., top : top + size, left : left + size]
+    return to_unit(batch[..., top : top + size, left : left + size])

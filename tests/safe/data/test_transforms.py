@@ -14,6 +14,14 @@ from safe.data import transforms
 from safe.seeding import generator
 
 SCALE, RATIO = (0.05, 1.0), (0.75, 4 / 3)
+GOLDEN_BOXES = [
+    [10.0, 10.0, 20.0, 17.0],
+    [3.0, 0.0, 27.0, 32.0],
+    [9.0, 9.0, 22.0, 22.0],
+    [190.0, 0.0, 120.0, 90.0],
+    [190.0, 0.0, 120.0, 90.0],
+]
+GOLDEN_SUMS = [8516.0, 7790.0, 18702.0, 18328.0]
 
 
 def pictures(count: int, height: int, width: int, seed: int = 0) -> Tensor:
@@ -149,3 +157,16 @@ def test_plain_view_enlarges_smaller_pictures_within_range() -> None:
     assert (view - expected).abs().max() <= 1e-5
     flat = torch.full((1, 3, 16, 16), 102, dtype=torch.uint8)
     assert torch.allclose(transforms.plain_view(flat, 32), torch.tensor(0.4), atol=1e-6)
+
+
+def test_boxes_are_those_of_the_recorded_runs() -> None:
+    """Golden: what the first version of this module drew, with torch alone; recorded results depend on every one."""
+    boxes = transforms.random_crop_boxes(3, 32, 32, SCALE, RATIO, generator(11, "golden"))
+    tall = transforms.random_crop_boxes(2, 500, 90, (0.9, 1.0), RATIO, generator(12, "golden"))
+    assert torch.cat([boxes, tall]).tolist() == GOLDEN_BOXES
+    draw = generator(13, "golden")
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for height in range(1, 400, 7):
+        found = transforms.random_crop_boxes(1 + height % 5, height, 200, SCALE, RATIO, draw)
+        sums = [a + b for a, b in zip(sums, found.double().sum(dim=0).tolist(), strict=True)]
+    assert sums == GOLDEN_SUMS
