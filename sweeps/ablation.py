@@ -18,7 +18,7 @@ from sweeps.arms import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
 from sweeps.ask import DEFAULT_HOLDOUT_SHARE
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
 from sweeps.jobs import ARM, Job
-from sweeps.ledger import JobLog, SweepLog
+from sweeps.ledger import JobLog, Ledger, SweepLog
 from sweeps.replicate import final_config, paired_difference, summarise
 from sweeps.results import print_mlflow, spread
 from sweeps.spec import AblationSpec, checked_name, default_name, resources
@@ -218,7 +218,8 @@ def leaders_first(jobs: Sequence[Job]) -> list[Job]:
     return [job for wanted in (True, False) for job, leads in zip(jobs, leading, strict=True) if leads == wanted]
 
 
-def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
+def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
+    log = ledger.log
     spec = _spec(log)
     tables = folders.sweep / "tables"
     tables.mkdir(exist_ok=True)

@@ -51,7 +51,9 @@ def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: Mapping[s
     """
     folder = Path(job["states"])
     _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record["session"])
-    records = [*read_records(folder)[: record["session"] - 1], dict(record)]
+    # A run that begins anew asks nothing of what an earlier try has left.
+    before = read_records(folder)[: record["session"] - 1] if record["session"] > 1 else []
+    records = [*before, dict(record)]
     header = {"format": "run-sessions", "version": VERSION}
     _write_text(folder / RECORDS, "".join(f"{json.dumps(line)}\n" for line in (header, *records)))
     _write_text(folder / "run.log", run_log(job["title"], records))
@@ -63,13 +65,17 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """Return the session records of a run so far; none where it has not begun.
 
     Raises:
-        UserError: a newer version wrote them.
+        UserError: a newer version wrote them, or they are damaged.
     """
     file = folder / RECORDS
     if not file.is_file():
         return []
-    header, *records = (json.loads(line) for line in file.read_text("utf-8").splitlines())
-    if header["version"] > VERSION:
+    try:
+        header, *records = (json.loads(line) for line in file.read_text("utf-8").splitlines())
+        newer = header["version"] > VERSION
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"{file} is damaged: the run has to begin anew, which writes it again") from None
+    if newer:
         raise UserError(f"{file} has version {header['version']}; this installation reads up to {VERSION}: upgrade it")
     return records
 
@@ -191,7 +197,8 @@ def _write_config(file: Path, config: Mapping[str, Any]) -> None:
 
 def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    # Names of files and classes need not be text: what is none is escaped.
+    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safe.metrics import depends_on_prediction
-from sweeps.jobs import SLOW
+from sweeps.jobs import AUDIT, SLOW
 from sweeps.ledger import JobLog, Ledger, SweepLog
 from sweeps.selection import score_trial
 from sweeps.space import PREDICTION_SETTINGS
+from sweeps.titles import data_name
 from tracking.recorder import Point, Recorder
 
 CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
+HOLDOUT = ("data.holdout_share", "data.holdout_seed")  # what decides which images are held out
 
 
 class Display(Protocol):
@@ -131,7 +133,9 @@ class Bookkeeper:
         params = {
             name: value for name, value in job.config.items() if not (job.predictions and name in PREDICTION_SETTINGS)
         }
-        tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": spec.selection}
+        # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
+        selection = "test" if job.kind == AUDIT else spec.selection
+        tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": selection}
         self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
 
     def _end_run(self, job: JobLog) -> None:
@@ -149,8 +153,10 @@ class Bookkeeper:
             self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
         if job.reason:
             self.recorder.set_tags(key, {"reason": job.reason})
-        if (self.states / job.id).is_dir():
-            self.recorder.log_directory(key, self.states / job.id)
+        if (files := self.states / job.id).is_dir():
+            for draft in files.rglob(".*"):  # left by a worker that was killed while it wrote
+                draft.unlink(missing_ok=True)
+            self.recorder.log_directory(key, files)
         self.recorder.finish(key, job.status)
 
     def _provenance(self, job: JobLog, record: Mapping[str, Any]) -> None:
@@ -163,9 +169,9 @@ class Bookkeeper:
         for context in ("train", judged_on):
             parts = [context, tags["data_digest"]]
             if context != "test":  # the training images are what the holdout leaves of them
-                parts += [str(job.config[name]) for name in ("data.holdout_share", "seed") if name in job.config]
+                parts += [str(job.config[name]) for name in HOLDOUT if name in job.config]
             digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-            self.recorder.log_input(key, str(job.config["dataset"]), digest, context)
+            self.recorder.log_input(key, data_name(job.config["dataset"]), digest, context)
 
     def _show(self, job_id: str) -> None:
         job = self._job(job_id)

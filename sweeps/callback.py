@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 LONGEST_REASON = 500
+NODE_DIED = "its node has died"  # Ray's words for it; the exception has no field that tells
 KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
 
 
@@ -203,10 +204,14 @@ class Driver:
             self._hung.discard(job.id)
             reason = f"no step within {self.watch.timeout:g} s (trial_timeout)"
         else:
-            told = str(cause).strip() if isinstance(cause, UserError) else f"{type(cause).__name__}: {cause}".strip()
+            told = f"{type(cause).__name__}: {cause}".strip()
+            if isinstance(cause, UserError):
+                told = str(cause).strip()
+            elif node_died(cause):
+                told = "the node it ran on is gone"
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
-        lowered = self._lowered(cause)
-        self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not lowered)
+        spared = self._lowered(cause) or (node_died(cause) and self.rounds.lost(job.id))
+        self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
 
     def _lowered(self, cause: BaseException) -> bool:
         """Make room after memory ran out, of a GPU or of the machine; False when it was something else."""
@@ -223,6 +228,11 @@ class Driver:
             self.books.clock(self.rounds.budget.seconds)
         self.books.ended(job.id, status, reason)
         self.rounds.ended(job.id, error, counts=counts)
+
+
+def node_died(cause: BaseException) -> bool:
+    """Whether a job's process is gone because its whole node is."""
+    return isinstance(cause, ray.exceptions.RayActorError) and NODE_DIED in str(cause)
 
 
 def _error(trial: Trial) -> tuple[BaseException, Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from safe.errors import UserError
 from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.budget import Budget
-from sweeps.cluster.connect import existing_ray, ray_address
+from sweeps.cluster.connect import existing_ray
 from sweeps.display import LiveDisplay
-from sweeps.jobs import BUDGET, SEARCH_KINDS, Job
+from sweeps.jobs import AUDIT, BUDGET, SEARCH_KINDS, Job
 from sweeps.ledger import Ledger, SweepLog, has_ledger
 from sweeps.lock import locked
+from sweeps.ray_environment import ray_address
 from sweeps.rounds import Rounds
 from sweeps.spec import MAY_GROW, Spec, SweepSpec, continued
 from sweeps.titles import title_of
@@ -36,7 +37,8 @@ FIRST_FLUSH_S = 10.0
 
 # How a campaign is carried out, not what it does: one that is finished stays so when these change.
 _MANNER = (
-    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints"
+    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
+    "system_metrics",
 )  # fmt: skip
 
 
@@ -117,6 +119,7 @@ class Campaign:
             stages=str(stages) if stages else None,
             stage_limit=int(spec.stage_limit_gb * 10**9),
             checkpoints=spec.checkpoints,
+            system_metrics=spec.system_metrics,
             objective=spec.objective if isinstance(spec, SweepSpec) else "average_accuracy",
             beat=str(self.folders.beats / id),
             stop=str(self.folders.stop),
@@ -128,6 +131,9 @@ Work = Callable[[Campaign], Iterator[list[Job]]]
 """What a campaign does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A campaign that
 is continued replays its work from the beginning; jobs that are over are skipped."""
 
+Summarise = Callable[[Recorder, Ledger, Folders], None]
+"""Writes the outcome of a campaign whose work is done to its parent run."""
+
 
 def carry_out(
     spec: Spec,
@@ -135,10 +141,12 @@ def carry_out(
     work: Work,
     *,
     parent_params: Mapping[str, object],
-    summarise: Callable[[Recorder, SweepLog, Folders], None],
+    summarise: Summarise,
     retry_failed: bool = False,
 ) -> SweepLog:
-    """Do what is missing of a campaign and return its log; one that is finished is returned at once.
+    """Do what is missing of a campaign and return its log.
+
+    Of one that is finished, MLflow gets what it did not take before.
 
     Args:
         spec: what the name stands for.
@@ -168,7 +176,7 @@ def carry_out(
             if not new:
                 _go_on(ledger, spec, retry_failed)
             if ledger.log.finished:
-                _deliver(folders, spec.name)
+                _catch_up(ledger, folders, summarise)
             else:
                 _run(ledger, folders, work, parent_params, summarise)
             return ledger.log
@@ -209,24 +217,25 @@ def _run(
     folders: Folders,
     work: Work,
     parent_params: Mapping[str, object],
-    summarise: Callable[[Recorder, SweepLog, Folders], None],
+    summarise: Summarise,
 ) -> None:
-    from tracking import JournalRecorder, environment_tags, journal_path, telemetry_off
+    from tracking import environment_tags
     from tracking.reconcile import reconcile
 
-    telemetry_off()
     spec = ledger.log.spec
     tags = environment_tags()
     if tags != ledger.log.environment:
         ledger.append("environment", tags=tags)
-    journal = journal_path(folders.results, spec.name)
-    recorder = JournalRecorder(journal, folders.tracking_uri(), Path(spec.dataset).name)
+    recorder = _recorder(folders, spec)
     try:
         _start_parent(recorder, spec, parent_params, tags)
-        recorder.flush(
-            FIRST_FLUSH_S
-        )  # refuses a name that the store has with other settings before anything is trained
-        _append_tracking(ledger, recorder)
+        try:
+            # Refuses a name that the store has with other settings before anything is trained.
+            recorder.flush(FIRST_FLUSH_S)
+            _append_tracking(ledger, recorder)
+        except KeyboardInterrupt:
+            recorder.finish(spec.name, "KILLED")
+            raise
         status = "FAILED"
         try:
             with LiveDisplay(ledger.log) as display:
@@ -234,7 +243,7 @@ def _run(
                 books.replay(everything=recorder.new)
                 reconcile(recorder, own=spec.name)
                 _work(books, folders, work)
-            summarise(recorder, ledger.log, folders)
+            summarise(recorder, ledger, folders)
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -247,14 +256,25 @@ def _run(
         recorder.close()
 
 
-def _deliver(folders: Folders, name: str) -> None:
-    """Bring to the store what it did not take when the campaign ended; it may still not take it."""
-    from tracking import UnreachableError, deliver, journal_path, waiting
+def _catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
+    """Bring to the store what it did not take when the campaign ended, its model too; it may still not take it."""
+    from tracking import journal_path, waiting
 
-    journal, uri = journal_path(folders.results, name), folders.tracking_uri()
-    if journal.exists() and waiting(journal, uri):
-        with suppress(UnreachableError):
-            deliver(journal, uri)
+    journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
+    if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
+        return
+    with closing(_recorder(folders, ledger.log.spec)) as recorder:
+        if recorder.drain():
+            _append_tracking(ledger, recorder)  # first, because the summary leads to the parent run
+            if later:
+                summarise(recorder, ledger, folders)
+
+
+def _recorder(folders: Folders, spec: Spec) -> JournalRecorder:
+    from tracking import JournalRecorder, journal_path, telemetry_off
+
+    telemetry_off()
+    return JournalRecorder(journal_path(folders.results, spec.name), folders.tracking_uri(), Path(spec.dataset).name)
 
 
 def _start_parent(recorder: Recorder, spec: Spec, parent_params: Mapping[str, object], tags: Mapping[str, str]) -> None:
@@ -273,10 +293,11 @@ def _append_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
     found = {
         "tracking_uri": shown(recorder.tracking_uri),
         "experiment": recorder.experiment_name,
+        "experiment_id": recorder.experiment_id,
         "parent_run_id": recorder.run_id(ledger.log.spec.name),
     }
     if found["parent_run_id"] is None and ledger.log.tracking:
-        found["parent_run_id"] = ledger.log.tracking["parent_run_id"]
+        found |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
     if ledger.log.tracking != found:
         ledger.append("tracking", **found)
 
@@ -285,7 +306,7 @@ def _finish(ledger: Ledger, folders: Folders) -> None:
     """Mark the campaign as finished if it is, and remove what it needed to get there."""
     jobs = ledger.log.jobs.values()
     failed = [job for job in jobs if job.status == "FAILED"]
-    if all(job.kind in SEARCH_KINDS for job in failed):  # a search does without one; a mean over seeds would not
+    if all(job.kind in (*SEARCH_KINDS, AUDIT) for job in failed):  # these do without one; a mean over seeds would not
         ledger.append("finished")
     # It holds the traces of what failed, and the checkpoints of what a larger budget may continue.
     if not failed and not any(job.reason == BUDGET for job in jobs):

@@ -45,7 +45,7 @@ class LiveDisplay:
     """
 
     def __init__(self, log: SweepLog, stream: TextIO | None = None) -> None:
-        self.console = Console(file=stream or sys.stdout)
+        self.console = Console(file=stream or sys.stdout, markup=False, emoji=False)
         self.log = log
         self._rows: dict[str, _Row] = {}
         self._lines: dict[str, str] = {}

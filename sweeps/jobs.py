@@ -36,6 +36,7 @@ class Job:
         stages: folder of the stage store; None shares nothing.
         stage_limit: its size limit in bytes; None is the store's default.
         checkpoints: which inference states are kept; see `sweeps.artifacts`.
+        system_metrics: whether every session records how busy the machine was.
         objective: metric by which a trial's settings of prediction are chosen.
         beat: file that the run touches when a step begins and after every epoch.
         stop: file whose existence asks the run to pause after the present epoch.
@@ -53,6 +54,7 @@ class Job:
     stages: str | None = None
     stage_limit: int | None = None
     checkpoints: str = "all"
+    system_metrics: bool = False
     objective: str = "average_accuracy"
     beat: str | None = None
     stop: str | None = None

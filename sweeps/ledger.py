@@ -2,8 +2,9 @@
 
 The first record carries the format version. Every record is on disk before the next step is taken, so a killed sweep
 loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
+Every line ends in its checksum (`tracking.lines`), which those of version 1 lack.
 
-    {"type": "sweep", "version": 1, "spec": {...}}
+    {"type": "sweep", "version": 2, "spec": {...}}
     {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
     {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
@@ -31,8 +32,9 @@ from typing import Any
 from safe.errors import UserError
 from sweeps.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS
 from sweeps.spec import Spec, SweepSpec, read_spec
+from tracking import lines
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE_NAME = "ledger.jsonl"
 
 
@@ -84,6 +86,7 @@ class SweepLog:
     """The state of a sweep as its ledger tells it.
 
     Attributes:
+        model: what came of logging the final model; see `sweeps.model.log_final_model`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
         sessions_trained: sessions that the search really trained.
@@ -94,6 +97,7 @@ class SweepLog:
     jobs: dict[str, JobLog] = field(default_factory=dict)
     tracking: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
     finished: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     search_seconds: float = 0.0
@@ -119,6 +123,8 @@ class SweepLog:
                 self.tracking = {key: value for key, value in record.items() if key != "type"}
             case "selected":
                 self.selected = {key: value for key, value in record.items() if key != "type"}
+            case "model":
+                self.model = {key: value for key, value in record.items() if key != "type"}
             case "finished":
                 self.finished = True
             case "job":
@@ -170,7 +176,7 @@ class Ledger:
     def __init__(self, path: Path, log: SweepLog) -> None:
         self.path = path
         self.log = log
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> Ledger:
@@ -191,7 +197,7 @@ class Ledger:
         return cls(path, log)
 
     def append(self, type: str, **fields: Any) -> None:
-        """Write one record and have it on disk."""
+        """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
         record = {"type": type, **fields}
         self._write(record)
         self.log.apply(record)
@@ -201,9 +207,15 @@ class Ledger:
         self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = lines.encode(record)
+        try:
+            lines.append(self._file, line)
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"cannot write the ledger {self.path}: {error.strerror}; what it holds is kept: make room, then the "
+                "same command continues the sweep"
+            ) from None
 
 
 def has_ledger(folder: Path) -> bool:
@@ -219,25 +231,42 @@ def read_ledger(folder: Path) -> SweepLog:
         UserError: there is none, it is damaged before its last line, or a newer version wrote it.
     """
     path = folder / FILE_NAME
-    damaged = UserError(f"the ledger {path} is damaged; remove {folder} to begin that sweep again")
     try:
         # What follows the last newline was cut short by a kill, or is being written right now.
-        *lines, _ = path.read_text("utf-8").split("\n")
-        records = [json.loads(line) for line in lines]
-        version = records[0]["version"]
+        *whole, _ = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError):
-        raise damaged from None
+    number, version = 1, FORMAT_VERSION
+    try:
+        first = _record(whole[0])
+        if (version := first["version"]) <= FORMAT_VERSION:
+            log = SweepLog(read_spec(first["spec"]))
+            for line in whole[1:]:
+                number += 1
+                log.apply(_record(line, version))
+    except (ValueError, LookupError, TypeError):  # pydantic's refusal is a ValueError
+        raise UserError(
+            f"the ledger {path} is damaged in line {number}: restore it from a copy, or remove {folder} to begin that "
+            "sweep again"
+        ) from None
     if version > FORMAT_VERSION:
         raise UserError(
             f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
             "upgrade it to see or continue that sweep"
         )
-    try:
-        log = SweepLog(read_spec(records[0]["spec"]))
-        for record in records[1:]:
-            log.apply(record)
-    except (ValueError, LookupError, TypeError):  # pydantic's refusal is a ValueError
-        raise damaged from None
     return log
+
+
+def _record(line: bytes, version: int | None = None) -> dict[str, Any]:
+    """Return the record of a line of a ledger of a version, which the first line tells itself.
+
+    Raises:
+        ValueError: its checksum is wrong, or it has none, as is right in version 1 only.
+    """
+    try:
+        return lines.decode(line + b"\n")
+    except ValueError:
+        record: dict[str, Any] = json.loads(line)
+        if "crc" in record or (version or record["version"]) == FORMAT_VERSION:
+            raise
+        return record

@@ -23,6 +23,7 @@ from sweeps.artifacts import CHECKPOINTS
 from sweeps.jobs import FINAL
 from sweeps.ledger import JobLog, SweepLog
 from sweeps.objective import objectives
+from sweeps.titles import data_name
 from tracking.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 RUN_KEY = "safe.run_key"
 STATE_FILE = "model.state"
-LOG_S = 60.0  # for MLflow to have the final run
 _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "pydantic", "pyyaml", "pillow", "pandas")
 
 
@@ -45,8 +45,9 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
 
     Returns:
         `name`, `version`, `uri`, `champion` (whether it holds that alias now) and `words`, one sentence for people,
-        which the parent run gets as the tags `model` and `model.note`. Only `words` where no model could be logged:
-        MLflow does not answer, or the policy keeps no states. None before the first final run is finished.
+        which the parent run gets as the tags `model` and `model.note`. Where no model could be logged, `words` and,
+        unless the policy keeps no states, `later`: MLflow may take it another time. None before the first final run
+        is finished.
     """
     job = next((job for job in log.of_kind(FINAL) if _is_first(job, log) and job.status == "FINISHED"), None)
     if job is None:
@@ -58,7 +59,7 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
         try:
             found = _log(log, job, state, folders, recorder)
         except TrackingError as error:
-            found = {"words": f"no model is logged: {error}"}
+            found = {"words": f"no model is logged: {error}", "later": True}
     tags = {"model.note": found["words"]} | ({"model": found["uri"]} if "uri" in found else {})
     recorder.set_tags(log.spec.name, tags)
     return found
@@ -66,7 +67,7 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
 
 def model_name(dataset: str) -> str:
     """Return the name under which models of a data set, which may be a path, are registered."""
-    return "safe-" + (re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._") or "data")
+    return f"safe-{data_name(dataset)}"
 
 
 def protocol(log: SweepLog) -> dict[str, Any]:
@@ -85,13 +86,13 @@ def _is_first(job: JobLog, log: SweepLog) -> bool:
 
 
 def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Recorder) -> dict[str, Any]:
-    from tracking.journal import JournalRecorder
+    from tracking import JournalRecorder
     from tracking.mlflow_backend import connect
     from tracking.mlflow_errors import in_words
     from tracking.mlflow_reader import find_run
 
     if isinstance(recorder, JournalRecorder):
-        recorder.flush(LOG_S)  # it may still be delivering the run that the model belongs to
+        recorder.drain()  # it may still be delivering the run that the model belongs to
     uri, key = folders.tracking_uri(), f"{log.spec.name}/{job.id}"
     client = connect(uri)
     with in_words(uri):
@@ -230,13 +231,12 @@ def fetch_state(model: str, tracking_uri: str, folder: Path) -> Path:
     Raises:
         UserError: there is no such model, or it holds no state.
     """
-    from mlflow.exceptions import MlflowException
-
     place = Path(model)
     if re.match(r"(models|runs):/", model):
         from mlflow.artifacts import download_artifacts
 
         from tracking.mlflow_backend import connect, sqlite_path
+        from tracking.mlflow_errors import in_words
 
         database = sqlite_path(tracking_uri)
         if database is not None and not database.exists():
@@ -245,11 +245,14 @@ def fetch_state(model: str, tracking_uri: str, folder: Path) -> Path:
             )
         connect(tracking_uri)  # refuses in words what cannot be used
         try:
-            place = Path(
-                download_artifacts(model, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri)
-            )
-        except MlflowException as error:
-            raise UserError(f"no model {model} in MLflow: {error.message}") from None
+            with in_words(tracking_uri):
+                place = Path(
+                    download_artifacts(
+                        model, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
+                    )
+                )
+        except TrackingError as error:
+            raise UserError(f"no model {model} in MLflow: {error}") from None
     if place.is_dir():
         place = place / "artifacts" / STATE_FILE
     if not place.is_file():

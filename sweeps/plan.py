@@ -173,7 +173,7 @@ def outcome(plan: Plan, speed: Speed | None = None) -> dict[str, Any]:
 def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
     """Print the plan for people."""
     spec, most = plan.spec, "" if plan.exact else "at most "
-    console.print(f"[bold]plan[/] · {spec.dataset} · {spec.search} search · selection {spec.selection}")
+    console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}")
     slow = f"{plan.slow} slow settings judged alone, then " if plan.slow else ""
     console.print(f"{slow}{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions")
     table = Table(title=f"training sessions of the search{'' if plan.exact else ', at most'}", title_justify="left")

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safe.errors import shown
+
 CELLS_WITH_NUMBERS = 20  # per side; with more the numbers could not be read
 LEARNERS = {"SAFE": ("", "#000000", "o"), "slow": ("slow/", "#0072b2", "s"), "fast": ("fast/", "#d55e00", "^")}
 CURVES = (
@@ -96,6 +98,7 @@ def _heat_map(
 
 
 def _short(name: str) -> str:
+    name = shown(name)  # the bytes of a name that is no text cannot be drawn
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,7 +76,7 @@ class _Part:
     def read(self, index: Tensor) -> Tensor:
         return self._images.read(self._index[index])
 
-    def whole(self, index: Tensor) -> Tensor | Iterable[Tensor]:
+    def whole(self, index: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
         return self._images.whole(self._index[index])
 
 

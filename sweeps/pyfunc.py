@@ -7,7 +7,6 @@ holds its digest. Other weights for it, or a device, come with the model configu
 from __future__ import annotations
 
 import base64
-import binascii
 from io import BytesIO
 from typing import Any
 
@@ -57,13 +56,13 @@ class SafePyfunc(PythonModel):
         )
 
     def _image(self, row: int, text: object) -> torch.Tensor:
+        expected = "expected the base64 text of an image file (PNG, JPEG, ...)"
         try:
-            content = base64.b64decode(str(text), validate=True)
-            return self._predictor.read(BytesIO(content))
-        except (binascii.Error, UserError):
-            raise MlflowException.invalid_parameter_value(
-                f"image {row}: expected the base64 text of an image file (PNG, JPEG, ...), got {str(text)[:40]!r}"
-            ) from None
+            return self._predictor.read(BytesIO(base64.b64decode(str(text), validate=True)))
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(f"image {row}: {expected}; {error}") from None
+        except ValueError:  # no base64 text; that of another alphabet is no binascii.Error
+            raise MlflowException.invalid_parameter_value(f"image {row}: {expected}, got {str(text)[:40]!r}") from None
 
 
 mlflow.models.set_model(SafePyfunc())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweeps.jobs import SLOW, TRIAL
 from sweeps.ledger import SweepLog
@@ -23,6 +25,7 @@ from sweeps.outcome import (
     selected,
     status_of,
 )
+from sweeps.report import FILE_NAME, FOLDER
 from sweeps.selection import leaderboard, measured, slow_ranking
 from sweeps.titles import short_name, short_value, title_of, trial_title
 from sweeps.work import work_account
@@ -39,9 +42,8 @@ SETTINGS_WIDTH = 30  # of 80 columns; the others hold trial, temperature and met
 def show(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the sweep for people: leaderboard, choice, test result beside the control, cost, where everything lies."""
     spec = log.sweep_spec
-    console.print(
-        f"\n[bold]{spec.name}[/] · {spec.dataset} · {spec.search} search · by {spec.selection} · {status_of(log)}"
-    )
+    about = f" · {spec.dataset} · {spec.search} search · by {spec.selection} · {status_of(log)}"
+    console.print(Text.assemble("\n", (spec.name, "bold"), about))
     for words, style in _marks(log):
         console.print(words, style=style)
     if log.of_kind(SLOW):
@@ -60,16 +62,24 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(_test_table(summary, control_summary(log), spec.selection))
     for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)):
         console.print(line, highlight=False)
+    if log.model is not None:
+        console.print(f"model:   {log.model['words']}", soft_wrap=True, highlight=False)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    if (report := folder / FOLDER / FILE_NAME).is_file():
+        console.print(f"report:  {report}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
         print_mlflow(log.tracking, folder, console)
 
 
 def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) -> None:
-    """Print where MLflow has it, and the one command that opens it from here."""
+    """Print where MLflow has it and, where that is no server, the one command that opens it from here."""
     results = folder.absolute().parents[1]
     where = "" if results == Path("results").absolute() else f" RESULTS={shlex.quote(str(results))}"
-    console.print(f"MLflow:  {tracking['tracking_uri']}", soft_wrap=True, highlight=False)
+    # People outside a cluster of containers reach its server under another address than the programs within.
+    page = os.environ.get("MLFLOW_PAGE") or tracking["tracking_uri"]
+    console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
+    if tracking["tracking_uri"].startswith("http"):
+        return  # a server shows itself
     console.print(f"open it with: make ui{where}", soft_wrap=True, highlight=False)
 
 
@@ -92,7 +102,9 @@ def describe(log: SweepLog) -> str:
             cells = [spread(stats.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy")]
             lines.append(f"| {label} | {cells[0]} | {cells[1]} |")
     lines += ["", *(f"- {line}" for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)))]
-    return "\n".join(lines)
+    if log.model is not None:
+        lines.append(f"- model: {log.model['words']}")
+    return "\n".join([*lines, *_report_lines(log)])
 
 
 def spread(stats: Mapping[str, Any] | None) -> str:
@@ -113,6 +125,16 @@ def _marks(log: SweepLog) -> list[tuple[str, str]]:
     if spec.selection == "transfer":
         return [(f"selected on {spec.dataset}; final runs and control on {spec.evaluate_on}", "")]
     return [("selected on held-out training images; no test image steered anything", "")]
+
+
+def _report_lines(log: SweepLog) -> list[str]:
+    """Return the way to the report in MLflow, as a link where its ids are known."""
+    if log.selected is None:
+        return []
+    file, tracking = f"{FOLDER}/{FILE_NAME}", log.tracking or {}
+    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
+    link = f"[{file}](#/experiments/{experiment}/runs/{run}/artifacts/{file})" if experiment and run else f"`{file}`"
+    return ["", f"The whole story, with pictures: {link} among the artefacts."]
 
 
 def _mark(selection: str) -> str:

@@ -14,6 +14,8 @@ from sweeps.budget import Budget
 from sweeps.jobs import BUDGET, SEARCH_KINDS, Job
 from sweeps.ledger import SweepLog
 
+MOST_LOST_NODES = 5
+
 
 class AllFailedError(RuntimeError):
     """No run of a kind came to its end, so there is nothing to go on with."""
@@ -48,6 +50,7 @@ class Rounds:
         self._waiting: deque[Job] = deque()
         self._sessions_at_start: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
         self._distrusted: set[str] = set()
         self._user_error: UserError | None = None
         self._draining = False
@@ -96,6 +99,14 @@ class Rounds:
         self.concurrency -= 1
         return True
 
+    def lost(self, job_id: str) -> bool:
+        """A job went down with its node; return whether that is to be taken for an accident.
+
+        It is up to MOST_LOST_NODES times: then it may well be the job that takes the nodes down.
+        """
+        self._lost[job_id] += 1
+        return self._lost[job_id] <= MOST_LOST_NODES
+
     @property
     def draining(self) -> bool:
         """Whether nothing more is handed out."""
@@ -117,7 +128,7 @@ class Rounds:
             self.budget.left = False
         if log.status == "FAILED":
             self._failures[job_id] += counts
-            if job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
+            if counts and job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
                 self._distrusted.add(job.resume_from)
             if self._failures[job_id] <= self.retries and not self._draining:
                 self._waiting.appendleft(job)

@@ -30,7 +30,7 @@ MAY_GROW = ("trials", "seeds", "arms")
 # No result depends on these: they say how, how long and with what proof beside it a sweep is run.
 MAY_CHANGE = (
     "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
-    "max_sessions", "max_hours", "control", "audit",
+    "system_metrics", "max_sessions", "max_hours", "control", "audit",
 )  # fmt: skip
 STAYS = ("round_size", "created")  # settled when a sweep begins, whatever a later call would settle
 
@@ -66,6 +66,8 @@ class RunsSpec(BaseModel):
     """Disk that the shared work may take, in 10^9 bytes."""
     checkpoints: Checkpoints = "all"
     """Which inference states are kept; see `sweeps.artifacts.POLICIES`."""
+    system_metrics: bool = False
+    """Whether every session records how busy the machine was: CPU, memory, GPUs."""
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""

@@ -109,6 +109,8 @@ class DiskStages:
             return
         state = {"version": VERSION, "kind": path.parent.name, "key": path.stem, "seconds": seconds, "value": value}
         try:
+            for draft in path.parent.glob(f".{path.name}.*"):  # the lock is ours: whoever wrote it was killed
+                draft.unlink(missing_ok=True)
             save_state(state, path)
             self._unseen += path.stat().st_size
             if self._unseen >= _LOOK_EVERY * self.limit_bytes:

@@ -14,12 +14,13 @@ from safe.config import validate
 from safe.data.sessions import session_count
 from safe.errors import UserError
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
-from sweeps.cluster.connect import ray_address
 from sweeps.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL, Job
-from sweeps.ledger import SweepLog
+from sweeps.ledger import Ledger, SweepLog
 from sweeps.model import log_final_model
 from sweeps.outcome import summary_metrics
+from sweeps.ray_environment import ray_address
 from sweeps.replicate import audit_config, control_config, final_config, refit_config
+from sweeps.report import FOLDER, write_report
 from sweeps.results import describe, trial_title
 from sweeps.rounds import AllFailedError
 from sweeps.search import proposals
@@ -128,10 +129,14 @@ def _audit_jobs(campaign: Campaign, space: Space) -> list[Job]:
     ]
 
 
-def _summarise(recorder: Recorder, log: SweepLog, folders: Folders) -> None:
+def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
+    log = ledger.log
     name = log.spec.name
+    model = log_final_model(log, folders, recorder)
+    if model is not None and model != log.model:
+        ledger.append("model", **model)
     recorder.set_description(name, describe(log))
     recorder.set_tags(name, {"selected.trial": log.selected["trial"] if log.selected else ""})
-    log_final_model(log, folders, recorder)
     # Counted by sessions, so that a sweep that is extended or repaired writes its summary at a later step.
     recorder.log_metrics(name, summary_metrics(log), step=sum(len(job.sessions) for job in log.jobs.values()))
+    recorder.log_directory(name, write_report(log, folders.sweep).parent, FOLDER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ SHORT = {
     "aggregation.temperature": "temp.",
 }
 MOST_SETTINGS = 6
+
+
+def data_name(dataset: str) -> str:
+    """Return the name of a data set, which may be a path of any letters, in letters that every store takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._") or "data"
 
 
 def short_name(name: str) -> str:

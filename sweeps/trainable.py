@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -31,7 +32,7 @@ class SafeTrainable(tune.Trainable):
         """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
         self.job: dict[str, Any] = config["job"]
         self._trainer: SafeTrainer | None = None
-        self._meter = SystemMeter()
+        self._meter = SystemMeter() if self.job.get("system_metrics") else None
 
     @property
     def trainer(self) -> SafeTrainer:
@@ -71,7 +72,7 @@ class SafeTrainable(tune.Trainable):
             "session": result.session,
             "sessions": min(result.sessions, self.job.get("until") or result.sessions),
             "split": result.split,
-            "metrics": result.as_metrics() | self._meter.read(),
+            "metrics": result.as_metrics() | (self._meter.read() if self._meter else {}),
             "losses": [[step, dict(terms)] for step, terms in result.losses],
             "row": list(result.row),
             "grid": grid.rows,
@@ -92,6 +93,15 @@ class SafeTrainable(tune.Trainable):
         """Give a sign of life."""
         if self.job.get("beat"):
             Path(self.job["beat"]).touch()
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save as Tune does, but with the draft in the run's own folder, which is cleared also after a kill."""
+        if checkpoint_dir is not None or not self._storage:
+            return super().save(checkpoint_dir)
+        folder = Path(self._storage.trial_fs_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix="draft-", dir=folder) as draft:
+            return super().save(draft)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the state from which the job continues bit for bit."""

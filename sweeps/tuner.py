@@ -20,6 +20,7 @@ from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.jobs import INTERRUPTED
 from sweeps.packing import GpusPerTrial, Packing
+from sweeps.ray_environment import prepare_ray
 from sweeps.rounds import Rounds
 from sweeps.watch import Watch
 
@@ -28,23 +29,6 @@ if TYPE_CHECKING:
 
     from sweeps.callback import Driver
 
-# Ray reads these when it is imported or started. Its output is ours to show; nothing is reported to anyone. Without
-# the capability named after Windows and OSX, Ray listens on the loopback address only. Whoever else is on this machine
-# needs the token, which lives in the environment of this process and its workers, not in the home folder.
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_worker_niceness": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_THRESHOLD_S": "60",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # Tune's own record of the experiment is never read, ours is the ledger; writing it takes longer with every trial.
-    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
-}
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
 
 
@@ -52,7 +36,7 @@ _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files:
 def local_ray(cpus: int) -> Iterator[None]:
     """Run the block with a Ray of its own on this machine."""
     root = str(Path(__file__).resolve().parents[1])
-    os.environ.update(_ENVIRONMENT)
+    prepare_ray(joins=False)
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Workers inherit the environment: they import this checkout, also when it is not installed.
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -104,6 +88,12 @@ def _scratch() -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def private_folder(folder: Path) -> None:
+    """Make a folder that only its owner reads and writes, whatever it was before: what lies there is unpickled."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+
+
 def run_work(
     rounds: Rounds,
     books: Bookkeeper,
@@ -148,7 +138,7 @@ def run_work(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
 
-    storage.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(storage)
     stop.unlink(missing_ok=True)
     tuner = tune.Tuner(
         tune.with_resources(trainable or SafeTrainable, resources),

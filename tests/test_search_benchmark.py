@@ -12,7 +12,6 @@ from sweeps.jobs import SLOW, TRIAL, Job
 from sweeps.ledger import SweepLog
 from sweeps.replay import Replay
 from sweeps.spec import SweepSpec
-from sweeps.tuner import _ENVIRONMENT
 
 SLOW_VALUES, FAST_VALUES = [0.0, 0.01, 1.0], [0.0, 1.0, 5.0]
 
@@ -57,8 +56,6 @@ def table() -> SweepLog:
 
 def test_a_replay_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
-    for name, value in _ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
     from benchmarks import search
 
     monkeypatch.setattr(search, "TRIALS", 9)

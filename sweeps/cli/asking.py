@@ -40,6 +40,7 @@ OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("--stage-limit-gb", float, "disk for the work that runs share, in GB (default: 20)"),
     ("--no-stages", None, "share no work between runs"),
     ("--fresh", None, "share no work with earlier sweeps"),
+    ("--system-metrics", None, "record how busy CPU, memory and GPUs were, once a session"),
     ("--no-control", None, "leave out the runs of the preset beside the chosen configuration"),
     ("--no-audit", None, "leave out judging the trials on the test images once the choice is final"),
 )
@@ -64,8 +65,9 @@ def asked_spec(arguments: argparse.Namespace) -> SweepSpec:
     for switch in ("stages", "control", "audit"):
         if getattr(arguments, f"no_{switch}"):
             given[switch] = False
-    if arguments.fresh:
-        given["fresh"] = True
+    for switch in ("fresh", "system_metrics"):
+        if getattr(arguments, switch):
+            given[switch] = True
     return ask.build_spec(
         dataset=arguments.dataset,
         overrides=arguments.settings,

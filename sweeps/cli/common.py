@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -21,12 +22,24 @@ from sweeps.spec import Spec, SweepSpec, checked_name
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def add_results(command: argparse.ArgumentParser) -> None:
     """Give a command the results folder."""
     default = os.environ.get("RESULTS") or "results"
-    command.add_argument("--results", type=Path, default=Path(default), help="results folder (default: %(default)s)")
+    words = "results folder (default: %(default)s)"
+    command.add_argument("--results", type=results_folder, default=default, help=words)
+
+
+def results_folder(text: str) -> Path:
+    """Return the results folder that was asked for; refuses the address of an object store."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no folder; results need one, in a cluster one that every node sees at the same path (NFS or "
+            "the like); an object store can keep MLflow's artefacts only (docs/cluster.md)"
+        )
+    return Path(text)
 
 
 def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Namespace) -> int:
@@ -45,7 +58,15 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
         print(f"interrupted; continue with: {resume}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except AllFailedError as error:
+        print_log(read_ledger(folder), folder)
         print(f"error: {error}; try again with: {resume}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = error.filename or folder
+        words = f"{where}: {error.strerror}; what is done is kept: make room, then continue with: {resume}"
+        print(f"error: {words}", file=sys.stderr)
         return EXIT_FAILED
     print_log(log, folder)
     if not log.finished:
@@ -73,7 +94,8 @@ def resume_words(name: str, results: Path) -> str:
 
 def print_log(log: SweepLog, folder: Path) -> None:
     """Print what a sweep or an ablation gave."""
-    (show if isinstance(log.spec, SweepSpec) else show_ablation)(log, folder, Console())
+    # Names are shown as they are: what looks like markup in them is none.
+    (show if isinstance(log.spec, SweepSpec) else show_ablation)(log, folder, Console(markup=False, emoji=False))
 
 
 def python() -> str:

@@ -14,7 +14,7 @@ from sweeps.cli.common import EXIT_FAILED, add_results
 if TYPE_CHECKING:
     from sweeps.doctor import Finding, Wants
 
-_MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "bad": "[red]bad[/]"}
+_COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -28,8 +28,9 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from sweeps.cluster.connect import RayNodes, existing_ray, ray_address
+    from sweeps.cluster.connect import RayNodes, existing_ray
     from sweeps.doctor import ThisMachine, as_json, diagnose, healthy
+    from sweeps.ray_environment import ray_address
 
     wants = wanted(arguments)
     address = ray_address()
@@ -56,6 +57,7 @@ def print_findings(found: Sequence[Finding]) -> None:
     """Print the table, and below it what to do about each bad line."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from sweeps.doctor import grouped, healthy
 
@@ -64,10 +66,11 @@ def print_findings(found: Sequence[Finding]) -> None:
         table.add_column(heading, overflow="fold")
     groups = grouped(found)
     for finding, nodes in groups:
-        table.add_row(finding.check, _MARKS[finding.state], nodes, finding.found)
-    console = Console()
+        table.add_row(finding.check, Text(finding.state, _COLOURS[finding.state]), nodes, finding.found)
+    console = Console(markup=False, emoji=False)
     console.print(table)
     for finding, nodes in groups:
         if finding.state == "bad":
-            console.print(f"[red]{finding.check}[/] on {nodes}: {finding.remedy}", soft_wrap=True, highlight=False)
+            told = Text.assemble((finding.check, "red"), f" on {nodes}: {finding.remedy}")
+            console.print(told, soft_wrap=True, highlight=False)
     console.print("everything is ready" if healthy(found) else "not ready: see above")

@@ -42,7 +42,7 @@ def _list(arguments: argparse.Namespace) -> int:
             continue
         state = "running" if is_held(folder) else status_of(log)
         table.add_row(name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when)
-    Console().print(table if found else f"no sweep in {arguments.results}")
+    Console(markup=False, emoji=False).print(table if found else f"no sweep in {arguments.results}")
     return 0
 
 

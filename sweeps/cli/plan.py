@@ -32,5 +32,5 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(plan.outcome(found, speed), indent=2, allow_nan=False))
     else:
-        plan.show_plan(found, speed, Console())
+        plan.show_plan(found, speed, Console(markup=False, emoji=False))
     return 0

@@ -111,7 +111,7 @@ def _size(files: Iterable[Path]) -> int:
 
 
 def _show(found: list[Removal], left_alone: list[str], *, removed: bool) -> None:
-    console = Console()
+    console = Console(markup=False, emoji=False)
     table = Table(box=None, pad_edge=False)
     for heading in ("sweep", "MB", "what"):
         table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=heading != "what")

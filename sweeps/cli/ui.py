@@ -26,12 +26,13 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
+    from tracking import shown
     from tracking.environment import telemetry_off
 
     folders = Folders(arguments.results, "")
     uri = folders.tracking_uri()
     if uri.startswith("http"):
-        print(f"MLflow UI: {uri}")
+        print(f"MLflow UI: {shown(uri)}")
         return 0
     if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
@@ -39,7 +40,9 @@ def _ui(arguments: argparse.Namespace) -> int:
     port = free_port(arguments.port)
     print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", uri, "--default-artifact-root", str(folders.results / "mlartifacts")]
+    words += ["--default-artifact-root", str(folders.results / "mlartifacts")]
+    # Not as a word of the command, which everyone on this machine can read: it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     # MLflow's own job queues, eight more processes, serve features that nothing here uses.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     # Taking this process's place, the server gets its signals.

@@ -40,6 +40,7 @@ def up(workers: int, gpu: bool = False) -> int:
     if wrong:
         raise UserError("\n".join(["the cluster cannot start:", *(f"  - {line}" for line in wrong)]))
     secrets(settings)
+    token = settings["secrets"]["ray_token"]["file"]
     build(compose, image, before)
     if HEAD in running and image_id(image) != before and (names := running_sweeps(compose)):
         raise UserError(
@@ -50,7 +51,7 @@ def up(workers: int, gpu: bool = False) -> int:
     print(f"ready after {time.monotonic() - begin:.0f} s: {workers} workers")
     published = compose.published(settings)
     print(f"  MLflow         http://127.0.0.1:{published['mlflow']}")
-    print(f"  Ray dashboard  http://127.0.0.1:{published[HEAD]}  (asks for the token in {compose.folder / 'secrets'})")
+    print(f"  Ray dashboard  http://127.0.0.1:{published[HEAD]}  (asks for the token in {token})")
     print("  next: make sweep DATASET=glyphs CLUSTER=1")
     return 0
 
@@ -150,7 +151,7 @@ def status() -> int:
 def logs(name: str | None) -> int:
     """Follow the log of a sweep, or of all containers."""
     if name:
-        return follow(_standing(), ["follow", name])
+        return follow(_standing(), ["logs", name])
     machine.look()
     return Compose().run("logs", "--follow", "--tail", "100")
 

@@ -13,6 +13,7 @@ from typing import Any
 from safe.errors import UserError
 from sweeps.cluster.machine import look
 from sweeps.cluster.passwords import container_user
+from tracking.environment import COMMIT, commit_of
 
 DOCKER_FOLDER = Path(__file__).resolve().parents[2] / "docker"
 HEAD, WORKER = "ray-head", "ray-worker"
@@ -48,7 +49,8 @@ class Compose:
         self._words = ["docker", "compose", "--project-directory", str(folder)]
         self._words += [word for file in files for word in ("--file", str(file))]
         user, group = container_user()
-        self.environment = {**os.environ, "USER_ID": str(user), "GROUP_ID": str(group)}
+        told = {"USER_ID": str(user), "GROUP_ID": str(group), COMMIT: commit_of(folder.parent)}
+        self.environment = {**os.environ, **told}
 
     def words(self, *arguments: str) -> list[str]:
         """Return a whole command line."""

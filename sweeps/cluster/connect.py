@@ -7,7 +7,6 @@ folder, must then lie on a path that means the same folder on every node.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,21 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safe.errors import UserError
+from sweeps.ray_environment import prepare_ray
 
 if TYPE_CHECKING:
     from sweeps.doctor import Node
 
 WAIT_FOR_WORKERS_S = 180.0
 NODE_TIMEOUT_S = 300.0
-
-# What `local_ray` decides for a Ray of its own; one that runs has decided these for itself.
-_NOT_OURS = ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
-
-
-def ray_address() -> str | None:
-    """Return the address of the Ray to join, None when sweeps start their own."""
-    address = os.environ.get("RAY_ADDRESS", "").strip()
-    return None if address in ("", "local") else address
 
 
 @contextmanager
@@ -44,9 +35,7 @@ def existing_ray(address: str) -> Iterator[None]:
             f"RAY_ADDRESS={address} is the address of a job server; hand it the sweep with: python -m "
             "sweeps.cluster.submit run ... , or, on one of its nodes, name the cluster itself: auto, or host:6379"
         )
-    from sweeps.tuner import _ENVIRONMENT as ENVIRONMENT
-
-    os.environ.update({key: value for key, value in ENVIRONMENT.items() if key not in _NOT_OURS})
+    prepare_ray(joins=True)
     import ray
 
     try:

@@ -1,7 +1,7 @@
 """`python -m sweeps.cluster.submit`: sweeps as jobs of Ray's job server, which outlive the terminal.
 
     run|ablation|variants ... hand it in, print the job's id, follow its log; what runs already is only followed
-    follow NAME                 follow the log of a sweep's newest job
+    logs NAME                   follow the log of a sweep's newest job
     stop NAME                   end a running sweep in order; handing it in again continues it
     list                        the jobs in JSON, the newest first
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import shlex
 import sys
@@ -25,16 +26,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safe.errors import EXIT_USER_ERROR, UserError, nearest
-from sweeps.cluster.connect import ray_address
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
+from sweeps.ray_environment import ray_address
+from tracking.environment import COMMIT, commit_of
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 HERE = "http://127.0.0.1:8265"
 SWEEP = "sweep"  # the entry of a job's metadata that names its sweep
-FORWARDED = ("RESULTS", "SAFE_DATA", "MLFLOW_TRACKING_URI", "HF_HOME")
+FORWARDED = ("RESULTS", "SAFE_DATA", "SAFE_IMAGE_CACHE", "SAFE_IMAGE_CACHE_GIB", "MLFLOW_TRACKING_URI", "HF_HOME")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STOP_TIMEOUT_S = 120.0
 EXIT_INTERRUPTED = 130
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_here(["--workers", str(arguments.workers), *words])
             return submit(client(), words, arguments.workers, arguments.attached)
         match words:
-            case ["follow", name]:
+            case ["logs", name]:
                 return follow(client(), newest(client(), name), arguments.attached)
             case ["stop", name]:
                 return stop(client(), name)
@@ -74,6 +76,7 @@ def client() -> JobSubmissionClient:
     """Return a client of the job server; `UserError` when none answers or the token is refused."""
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it tells when it closes a connection
     address = ray_address() or HERE
     try:
         return JobSubmissionClient(address)
@@ -99,7 +102,7 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
             )
         root = Path(__file__).resolve().parents[2]
         packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]
-        environment = {"env_vars": variables, "py_modules": packages}
+        environment = {"env_vars": {**variables, COMMIT: commit_of(root)}, "py_modules": packages}
     job = server.submit_job(
         entrypoint=shlex.join(["python", "-m", "sweeps.cluster.job", "--workers", str(workers), *words]),
         submission_id=f"{name}-{datetime.now():%Y%m%d-%H%M%S}",

@@ -14,6 +14,7 @@ from typing import Any
 
 from safe.errors import UserError
 from sweeps.conditions import used
+from sweeps.ray_environment import prepare_ray, ray_address
 from sweeps.search import random_
 from sweeps.search.grid import key
 from sweeps.search.history import History, Observation
@@ -66,6 +67,7 @@ def suggest(
 
     Settings that were `tried` before, by `key`, or are not valid together come only when nothing else is found.
     """
+    prepare_ray(joins=ray_address() is not None)
     import optuna
     from ray.tune.search.optuna import OptunaSearch
 

@@ -39,17 +39,31 @@ def test_every_option_reaches_the_specification(tmp_path: Path) -> None:
         "stage_limit_gb": 2.5,
     }
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    words += ["--space", str(space), "--no-stages", "--fresh", "--no-control", "--no-audit", "fast.momentum=0.5"]
+    words += ["--space", str(space), "--no-stages", "--fresh", "--no-control", "--no-audit"]
+    words += ["--system-metrics", "fast.momentum=0.5"]
     spec = asked(*words, "--results", str(tmp_path))
     assert {name: getattr(spec, name) for name in values} == values
     assert list(spec.space) == ["slow.lr", "fast.lr"]
     assert (spec.stages, spec.fresh, spec.control, spec.audit) == (False, True, False, False)
+    assert spec.system_metrics
+    assert not asked("--results", str(tmp_path)).system_metrics
     assert spec.base["fast.momentum"] == 0.5
     first = asked("--selection", "first-k", "--first-k", "2", "--results", str(tmp_path))
     assert (first.selection, first.first_k, first.stages, first.audit) == ("first-k", 2, True, True)
     other = asked("--selection", "transfer", "--evaluate-on", "glyphs", "--results", str(tmp_path))
     assert (other.evaluate_on, other.target and other.target["dataset"]) == ("glyphs", "glyphs")
-    tried = {*values, "space", "no_stages", "fresh", "no_control", "no_audit", "selection", "first_k", "evaluate_on"}
+    tried = {
+        *values,
+        "space",
+        "no_stages",
+        "fresh",
+        "system_metrics",
+        "no_control",
+        "no_audit",
+        "selection",
+        "first_k",
+        "evaluate_on",
+    }
     assert {option.removeprefix("--").replace("-", "_") for option, _, _ in OPTIONS} == tried
 
 

@@ -55,6 +55,8 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     states = tmp_path / "checkpoints" / "trial-00"
     states.mkdir(parents=True)
     (states / "run.log").write_bytes(b"all of it")
+    (states / "checkpoints").mkdir()
+    (states / "checkpoints" / ".session-02.pt.k1lled").write_bytes(b"half of it")
     books.ended("trial-00", "FINISHED")
     # Averages of 0.8 and 0.65, 0.9 and 0.675, 0.7 and 0.7.
     assert run.tags["aggregation.temperature"] == "1"
@@ -63,6 +65,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
     assert list(run.metrics["val/forgetting"]) == [2]
     assert run.artefacts == {"run.log": b"all of it"}
+    assert not list((states / "checkpoints").iterdir()), "the draft of a worker that was killed is gone"
     assert run.status == "FINISHED"
     assert run.tags["data.digest"] == "abc"
     assert run.tags["version.python"] == "3"

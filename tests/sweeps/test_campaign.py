@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
+from sweeps import campaign as campaigns
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.budget import Budget
-from sweeps.campaign import Campaign, Folders, _go_on
+from sweeps.campaign import Campaign, Folders, _finish, _go_on
 from sweeps.display import LiveDisplay
-from sweeps.jobs import TRIAL
+from sweeps.jobs import ARM, AUDIT, CONTROL, FINAL, SLOW, TRIAL
 from sweeps.ledger import Ledger, read_ledger
 from tracking.memory import MemoryRecorder
 
@@ -54,6 +55,36 @@ def test_a_finished_sweep_with_a_failed_trial_is_opened_to_retry_it(
     assert not ledger.log.finished
     with pytest.raises(UserError, match="trials: 2 -> 1 \\(can only grow\\)"):
         _go_on(ledger, make_spec(trials=1), retry_failed=True)
+
+
+def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
+    tmp_path: Path, make_spec: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(MemoryRecorder):
+        def flush(self, timeout_s: float) -> None:  # where Ctrl-C comes when the store is slow
+            raise KeyboardInterrupt
+
+    spec, recorder = make_spec(), Interrupted()
+    folders = Folders(tmp_path, spec.name)
+    folders.make()
+    monkeypatch.setattr(campaigns, "_recorder", lambda *_: recorder)
+    with pytest.raises(KeyboardInterrupt):
+        campaigns._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), {}, lambda *_: None)
+    assert recorder.runs[spec.name].status == "KILLED"
+
+
+@pytest.mark.parametrize(
+    ("kind", "finished"), [(TRIAL, True), (SLOW, True), (AUDIT, True), (FINAL, False), (CONTROL, False), (ARM, False)]
+)
+def test_a_sweep_is_finished_without_a_trial_or_an_audit_but_not_without_a_run_of_a_mean(
+    finished_sweep: Callable[[], Ledger], make_spec: Make, tmp_path: Path, kind: str, finished: bool
+) -> None:
+    ledger = finished_sweep()
+    ledger.append("spec", spec=make_spec(seeds=3).model_dump(mode="json"))
+    ledger.append("job", job=f"{kind}-09", kind=kind, title="", config={}, predictions=[])
+    ledger.append("status", job=f"{kind}-09", status="FAILED", reason="broken")
+    _finish(ledger, Folders(tmp_path, "demo"))
+    assert ledger.log.finished is finished
 
 
 def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) -> None:

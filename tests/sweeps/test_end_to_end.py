@@ -138,6 +138,35 @@ def test_every_session_has_its_state_as_an_artefact(place: Place) -> None:
     assert load_state(client.download_artifacts(run.info.run_id, "checkpoints/session-05.pt"))
 
 
+def test_the_parent_run_tells_the_whole_story(place: Place) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
+    parent = place.runs("whole")["whole"]
+    file = Path(client.download_artifacts(parent.info.run_id, "report/report.html"))
+    assert file.read_text("utf-8") == (place.results / "sweeps/whole/report/report.html").read_text("utf-8")
+    assert place.outcome("whole")["selected"]["trial"] in file.read_text("utf-8")
+    description = parent.data.tags["mlflow.note.content"]
+    page = f"#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report/report.html"
+    assert f"[report/report.html]({page})" in description
+    words = "safe-digits version 1 is the champion: average_accuracy"
+    assert parent.data.tags["model.note"].startswith(words)
+    assert f"model: {words}" in description
+
+
+def test_runs_say_what_steered_them_and_on_which_images(place: Place) -> None:
+    runs = place.runs("whole")
+    marks = {key: run.data.tags["selection"] for key, run in runs.items()}
+    assert {mark for key, mark in marks.items() if "/audit-" in key} == {"test"}
+    assert {mark for key, mark in marks.items() if "/audit-" not in key} == {"holdout"}
+    fed = {key: {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}
+           for key, run in runs.items() if run.inputs.dataset_inputs}  # fmt: skip
+    assert set(fed["whole/trial-01"]) == {"train", "holdout"}
+    assert fed["whole/trial-01"] == fed["whole/trial-02"]
+    assert set(fed["whole/control-0"]) == {"train", "test"}
+    assert fed["whole/control-0"] == fed["whole/control-1"], "a seed changes no image"
+
+
 def test_a_second_call_adds_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = place.results / "sweeps" / "whole" / FILE_NAME
     before, runs = ledger.read_bytes(), set(place.runs("whole"))
@@ -148,7 +177,7 @@ def test_a_second_call_adds_nothing(place: Place, capsys: pytest.CaptureFixture[
 
 
 def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> None:
-    words = [sys.executable, "-m", "sweeps", *place.command("cut", seeds=1)]
+    words = [sys.executable, "-m", "sweeps", *place.command("cut", seeds=1), "--system-metrics"]
     ledger = place.results / "sweeps" / "cut" / FILE_NAME
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
@@ -174,6 +203,8 @@ def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> Non
     runs = place.runs("cut")
     assert len(runs) == 1 + 3 + 1 + 1 + 2
     assert runs["cut"].info.status == "FINISHED"
+    assert set(place.history(runs["cut/trial-01"], "system/memory_utilization")) == {1, 2, 3, 4, 5}
+    assert not any(name.startswith("system/") for name in place.runs("whole")["whole/trial-01"].data.metrics)
     records = [json.loads(line) for line in ledger.read_text().splitlines()]
     saved = next(record for record in records if record["type"] == "checkpoint")
     again = [r for r in records if r["type"] == "session" and (r["job"], r["session"]) == (saved["job"], 1)]

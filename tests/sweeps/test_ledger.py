@@ -63,8 +63,8 @@ def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) 
     with pytest.raises(UserError, match="cannot read the ledger"):
         read_ledger(tmp_path)
     path = tmp_path / FILE_NAME
-    path.write_text('{"type": "sweep", "version": 2, "spec": {}}\n')
-    with pytest.raises(UserError, match="format version 2; this installation reads up to 1: upgrade"):
+    path.write_text('{"type": "sweep", "version": 3, "spec": {}}\n')
+    with pytest.raises(UserError, match="format version 3; this installation reads up to 2: upgrade"):
         read_ledger(tmp_path)
     path.write_text('{"type": "sweep", "ver\n{"type": "finished"}\n')
     with pytest.raises(UserError, match="is damaged"):

@@ -110,12 +110,13 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def command(folder: Path) -> str:
+    def command(folder: Path, uri: str = "sqlite:///x.db") -> str:
         console = Console(record=True, width=100)
-        print_mlflow({"tracking_uri": "sqlite:///x.db"}, folder, console)
+        print_mlflow({"tracking_uri": uri}, folder, console)
         return console.export_text().splitlines()[-1]
 
     assert command(Path("results/sweeps/demo")) == "open it with: make ui"
+    assert command(Path("results/sweeps/demo"), "http://127.0.0.1:5000") == "MLflow:  http://127.0.0.1:5000"
     assert command(Path("my results/sweeps/demo")) == f"open it with: make ui RESULTS='{tmp_path}/my results'"
 
 

@@ -10,7 +10,7 @@ from safe.errors import UserError
 from sweeps.budget import Budget
 from sweeps.jobs import BUDGET, FINAL, TRIAL, Job
 from sweeps.ledger import Ledger
-from sweeps.rounds import AllFailedError, Rounds
+from sweeps.rounds import MOST_LOST_NODES, AllFailedError, Rounds
 
 Make = Callable[..., Any]
 
@@ -110,6 +110,28 @@ def test_a_failure_that_does_not_count_leaves_the_retries(bench: Bench) -> None:
         assert ids(rounds.next()) == ["a"]
         bench.end(rounds, "a", "FAILED", 0, counts=counts)
     assert ids(rounds.next()) == ["a"]
+
+
+def test_a_job_that_loses_its_node_again_and_again_is_no_accident(bench: Bench) -> None:
+    rounds = bench.rounds(iter([[]]))
+    assert all(rounds.lost("a") for _ in range(MOST_LOST_NODES))
+    assert rounds.lost("b")
+    assert not rounds.lost("a")
+
+
+def test_a_checkpoint_is_not_blamed_for_a_failure_that_does_not_count(bench: Bench) -> None:
+    bench.write("a", "KILLED", 1)
+    (bench.folder / "1").mkdir()
+    bench.ledger.append("checkpoint", job="a", session=1, path=str(bench.folder / "1"))
+    rounds = bench.rounds(iter([[bench.job("a")]]), retries=1)
+    for counts in (False, True):
+        job = rounds.next()
+        assert job is not None
+        assert job.resume_from == str(bench.folder / "1")
+        bench.end(rounds, "a", "FAILED", 1, counts=counts)
+    job = rounds.next()
+    assert job is not None
+    assert job.resume_from is None
 
 
 def test_a_job_that_fails_before_its_first_result_goes_back_one_checkpoint(bench: Bench) -> None:

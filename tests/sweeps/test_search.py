@@ -17,7 +17,6 @@ from sweeps.search.grid import combinations
 from sweeps.search.history import Observation
 from sweeps.space import Space, parse_space
 from sweeps.spec import SweepSpec
-from sweeps.tuner import _ENVIRONMENT
 
 MakeSpec = Callable[..., SweepSpec]
 BASE = load_config("digits").flat()
@@ -28,13 +27,6 @@ LISTED = {
     "slow.lr": {"grid": [0.01, 0.02]},
     "aggregation.temperature": {"grid": [0.1, 1.0]},
 }
-
-
-@pytest.fixture(autouse=True)
-def _ray_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TPE imports Ray, which reads its environment once: as a sweep sets it."""
-    for name, value in _ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 def bowl(config: Mapping[str, Any]) -> float:

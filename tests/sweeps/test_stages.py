@@ -218,6 +218,16 @@ def test_a_newer_stage_is_told_left_alone_and_counts_as_absent(
     assert not list(tmp_path.rglob("*.lock"))
 
 
+def test_the_draft_of_a_killed_writer_goes_when_its_stage_is_written(tmp_path: Path) -> None:
+    store, other = DiskStages(tmp_path), "1" * 64
+    fill(store, "features", other)
+    drafts = [tmp_path / "features" / f".{key}.stage.abcdefgh" for key in (KEY, other)]
+    for draft in drafts:
+        draft.write_bytes(b"half of it")
+    fill(store, "features", KEY)
+    assert [draft.exists() for draft in drafts] == [False, True], "the other may be in the middle of being written"
+
+
 def test_an_interrupted_write_is_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = DiskStages(tmp_path)
     with monkeypatch.context() as dying:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,6 +136,19 @@ def test_all_failed_ends_with_the_first_cause(engine: Engine) -> None:
     assert "final-0" not in engine.ledger.log.jobs
 
 
+def test_a_job_that_went_down_with_its_node_is_told_from_one_whose_process_died(ray: None) -> None:
+    from ray.exceptions import ActorDiedError, ActorDiedErrorContext
+
+    from sweeps.callback import node_died
+
+    def died(why: str) -> ActorDiedError:
+        return ActorDiedError(ActorDiedErrorContext(actor_id=bytes(16), error_message=why))
+
+    assert node_died(died("The actor died because its node has died. Node Id: 1234\n\tthe actor's node was terminated"))
+    assert not node_died(died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"))
+    assert not node_died(ValueError("its node has died"))
+
+
 def test_a_hung_worker_is_killed_and_the_rest_goes_on(engine: Engine) -> None:
     engine.run([engine.job("trial-0", faults={"2": "hang"}), engine.job("trial-1")], trial_timeout=3.0)
     assert engine.told("trial-0") == ("FAILED", "no step within 3 s (trial_timeout)", 1)
@@ -223,3 +238,25 @@ def test_the_second_interrupt_ends_everything_at_once(engine: Engine) -> None:
         engine.run(jobs)
     thread.join()
     assert {engine.told(job.id) for job in jobs} == {("KILLED", "interrupted", 0)}
+
+
+SEARCH_THEN_RAY = """
+import os, sys
+from sweeps.ask import build_spec
+from sweeps.search.tpe import suggest
+from sweeps.tuner import local_ray
+
+space = build_spec(name="first", dataset="digits", search="tpe").parsed_space()
+assert len(suggest(space, "seed", [], set(), 2, lambda settings: True)) == 2
+ray = sys.modules["ray"]
+with local_ray(1):
+    assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+print("up", os.environ["RAY_AUTH_MODE"])
+"""
+
+
+def test_a_search_that_imports_ray_first_leaves_it_closed_to_the_network() -> None:
+    """A continued search replays TPE's proposals before Ray is started; what Ray reads at its import is set by then."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
+    done = subprocess.run([sys.executable, "-c", SEARCH_THEN_RAY], capture_output=True, text=True, env=clean)
+    assert (done.returncode, done.stdout) == (0, "up token\n"), done.stderr
