@@ -76,6 +76,14 @@ class Cluster:
             assert time.monotonic() < end, f"{what}: not within {timeout_s:.0f} s"
             time.sleep(0.5)
 
+    def trains(self, worker: int) -> bool:
+        """Whether a worker is within a session of a run just now."""
+        return "Trainable.train" in self.processes(self.container("ray-worker", worker))
+
+    def processes(self, container: str) -> str:
+        """Return the command lines in a container, in full."""
+        return self.docker("top", container, "-e", "ww", "-o", "pid,args")
+
     def sessions(self, name: str) -> int:
         """Return how many sessions a sweep has recorded."""
         return sum(record["type"] == "session" for record in self.ledger(name))

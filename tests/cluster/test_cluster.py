@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from .browser import browser, chromium
 from .driving import ROOT, Cluster, outcome
 
 SMALL = ["--dataset", "digits", "--trials", "4", "--seeds", "1", "--search", "random", "--no-control", "--no-audit"]
@@ -32,9 +32,9 @@ def swept(cluster: Cluster) -> dict[str, Any]:
     busy: set[int] = set()
     while handed_in.poll() is None:
         for number in (1, 2):
-            if "SafeTrainable" in cluster.docker("top", cluster.container("ray-worker", number)):
+            if cluster.trains(number):
                 busy.add(number)
-        assert "SafeTrainable" not in cluster.docker("top", cluster.container("ray-head"))
+        assert "Trainable" not in cluster.processes(cluster.container("ray-head"))
         time.sleep(1.0)
     assert handed_in.stdout is not None
     assert handed_in.returncode == 0, handed_in.stdout.read()[-3000:]
@@ -86,19 +86,14 @@ def test_mlflow_shows_the_sweep_to_a_client_on_the_host(cluster: Cluster, swept:
 
 
 def test_a_browser_shows_the_runs(cluster: Cluster, swept: dict[str, Any], tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here")
+    if chromium() is None:
+        pytest.skip("no Chromium with chromedriver here")
     found = cluster.mlflow("mlflow/experiments/get-by-name?experiment_name=digits")["experiment"]["experiment_id"]
-    address = f"http://127.0.0.1:{cluster.mlflow_port}/#/experiments/{found}/runs"
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={tmp_path}"]
-    page = subprocess.run(
-        [browser, *words, "--virtual-time-budget=30000", "--dump-dom", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    ).stdout
-    assert "trial 00" in page
+    names = {run["info"]["run_name"] for run in cluster.runs("digits") if _key(run).startswith("swept/")}
+    assert len(names) == 5
+    with browser(tmp_path) as window:
+        window.open(f"http://127.0.0.1:{cluster.mlflow_port}/#/experiments/{found}/runs")
+        cluster.until(lambda: all(name in window.text() for name in names), "the page names every run", 60.0)
 
 
 # ------------------------------------------------------------------------------- safe by default
@@ -138,7 +133,7 @@ def test_no_secret_is_in_the_image_in_inspect_or_on_a_command_line(cluster: Clus
     told = {
         "inspect": cluster.docker("inspect", *names, image),
         "history": cluster.docker("history", "--no-trunc", image),
-        "processes": "".join(cluster.docker("top", name, "-ef", "ww") for name in names),
+        "processes": "".join(cluster.processes(name) for name in names),
     }
     for where, text in told.items():
         assert len(text) > 500, where
@@ -209,28 +204,27 @@ def _settled(cluster: Cluster, name: str, undisturbed: dict[str, Any]) -> None:
     assert len(keys) == len(set(keys)) == 6
 
 
-def _finish(cluster: Cluster, handed_in: subprocess.Popen[str], name: str) -> None:
-    """Wait for the end of a sweep, handing it in again when its job did not survive."""
-    assert handed_in.stdout is not None
-    printed = handed_in.communicate(timeout=600)[0]
-    if handed_in.returncode != 0:
-        print(printed[-2000:])
-        cluster("up", "--workers", "2")
-        cluster("submit", "run", *SMALL, "--fresh", "--name", name, *LONGER)
-
-
 @pytest.mark.parametrize("service", ["ray-worker", "mlflow", "postgres", "ray-head"])
 def test_a_killed_container_costs_nothing_but_time(cluster: Cluster, undisturbed: dict[str, Any], service: str) -> None:
     name = f"killed-{service}"
-    handed_in = cluster.begin("run", *SMALL, "--fresh", "--name", name, *LONGER)
-    cluster.until(lambda: cluster.sessions(name) >= 3, "the sweep is in mid-trial")
+    words = ["run", *SMALL, "--fresh", "--retries", "0", "--name", name, *LONGER]
+    handed_in = cluster.begin(*words)
+    hit = service == "ray-worker"  # then a run must be there that goes down with it
+    cluster.until(lambda: cluster.sessions(name) >= 3 and (cluster.trains(1) or not hit), "the sweep is in mid-trial")
     cluster.docker("kill", cluster.container(service))
     if service != "ray-head":
-        assert cluster.sessions(name) < 25  # not over yet
         time.sleep(10.0)  # it stays away for a while
     cluster("up", "--workers", "2")
-    _finish(cluster, handed_in, name)
+    printed = handed_in.communicate(timeout=600)[0]
+    if service == "ray-head":  # the job was its
+        assert handed_in.returncode != 0
+        cluster("submit", *words)
+    else:
+        assert handed_in.returncode == 0, printed[-3000:]
     _settled(cluster, name, undisturbed)
+    failures = [record["reason"] for record in cluster.ledger(name) if record.get("status") == "FAILED"]
+    assert bool(failures) == hit, failures
+    assert all(reason.startswith("the node it ran on is gone") for reason in failures), failures
 
 
 def test_leaving_and_stopping_are_two_things(cluster: Cluster, undisturbed: dict[str, Any]) -> None:

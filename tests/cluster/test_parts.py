@@ -15,10 +15,12 @@ import yaml
 from safe.errors import UserError
 from sweeps.cluster import gpus, health, passwords
 from sweeps.cluster.compose import DOCKER_FOLDER, Compose
-from sweeps.cluster.connect import Size, existing_ray, ray_address, shape, wait_for_workers
+from sweeps.cluster.connect import Size, existing_ray, shape, wait_for_workers
 from sweeps.cluster.job import with_data_root
 from sweeps.cluster.passwords import container_user, write_secrets
 from sweeps.cluster.submit import named
+from sweeps.ray_environment import ray_address
+from tracking.environment import commit_of
 
 # ----------------------------------------------------------------- secrets
 
@@ -51,6 +53,14 @@ def test_containers_never_run_as_root(
 
 
 # ------------------------------------------------------------- compose files
+
+
+def test_the_image_is_told_the_commit_of_its_code() -> None:
+    root = DOCKER_FOLDER.parent
+    assert Compose().environment["SAFE_COMMIT"] == commit_of(root)
+    arguments = yaml.safe_load((DOCKER_FOLDER / "compose.yaml").read_text("utf-8"))["services"]["ray-head"]["build"]
+    assert arguments["args"]["SAFE_COMMIT"] == "${SAFE_COMMIT:-}"
+    assert "ENV SAFE_COMMIT=${SAFE_COMMIT}" in (DOCKER_FOLDER / "Dockerfile").read_text("utf-8")
 
 
 def test_the_compose_files_publish_on_the_loopback_address_only_and_hold_no_secret() -> None:
@@ -219,6 +229,17 @@ def test_a_sweep_is_named_before_it_is_handed_in(words: Sequence[str], pattern: 
 def test_a_name_that_cannot_be_one_is_refused_before_anything_runs() -> None:
     with pytest.raises(UserError, match="cannot name a sweep"):
         named(["run", "--name", "../x"])
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/results", "gs://bucket/results"])
+def test_results_in_an_object_store_are_refused_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    monkeypatch.setenv("RESULTS", address)
+    with pytest.raises(SystemExit) as refused:
+        named(["run", "--dataset", "digits"])
+    assert refused.value.code == 2
+    assert f"{address} is no folder; results need one" in capsys.readouterr().err
 
 
 def test_the_clusters_data_folder_is_used_unless_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

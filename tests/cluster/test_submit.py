@@ -13,7 +13,9 @@ import pytest
 
 from safe.errors import UserError
 from sweeps.cluster import submit as module
+from sweeps.cluster.compose import DOCKER_FOLDER
 from sweeps.cluster.submit import follow, main, newest, stop, submit
+from tracking.environment import commit_of
 
 
 class Status(StrEnum):
@@ -114,6 +116,7 @@ def test_a_server_elsewhere_is_sent_the_code_and_its_variables(monkeypatch: pyte
     assert server.environment["env_vars"] == {
         "RESULTS": "/shared/results",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "SAFE_COMMIT": commit_of(DOCKER_FOLDER.parent),
     }
     assert [path.rsplit("/", 1)[1] for path in server.environment["py_modules"]] == ["safe", "sweeps", "tracking"]
     monkeypatch.setenv("RESULTS", "results")
