@@ -47,14 +47,17 @@ SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(
   $(if $(EVALUATE_ON),--evaluate-on "$(EVALUATE_ON)") $(if $(MAX_SESSIONS),--max-sessions $(MAX_SESSIONS)) \
   $(if $(MAX_HOURS),--max-hours $(MAX_HOURS)) $(if $(GPUS_PER_TRIAL),--gpus-per-trial $(GPUS_PER_TRIAL)) \
   $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT))
-# A cluster of containers needs Docker alone, so its commands run in any Python.
-SWEEPS  := $(if $(CLUSTER),"$(PYTHON)" -m sweeps.cluster submit,$(RUN) -m sweeps)
+# A cluster of containers needs Docker alone, so its commands run in any Python. A Ray that is there already (RAY_ADDRESS,
+# also from the environment) is spoken to by the project's own.
+ON_RAY  := $(if $(CLUSTER),,$(filter-out local,$(RAY_ADDRESS)))
+SUBMIT  := $(RUN) -m sweeps.cluster.submit
+SWEEPS  := $(if $(CLUSTER),"$(PYTHON)" -m sweeps.cluster submit,$(if $(ON_RAY),$(SUBMIT) $(if $(WORKERS),--workers $(WORKERS)),$(RUN) -m sweeps))
 PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep resume stop export plan train ablation variants report compare predict data weights ui deliver replay doctor \
-  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test lint format bench clean
+  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults audit test lint format bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -125,16 +128,23 @@ cluster-status: ## containers, memory, sweeps
 	@$(CLUSTER_RUN) status $(ARGS)
 
 cluster-logs: ## follow a sweep in the cluster, or all containers: NAME
-	@$(CLUSTER_RUN) logs $(if $(NAME),"$(NAME)") $(ARGS)
+	@$(if $(ON_RAY),$(SUBMIT),$(CLUSTER_RUN)) logs $(if $(NAME),"$(NAME)") $(ARGS)
 
 cluster-stop: ## end a sweep in the cluster in order; the same NAME continues it: NAME
-	@$(CLUSTER_RUN) stop "$(NAME)" $(ARGS)
+	@$(if $(ON_RAY),$(SUBMIT),$(CLUSTER_RUN)) stop "$(NAME)" $(ARGS)
 
 cluster-down: ## take the containers away; data stays, ARGS=-v wipes it
 	@$(CLUSTER_RUN) down $(ARGS)
 
 test-cluster: $(READY) ## test the cluster with real containers; needs Docker
-	CLUSTER_TESTS=1 $(RUN) -m pytest -s tests/cluster $(ARGS)
+	CLUSTER_TESTS=1 $(RUN) -m pytest -n 0 -s -v tests/cluster $(ARGS)
+
+test-faults: $(READY) ## kill, interrupt and break real sweeps and compare their end; needs Linux and an idle machine
+	FAULT_TESTS=1 $(RUN) -m pytest -n 0 tests/faults $(ARGS)
+
+audit: ## look up the pinned packages among known weaknesses; needs the network
+	@test -x $(VENV)/audit/bin/pip-audit || { "$(PYTHON)" -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit; } || { echo "error: pip-audit cannot be installed here (is a package index reachable?); nothing was audited" >&2; exit 1; }
+	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(ARGS) || { echo "error: weaknesses are listed above, or, if it says that a service cannot be reached, nothing was audited: try on a machine with access" >&2; exit 1; }
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest $(ARGS)

@@ -1,0 +1,148 @@
+"""What a sweep has left when all is over, in a form that two sweeps can be compared by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from sweeps.ledger import read_ledger
+
+from .sweeping import Sweep, wait_for
+
+# What an equal sweep need not have equal: durations, the machine's state, and how much of the work was done twice.
+VOLATILE_METRICS = ("time/", "memory/", "system/", "work.")
+# The name, the commit of a tree that may be worked on, and what is kept for people or compared elsewhere.
+VOLATILE_TAGS = ("mlflow.", "git.", "safe.run_key", "sweep", "model", "reason")
+# Files with durations in them.
+VOLATILE_FILES = ("sessions.csv", "sessions.jsonl", "run.log", "environment.json", "curves.png", "ledger.jsonl")
+FOREIGN = "torchinductor_"  # a cache that torch makes in the folder for temporary files
+COMPARED_BYTES = (".csv", ".yaml", ".pt")
+
+
+def final_state(sweep: Sweep) -> dict[str, Any]:
+    """Return all results of a finished sweep; fails where something of it is left over, missing or double."""
+    wait_for(lambda: not sweep.processes(), f"the end of {sweep.processes()}")
+    log = read_ledger(sweep.place)
+    assert log.finished
+    assert [file.name for file in sweep.temporary.iterdir() if not file.name.startswith(FOREIGN)] == []
+    left = [str(folder) for pid in sweep.pids for folder in Path("/tmp").glob(f"sweep-*/session_*_{pid}")]
+    assert left == [], "Ray's files are left"
+    assert not list(sweep.results.rglob("resume.pt")), "a resume checkpoint is left"
+    runs = mlflow_runs(sweep)
+    ids = {run_id: key for key, (run_id, _) in runs.items()}
+    return {
+        "jobs": {job.id: job_state(job) for job in log.jobs.values()},
+        "selected": log.selected,
+        "runs": {key: run for key, (_, run) in runs.items()},
+        "models": models(sweep),
+        "files": files(sweep, ids),
+    }
+
+
+def job_state(job: Any) -> dict[str, Any]:
+    """Return what Ray's results of a job were, as the ledger has them."""
+    sessions = [
+        {
+            **{name: record[name] for name in ("session", "sessions", "split", "losses", "row", "grid", "counts")},
+            "metrics": stable(record["metrics"]),
+            "provenance": record["provenance"],
+        }
+        for record in job.sessions
+    ]
+    return {"config": job.config, "status": job.status, "reason": job.reason, "sessions": sessions}
+
+
+def mlflow_runs(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return MLflow's runs of a sweep, read with its own client: run id and content by run key without the name."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{sweep.results / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    if experiment is None:  # nothing has been recorded yet
+        return {}
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for run in client.search_runs([experiment.experiment_id], f"tags.sweep = '{sweep.name}'"):
+        key = run.data.tags["safe.run_key"].removeprefix(sweep.name)
+        assert key not in found, f"{key} is there twice"
+        assert run.info.status != "RUNNING", key
+        metrics: dict[str, dict[int, float]] = {}
+        for name in stable(run.data.metrics):
+            points = client.get_metric_history(run.info.run_id, name)
+            metrics[name] = {point.step: point.value for point in points}
+            assert len(metrics[name]) == len(points), f"a point of {name} of {key} is there twice"
+        content = {
+            "status": run.info.status,
+            "params": run.data.params,
+            "metrics": metrics,
+            "tags": {name: value for name, value in run.data.tags.items() if not name.startswith(VOLATILE_TAGS)},
+            "inputs": sorted((entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs),
+        }
+        found[key] = (run.info.run_id, content)
+    return found
+
+
+def other_runs(sweep: Sweep) -> set[str]:
+    """Return the ids of the runs of other sweeps in the same store."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{sweep.results / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return {run.info.run_id for run in client.search_runs(experiments, f"tags.sweep != '{sweep.name}'")}
+
+
+def models(sweep: Sweep) -> list[str]:
+    """Return the runs of a sweep, without its name, of which a model is registered: once for each model."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{sweep.results / 'mlflow.db'}")
+    keys = [version.tags["safe.run_key"] for version in client.search_model_versions("name = 'safe-digits'")]
+    return [key.removeprefix(sweep.name) for key in keys if key.startswith(f"{sweep.name}/")]
+
+
+def failures(sweep: Sweep) -> list[tuple[str, str]]:
+    """Return every failure on the way, as job and reason, in order."""
+    records = [json.loads(line) for line in (sweep.place / "ledger.jsonl").read_text().splitlines()]
+    return [(record["job"], record["reason"]) for record in records if record.get("status") == "FAILED"]
+
+
+def stable(metrics: dict[str, float]) -> dict[str, float]:
+    """Return the metrics that equal sweeps have equal."""
+    return {name: value for name, value in metrics.items() if not name.startswith(VOLATILE_METRICS)}
+
+
+def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:
+    """Return every file of the results by its path, where runs are called by their keys, with a digest of some.
+
+    So a file too much, a draft or a lock that nobody holds, is a difference.
+    """
+    found, others = {}, other_runs(sweep)
+    for file in sweep.results.rglob("*"):
+        if file.is_dir():
+            continue
+        parts = file.relative_to(sweep.results).parts
+        if parts[0] == "sweeps":
+            if parts[1] != sweep.name:
+                continue
+            parts = ("sweep", *parts[2:])
+        if parts[0] == "mlartifacts" and parts[1] in others:
+            continue
+        if parts[0] == "mlartifacts" and parts[1] in keys:
+            parts = ("run", keys[parts[1]], *parts[2:])
+        path = re.sub(r"\bm-[0-9a-f]{32}\b", "MODEL", "/".join(parts))
+        compared = file.suffix in COMPARED_BYTES and file.name not in VOLATILE_FILES
+        found[path] = hashlib.sha256(file.read_bytes()).hexdigest() if compared else ""
+    return found
+
+
+def differences(found: Any, expected: Any, where: str = "") -> list[str]:
+    """Return where two states differ, by path; short enough to read."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return [
+            line
+            for key in sorted({*found, *expected}, key=str)
+            for line in differences(found.get(key, "absent"), expected.get(key, "absent"), f"{where} > {key}")
+        ]
+    return [] if found == expected else [f"{where}: {str(found)[:200]} instead of {str(expected)[:200]}"]

@@ -1,0 +1,147 @@
+"""Image folders as people have them: odd layouts and odd names give the numbers of the tidy ones, or one message."""
+
+from __future__ import annotations
+
+import csv
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from safe.data.__main__ import main as data_main
+from safe.data.registry import load_dataset
+from safe.errors import UserError
+from safe.inference import load_inference_state, session_file
+from safe.trainer import SafeTrainer
+from safe.types import SessionResult
+from sweeps.artifacts import CHECKPOINTS, keep_session
+
+from .conftest import fill, picture, tiny
+
+
+def run(folder: Path, **changes: Any) -> tuple[SafeTrainer, list[SessionResult]]:
+    trainer = SafeTrainer(tiny(folder, **changes))
+    results = []
+    while not trainer.done:
+        results.append(trainer.run_session())
+    return trainer, results
+
+
+def assert_same_images(folder: Path, other: Path) -> None:
+    for split in ("train", "test"):
+        one, two = (getattr(load_dataset(str(root), "data", 32), split) for root in (folder, other))
+        assert two.labels.tolist() == one.labels.tolist()
+        everything = torch.arange(len(one))
+        assert two.read(everything).equal(one.read(everything))
+
+
+def test_what_tools_leave_behind_changes_nothing(pictures: Path, tmp_path: Path) -> None:
+    littered = fill(tmp_path, "abcd")
+    for split in ("train", "test"):
+        for place in (littered / split, littered / split / "a"):
+            (place / ".DS_Store").write_bytes(b"\0")
+            (place / ".ipynb_checkpoints").mkdir()
+            picture(0).save(place / ".ipynb_checkpoints" / "0-checkpoint.png")
+            (place / "Thumbs.db").write_bytes(b"\0")
+    (littered / "train" / "b" / "again").symlink_to(littered / "train")  # a loop
+    (littered / "train" / "b" / "itself").symlink_to("itself")
+    assert_same_images(pictures, littered)
+    digests = {load_dataset(str(folder), "data", 32).digest for folder in (pictures, littered)}
+    assert len(digests) == 1
+
+
+def test_images_in_folders_of_a_class_folder_are_those_of_the_class(pictures: Path, tmp_path: Path) -> None:
+    nested = fill(tmp_path, "abcd")
+    for file in list(nested.rglob("*.png")):
+        (file.parent / "deep" / "deeper").mkdir(parents=True, exist_ok=True)
+        file.rename(file.parent / "deep" / "deeper" / file.name)
+    assert_same_images(pictures, nested)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "test" / "a").rename(root / "test" / "z"), "must be the same, but differ in a, z"),
+        (lambda root: (root / "train" / "e").mkdir(), "train has 5 class folders, test has 4; .* differ in e"),
+        (lambda root: [file.unlink() for file in (root / "train" / "c").iterdir()], "1 class folders .* hold no image"),
+        (lambda root: (root / "train" / "\x1b[2J").mkdir(), r"differ in '\\x1b\[2J'"),
+    ],
+    ids=["differ", "more in train", "empty", "a name that steers the terminal"],
+)
+def test_layouts_that_cannot_be_are_told(tmp_path: Path, spoil: Any, message: str) -> None:
+    fill(tmp_path, "abcd")
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path)
+
+
+def test_one_image_a_class_trains_and_cannot_be_held_out(tmp_path: Path) -> None:
+    fill(tmp_path, "abcd", train=1, test=1)
+    trainer, results = run(tmp_path)
+    assert trainer.session_logits is not None
+    assert trainer.session_logits.counts == [2, 2]
+    assert 0 <= results[-1].as_metrics()["test/accuracy"] <= 1
+    with pytest.raises(UserError, match="has one training image, so none can be held out"):
+        run(tmp_path, data__holdout_share=0.2, data__evaluate_on="holdout")
+
+
+def test_one_class_a_session_and_sessions_smaller_than_the_batch(pictures: Path) -> None:
+    """In session 1 one class competes with nobody: right by necessity. A batch of 48 takes the 3 images there are."""
+    trainer, results = run(pictures, data__init_classes=1, data__increment=1)
+    assert results[0].as_metrics()["test/accuracy"] == 1.0
+    assert [len(session.train) for session in trainer.stream.sessions] == [3] * 4
+    assert trainer.config.slow.batch_size == 48
+    small, _ = run(pictures, data__init_classes=1, data__increment=1, slow__batch_size=3, fast__batch_size=3)
+    own, other = trainer.inference_state(), small.inference_state()
+    for learner in ("slow", "fast"):
+        for name, tensor in own["learners"][learner]["pet"].items():
+            assert tensor.equal(other["learners"][learner]["pet"][name]), "a step of all images there are, either way"
+
+
+TIDY = ("a", "b", "c", "d", "e", "f", "g")
+# In the same order as the tidy ones: the order of classes and of images follows the sorted names.
+ODD = ("\x1b[31mred", "$x^{2$", "<script>alert(1)", '=HYPERLINK("x")', "a\nb", "\udcff\udcfe", "\U0001f99c")
+
+
+def test_names_of_any_bytes_give_the_numbers_and_files_of_tidy_ones(tmp_path: Path) -> None:
+    """Escape sequences, markup, formulas, line feeds, bytes that are no text, emoji: of classes and of files."""
+    order = sorted(ODD)
+    tidy = fill(tmp_path / "tidy", TIDY, train=2, test=1)
+    odd = fill(tmp_path / "odd", order, train=2, test=1, file="{}\n\x1b[2J\udcff<b>🦜.png")
+    one, two = (run(folder, data__init_classes=7)[0] for folder in (tidy, odd))
+    logits = [trainer.session_logits for trainer in (one, two)]
+    assert logits[0] is not None
+    assert logits[1] is not None
+    assert logits[1].slow.equal(logits[0].slow)
+
+    job = {
+        "id": "final-00-0", "kind": "final", "title": "final", "config": two.config.flat(), "predictions": [],
+        "states": str(tmp_path / "run"),
+    }  # fmt: skip
+    record = {"session": 1, "sessions": 1, "split": "test", "losses": [], "grid": [], "row": [0.5]}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # no font has every letter
+        keep_session(job, two, {**record, "metrics": {"test/accuracy": 0.5}})
+    _, *lines = csv.reader((tmp_path / "run" / "tables" / "predictions.csv").open(encoding="utf-8", newline=""))
+    written = [name.encode(errors="backslashreplace").decode() for name in order]
+    classes = [written[label] for label in one.stream.order]
+    assert [line[6] for line in lines] == [classes[c] for c in logits[0].slow.argmax(dim=1)]
+    assert [line[2] for line in lines] == [classes[c] for c in logits[0].labels]
+    for line in lines:
+        assert line[0] == f"test/{line[2]}/0\n\x1b[2J\\udcff<b>🦜.png"
+    assert (tmp_path / "run" / "plots" / "confusion.png").stat().st_size > 0
+    state = load_inference_state(session_file(tmp_path / "run" / CHECKPOINTS, 1))
+    assert sorted(state["classes"]) == order
+
+
+def test_names_cannot_steer_the_terminal_of_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(tmp_path, "ab", train=1, test=1)
+    with open(os.fsencode(tmp_path) + b"/train/a/x\n\x1b[2J\xff.png", "wb"):
+        pass
+    assert data_main(["check", str(tmp_path)]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("unreadable")]
+    assert line.isprintable()
+    assert r"x\n\x1b[2J\udcff.png" in line
