@@ -111,10 +111,13 @@ def test_a_server_elsewhere_is_sent_the_code_and_its_variables(monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     monkeypatch.delenv("SAFE_DATA", raising=False)
     monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("SAFE_IMAGE_CACHE", "/local/disk")
+    monkeypatch.delenv("SAFE_IMAGE_CACHE_GIB", raising=False)
     server: Any = Server()
     submit(server, WORDS, workers=1, attached=False)
     assert server.environment["env_vars"] == {
         "RESULTS": "/shared/results",
+        "SAFE_IMAGE_CACHE": "/local/disk",
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
         "SAFE_COMMIT": commit_of(DOCKER_FOLDER.parent),
     }
