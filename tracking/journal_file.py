@@ -58,6 +58,8 @@ class JournalFile:
         if whole < len(data):
             _log.warning("%s: dropping the last line, which was cut off after %d bytes", path, len(data) - whole)
             self._file.truncate(whole)
+        # Counted, because the file shows a line that another thread is writing page by page.
+        self._size = whole
         if not whole:
             self.append(format=FORMAT, version=VERSION, id=secrets.token_hex(8), **header)
 
@@ -66,6 +68,7 @@ class JournalFile:
         line = lines.encode(record)
         with self._in_words():
             lines.append(self._file, line)
+        self._size += len(line)
 
     def sync(self) -> int:
         """Wait until the disk has what was appended; return how many bytes that are."""
@@ -76,7 +79,7 @@ class JournalFile:
 
     def size(self) -> int:
         """Return how many bytes were appended, always whole lines."""
-        return os.fstat(self._file.fileno()).st_size
+        return self._size
 
     def close(self) -> None:
         """Wait for the disk and let others write. Closing twice is fine."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from tracking import (
     TrackingError,
     UnreachableError,
     deliver,
+    lines,
     sqlite_uri,
     waiting,
 )
 from tracking.__main__ import main
+from tracking.journal_file import JournalFile, read_records
 from tracking.jsonl import read_journal
 from tracking.reconcile import reconcile, reconcile_store
 
@@ -504,3 +507,22 @@ def test_the_commands(
     assert capsys.readouterr().err == (
         f"error: no sweep called 'dema' has a journal in {results}; known: demo, running. Did you mean 'demo'?\n"
     )
+
+
+def test_a_line_that_is_being_written_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread delivers up to where the file ended; the system shows it a long line page by page."""
+    file = JournalFile(tmp_path / "journal.jsonl", experiment="digits")
+    before, seen = file.size(), []
+
+    def in_two(stream: FileIO, line: bytes) -> None:
+        stream.write(line[:9])
+        seen.append((file.sync(), file.path.stat().st_size, list(read_records(file.path, before))))
+        stream.write(line[9:])
+
+    monkeypatch.setattr(lines, "append", in_two)
+    file.append(call="finish", run_key="demo", status="FINISHED", at=1.0)
+    assert seen == [(before, before + 9, [])]
+    assert file.size() == file.path.stat().st_size
+    assert [record["call"] for _, record in read_records(file.path, before)] == ["finish"]
+    file.close()
+    assert JournalFile(file.path).size() == file.path.stat().st_size
