@@ -1,8 +1,7 @@
-"""Sweeps beside each other, a clock that jumps, and folders with odd names or without permission."""
+"""Sweeps beside each other, and folders with odd names or without permission."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 
 from .conftest import Check
 from .sweeping import Sweep, wait_for
-
-CLOCK = Path(__file__).parent / "planted" / "clock.c"
 
 
 def test_two_sweeps_at_once_in_one_store_and_no_two_drivers_of_one(tmp_path: Path, same_as_undisturbed: Check) -> None:
@@ -29,19 +26,6 @@ def test_two_sweeps_at_once_in_one_store_and_no_two_drivers_of_one(tmp_path: Pat
         assert ended.code == 0, ended
     for sweep in (first, second):
         same_as_undisturbed(sweep)
-
-
-def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, same_as_undisturbed: Check) -> None:
-    """Every process, Ray's own too, sees the wall clock jump by a day back or by a year on, every few seconds."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler: the clock jumps by a library that is loaded before libc")
-    library = tmp_path / "clock.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(CLOCK)], check=True)
-    sweep = Sweep(tmp_path, more=("--trial-timeout", "600"), environment={"LD_PRELOAD": str(library)})
-    ended = sweep.run()
-    assert ended.code == 0, ended
-    same_as_undisturbed(sweep)
 
 
 def test_a_results_folder_may_have_spaces_and_letters_of_any_kind(tmp_path: Path, same_as_undisturbed: Check) -> None:
