@@ -56,7 +56,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def _cell(value: str | int | float) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> int:

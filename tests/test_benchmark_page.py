@@ -38,7 +38,7 @@ def test_tables_of_all_measured_suites(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text(json.dumps(found))
     text = tables(tmp_path)
     assert "`make bench SUITE=head`; cpu x, cores 2\n" in text
-    assert "| name | ratio |\n| --- | --- |\n| a | 2 |\n| b | 1.23 |\n" in text
+    assert "| name | ratio |\n| --- | --- |\n| a | 2 |\n| b | 1.235 |\n" in text
     assert "| trials |\n| --- |\n| 7 |\n" in text
     page = f"before {BEGIN} old {END} after"
     assert replaced(replaced(page, "x"), text) == f"before {BEGIN}\n\n{text}\n{END} after"

@@ -120,9 +120,9 @@ def _faulty(place: str, original: Callable[..., Any]) -> Callable[..., Any]:
             for position, fault in faults
             if place != "state" or str(arguments[1]).endswith(fault["file"])
         ]
-        do = next((fault["do"] for position, fault in here if _due(position, fault, job)), None)
-        if place.endswith("-done"):
+        if place.endswith("-done"):  # asked afterwards: what happens within the call comes first
             value = original(*arguments, **options)
+        do = next((fault["do"] for position, fault in here if _due(position, fault, job)), None)
         if do is not None:
             (_tear if place == "state" else _happen)(do)
         if not place.endswith("-done"):
