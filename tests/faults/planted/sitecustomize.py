@@ -177,9 +177,19 @@ def _count_writes(position: int, fault: dict[str, Any]) -> None:
 
     `count` names a file that is told how many times there were until the work began, and in all.
     """
-    fsync, counted = os.fsync, dict[str, int]()
+    fsync, counted, within = os.fsync, dict[str, int](), False
 
     def step(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal within
+        if within:  # what the fault itself writes is no write of the driver
+            return
+        within = True
+        try:
+            take(event, arguments)
+        finally:
+            within = False
+
+    def take(event: str, arguments: tuple[Any, ...]) -> None:
         opened_to_write = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE
         if (event in _WRITES or opened_to_write) and _due(position, fault, ""):
             _happen(fault["do"])
