@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional as V
 from safe.data.parallel import in_threads
 
 Floats = NDArray[np.float32]
+AT_ONCE = 8  # images that a thread takes at a time and so holds whole: photographs may be large
 
 
 def to_unit(batch: Tensor) -> Tensor:
@@ -43,7 +44,8 @@ def random_crop_boxes(
     Returns:
         float32 (count, 4): top, left, height, width, in whole pixels.
     """
-    return torch.from_numpy(_boxes(_crop_draws(count, scale, ratio, generator), height, width, ratio))
+    draws = _crop_draws(count, scale, ratio, generator)
+    return torch.from_numpy(_boxes(draws, [height] * count, [width] * count, ratio))
 
 
 # Share of the area and aspect ratio of ten candidates, and place; float32 of shapes (B, 10), (B, 10), (B, 2).
@@ -60,20 +62,22 @@ def _crop_draws(
     return share, aspect, place
 
 
-def _boxes(draws: _CropDraws, height: int, width: int, ratio: tuple[float, float]) -> Floats:
-    """Return the boxes in images of one size; see `random_crop_boxes`."""
+def _boxes(draws: _CropDraws, heights: Sequence[int], widths: Sequence[int], ratio: tuple[float, float]) -> Floats:
+    """Return the boxes in images of these sizes; see `random_crop_boxes`."""
     share, aspect, place = draws
-    area = share * (height * width)
+    area = share * torch.tensor([h * w for h, w in zip(heights, widths, strict=True)]).unsqueeze(1)
+    height, width = (np.asarray(side, dtype=np.float32) for side in (heights, widths))
     # From here on in numpy, whose small operations cost less; its square root rounds otherwise than torch's.
     w, h = (square.sqrt().round().numpy() for square in (area * aspect, area / aspect))
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    fits = (w > 0) & (w <= width[:, None]) & (h > 0) & (h <= height[:, None])
     every, first = np.arange(len(fits)), fits.argmax(axis=1)
     w, h = w[every, first], h[every, first]
 
     centre = ~fits[every, first]  # none fits
-    image_ratio = width / height
-    w[centre] = width if image_ratio <= ratio[1] else round(height * ratio[1])
-    h[centre] = height if image_ratio >= ratio[0] else round(width / ratio[0])
+    for i in np.flatnonzero(centre).tolist():
+        image_ratio = widths[i] / heights[i]
+        w[i] = widths[i] if image_ratio <= ratio[1] else round(heights[i] * ratio[1])
+        h[i] = heights[i] if image_ratio >= ratio[0] else round(widths[i] / ratio[0])
     free = np.stack([height - h, width - w], axis=1)
     corner = np.where(centre[:, None], np.floor(free / 2), np.floor(place.numpy() * (free + 1)))
     return np.concatenate([corner, h[:, None], w[:, None]], axis=1)
@@ -138,17 +142,23 @@ def train_view(
     for _ in images:
         draws.append(_crop_draws(1, crop_scale, crop_ratio, generator))
         flips.append(bool(torch.rand(1, generator=generator) < horizontal_flip))
+    batch = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
 
-    def view(position: int) -> Tensor:
-        image = images[position]()
-        height, width = image.shape[-2:]
-        top, left, h, w = (int(side) for side in _boxes(draws[position], height, width, crop_ratio)[0])
-        # Cut out by numpy: torch would copy with threads of its own inside each of ours.
-        crop = np.ascontiguousarray(image.permute(1, 2, 0).numpy()[top : top + h, left : left + w])
-        return V.resize(torch.from_numpy(crop).permute(2, 0, 1), [size, size], antialias=True)
+    def draw(positions: range) -> None:
+        """Draw the views of a few images, whose boxes cost as much as those of one."""
+        whole = [images[position]().permute(1, 2, 0).numpy() for position in positions]
+        share, aspect, place = (torch.cat(parts) for parts in zip(*(draws[p] for p in positions), strict=True))
+        heights, widths = ([image.shape[side] for image in whole] for side in (0, 1))
+        boxes = _boxes((share, aspect, place), heights, widths, crop_ratio).astype(int).tolist()
+        for position, image, (top, left, h, w) in zip(positions, whole, boxes, strict=True):
+            # Cut out by numpy: torch would copy with threads of its own inside each of ours.
+            crop = torch.from_numpy(np.ascontiguousarray(image[top : top + h, left : left + w]))
+            view = V.resize(crop.permute(2, 0, 1), [size, size], antialias=True)
+            batch[position] = view.flip(2) if flips[position] else view
 
-    batch = torch.stack(in_threads(view, range(len(images)))).to(device)
-    return to_unit(torch.where(torch.tensor(flips, device=device).view(-1, 1, 1, 1), batch.flip(3), batch))
+    every = range(len(images))
+    in_threads(draw, [every[start : start + AT_ONCE] for start in every[::AT_ONCE]])
+    return to_unit(batch.to(device))
 
 
 def plain_view(batch: Tensor, size: int) -> Tensor:
