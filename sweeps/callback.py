@@ -125,6 +125,7 @@ class Driver:
         """A job begins."""
         job = self._jobs[trial.trial_id]
         self._trials[job.id] = trial
+        trial.set_experiment_tag("")  # else the whole config as text, in every result
         self.books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
         if job.beat:
             self.watch.started(job.id, Path(job.beat))
@@ -133,7 +134,9 @@ class Driver:
     def result(self, trial_id: str, result: dict[str, Any]) -> bool:
         """A session has a result, or a job paused without one; return whether the job stops here."""
         job = self._jobs[trial_id]
-        record = result.pop("session", None)  # what Tune keeps of a result is never read again
+        # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
+        record = result.pop("session", None)
+        result.pop("config", None)
         if record is None:
             return True
         self.watch.sign(job.id)
@@ -262,6 +265,11 @@ def _not_finite(record: dict[str, Any]) -> str | None:
 def _forget(trial: Trial) -> None:
     """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
     trial.config = trial.evaluated_params = {}
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    if (newest := trial.latest_checkpoint_result) is not None:
+        newest.metrics.clear()
+    trial.run_metadata.invalidate_cache()
 
 
 class JobSearcher(Searcher):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,7 @@ class SweepLog:
             case "finished":
                 self.finished = True
             case "job":
-                fields = {key: record[key] for key in ("kind", "title", "config", "predictions")}
+                fields = {key: _named_once(record[key]) for key in ("kind", "title", "config", "predictions")}
                 self.jobs[record["job"]] = JobLog(record["job"], **fields)
             case "status":
                 job = self.jobs[record["job"]]
@@ -144,7 +145,7 @@ class SweepLog:
                 # A session done again after a kill replaces the earlier record and what followed it.
                 replaced = job.sessions[record["session"] - 1 :]
                 del job.sessions[record["session"] - 1 :]
-                job.sessions.append(dict(record))
+                job.sessions.append(_named_once(record))
                 if job.kind in SEARCH_KINDS:
                     self._count(record, 1)
                     for old in replaced:
@@ -158,6 +159,16 @@ class SweepLog:
                 self.sessions_trained += by
             case "reused":
                 self.sessions_reused += by
+
+
+def _named_once(value: Any) -> Any:
+    """Return the same value of JSON, each text in it the one object of its kind: thousands of sessions name the same
+    settings and metrics."""
+    if isinstance(value, Mapping):
+        return {sys.intern(name): _named_once(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named_once(entry) for entry in value]
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def training_of(session: Mapping[str, Any]) -> str:

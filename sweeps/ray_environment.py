@@ -20,6 +20,8 @@ ENVIRONMENT = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Tune's own record of the experiment is never read, ours is the ledger; writing it takes longer with every trial.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
+    # With every checkpoint Tune would keep the whole result of its session, in the driver and to the end.
+    "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
 }
 # A Ray that others have started has decided these for itself.
 _NOT_OURS = ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")

@@ -207,7 +207,7 @@ class MlflowRecorder:
         with in_words(self.tracking_uri):
             ended = FINISHED if status == STOPPED else status
             self.client.set_terminated(known.id, status=ended, end_time=self._now())
-        known.state.status = status
+        del self._runs[run_key]  # of thousands of runs that would be much; the store tells who goes on with one
 
     def close(self) -> None:
         """See `Recorder.close`: an SQLite file is then whole by itself, without its write-ahead log."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from sys import intern
 
 from tracking.errors import ConflictError, TrackingError
 from tracking.recorder import FINAL_STATUSES, RUNNING, VOLATILE_PREFIXES, DatasetInput, Point
@@ -99,7 +100,7 @@ class RunState:
                     "continue with the recorded setting, or give the sweep a new name"
                 )
             if old is None:
-                new[key] = text
+                new[intern(key)] = intern(text)  # thousands of runs have the same settings
         return new
 
     def new_points(self, points: Iterable[Point]) -> list[Point]:
@@ -129,7 +130,7 @@ class RunState:
     def add_points(self, points: Iterable[Point]) -> None:
         """Take over points that are now recorded; of two at one key and step the first stays."""
         for point in points:
-            self.metrics.setdefault(point.key, {}).setdefault(point.step, point.value)
+            self.metrics.setdefault(intern(point.key), {}).setdefault(point.step, point.value)
 
     def new_input(self, dataset: DatasetInput) -> DatasetInput | None:
         """Return the data set, its digest cut to MAX_DIGEST, unless it is recorded already.

@@ -105,6 +105,25 @@ def test_all_rounds_run_in_the_same_workers_and_leave_no_checkpoint(engine: Engi
     assert {run.status for key, run in engine.recorder.runs.items() if key != "demo"} == {"FINISHED"}
 
 
+def test_tune_keeps_nothing_of_a_job_that_is_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import cloudpickle
+
+    from sweeps.callback import Driver
+
+    over: list[Any] = []
+    completed = Driver.completed
+    monkeypatch.setattr(Driver, "completed", lambda self, trial: over.append(trial) or completed(self, trial))
+    settings = {f"setting.{i}": i / 7 for i in range(1000)}
+    engine.run([engine.job(f"trial-{i}", **settings) for i in range(2)])
+    assert len(over) == 2
+    for trial in over:
+        assert (
+            len(cloudpickle.dumps((trial.run_metadata, trial.config, trial.experiment_tag)))
+            < 10_000
+            < len(cloudpickle.dumps(settings))
+        )
+
+
 def test_failures_are_retried_recorded_and_left_behind(engine: Engine) -> None:
     engine.run(
         [
