@@ -77,7 +77,7 @@ def _scratch() -> Iterator[str]:
     for left in parent.glob("sweep-*/lock"):
         with suppress(OSError), left.open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent, ignore_errors=True)
+            _remove(left.parent)
     folder = Path(tempfile.mkdtemp(prefix="sweep-", dir=parent))
     with (folder / "unlocked").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,7 +85,19 @@ def _scratch() -> Iterator[str]:
         try:
             yield str(folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a scratch folder, its lock last: what a kill leaves, or a dying process writes, goes another time."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != "lock":
+                entry.unlink()
+        if [entry.name for entry in folder.iterdir()] == ["lock"]:
+            shutil.rmtree(folder)
 
 
 def private_folder(folder: Path) -> None:

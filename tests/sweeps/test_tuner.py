@@ -21,7 +21,7 @@ from sweeps.display import LiveDisplay
 from sweeps.jobs import BUDGET, FINAL, OUTRANKED, TRIAL, Job
 from sweeps.ledger import Ledger, SweepLog
 from sweeps.rounds import AllFailedError, Rounds
-from sweeps.tuner import local_ray, run_work
+from sweeps.tuner import _remove, local_ray, run_work
 from tracking.memory import MemoryRecorder
 
 pytestmark = pytest.mark.e2e
@@ -279,3 +279,18 @@ def test_a_search_that_imports_ray_first_leaves_it_closed_to_the_network() -> No
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
     done = subprocess.run([sys.executable, "-c", SEARCH_THEN_RAY], capture_output=True, text=True, env=clean)
     assert (done.returncode, done.stdout) == (0, "up token\n"), done.stderr
+
+
+def test_a_scratch_folder_keeps_its_lock_until_all_else_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sweep-1"
+    (folder / "session_1").mkdir(parents=True)
+    (folder / "session_latest").symlink_to(folder / "session_1")
+    (folder / "lock").touch()
+    with monkeypatch.context() as patch:  # a process of Ray's writes there while it dies, or we are killed
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        _remove(folder)
+    assert {entry.name for entry in folder.iterdir()} == {"session_1", "lock"}
+    _remove(folder)
+    assert not folder.exists()
