@@ -44,7 +44,8 @@ def final_state(sweep: Sweep) -> dict[str, Any]:
 
 def _foreign(file: Path) -> bool:
     """Whether a temporary file is none of ours: Python tries a folder for such files by writing a word there."""
-    return file.name.startswith(FOREIGN) or (file.is_file() and file.read_bytes() in (b"", b"blat"))
+    tried = re.fullmatch(r"[a-z0-9_]{8}", file.name) and file.is_file() and file.read_bytes() in (b"", b"blat")
+    return bool(tried) or file.name.startswith(FOREIGN)
 
 
 def job_state(job: Any) -> dict[str, Any]:
