@@ -324,9 +324,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     folders.beats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return
-    address = ray_address()
-    # Ray takes SIGTERM for itself when it starts, hence the second polite kill.
-    with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads), _polite_kill():
+    with _ray(spec), _polite_kill():
         run_work(
             rounds,
             books,
@@ -338,6 +336,18 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
             trial_timeout=spec.trial_timeout,
             halving=Halving(log) if search and search.stop == "asha" else None,
         )
+
+
+@contextmanager
+def _ray(spec: Spec) -> Iterator[None]:
+    """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
+    address = ray_address()
+    with _polite_kill():
+        try:
+            with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
+                yield
+        except SystemExit:  # Ray's answer to SIGTERM
+            raise KeyboardInterrupt from None
 
 
 def absolute(config: dict[str, Any]) -> dict[str, Any]:

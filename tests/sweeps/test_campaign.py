@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,24 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
 @pytest.mark.parametrize(
     ("kind", "finished"), [(TRIAL, True), (SLOW, True), (AUDIT, True), (FINAL, False), (CONTROL, False), (ARM, False)]
 )
+def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_again(
+    monkeypatch: pytest.MonkeyPatch, make_spec: Make
+) -> None:
+    @contextmanager
+    def ray(cpus: int) -> Iterator[None]:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        yield
+
+    monkeypatch.setattr(campaigns, "local_ray", ray)
+    with campaigns._polite_kill():
+        ours = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt), campaigns._ray(make_spec()):
+            signal.raise_signal(signal.SIGTERM)
+        with campaigns._ray(make_spec()):
+            assert signal.getsignal(signal.SIGTERM) is not ours
+        assert signal.getsignal(signal.SIGTERM) is ours
+
+
 def test_a_sweep_is_finished_without_a_trial_or_an_audit_but_not_without_a_run_of_a_mean(
     finished_sweep: Callable[[], Ledger], make_spec: Make, tmp_path: Path, kind: str, finished: bool
 ) -> None:
