@@ -76,9 +76,6 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
     assert recorder.runs[spec.name].status == "KILLED"
 
 
-@pytest.mark.parametrize(
-    ("kind", "finished"), [(TRIAL, True), (SLOW, True), (AUDIT, True), (FINAL, False), (CONTROL, False), (ARM, False)]
-)
 def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_again(
     monkeypatch: pytest.MonkeyPatch, make_spec: Make
 ) -> None:
@@ -97,6 +94,9 @@ def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_
         assert signal.getsignal(signal.SIGTERM) is ours
 
 
+@pytest.mark.parametrize(
+    ("kind", "finished"), [(TRIAL, True), (SLOW, True), (AUDIT, True), (FINAL, False), (CONTROL, False), (ARM, False)]
+)
 def test_a_sweep_is_finished_without_a_trial_or_an_audit_but_not_without_a_run_of_a_mean(
     finished_sweep: Callable[[], Ledger], make_spec: Make, tmp_path: Path, kind: str, finished: bool
 ) -> None:
