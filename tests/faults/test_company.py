@@ -1,4 +1,4 @@
-"""Sweeps beside each other, and folders with odd names or without permission."""
+"""Sweeps beside each other, clocks that jump, and folders with odd names or without permission."""
 
 from __future__ import annotations
 
@@ -26,6 +26,18 @@ def test_two_sweeps_at_once_in_one_store_and_no_two_drivers_of_one(tmp_path: Pat
         assert ended.code == 0, ended
     for sweep in (first, second):
         same_as_undisturbed(sweep)
+
+
+def test_a_clock_that_jumps_in_driver_and_workers_changes_nothing(tmp_path: Path, same_as_undisturbed: Check) -> None:
+    sweep = Sweep(tmp_path, more=("--trial-timeout", "600"))
+    ended = sweep.run(
+        {"at": "session", "nth": 2, "do": "back"},
+        {"at": "session", "nth": 4, "do": "ahead"},
+        {"at": "batch", "nth": 3, "do": "ahead", "times": 2},
+        {"at": "batch", "nth": 30, "do": "back", "times": 2},
+    )
+    assert ended.code == 0, ended
+    same_as_undisturbed(sweep)
 
 
 def test_a_results_folder_may_have_spaces_and_letters_of_any_kind(tmp_path: Path, same_as_undisturbed: Check) -> None:

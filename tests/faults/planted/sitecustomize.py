@@ -84,6 +84,9 @@ def _happen(do: str) -> None:
         case "hang":
             while True:
                 time.sleep(3600)
+        case "back" | "ahead":  # the wall clock jumps for this process
+            now, seconds = time.time, {"back": -3600, "ahead": 86400}[do]
+            time.time = lambda: now() + seconds
         case "wait":  # until the test goes on
             (FOLDER / "waiting").touch()
             while not (FOLDER / "go-on").exists():
