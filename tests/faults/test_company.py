@@ -38,6 +38,7 @@ def test_a_clock_that_jumps_in_driver_and_workers_changes_nothing(tmp_path: Path
     )
     assert ended.code == 0, ended
     same_as_undisturbed(sweep)
+    assert len(list(sweep.folder.glob("faults-*/[0-3]-*"))) == 6, "every jump happened"
 
 
 def test_a_results_folder_may_have_spaces_and_letters_of_any_kind(tmp_path: Path, same_as_undisturbed: Check) -> None:
