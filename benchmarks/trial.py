@@ -1,48 +1,126 @@
-"""Suite `trial`: one digits training end to end, against the same training written the straightforward way."""
+"""Suite `trial`: trainings session by session, against the same training written the straightforward way.
+
+With kept views, other trials have filled a stage store before, of which the features of augmented views alone are
+left: every gradient step is taken, and what the frozen networks give is read where it is there. The store is a fresh
+copy in each timed run, and takes all other stages as in a sweep.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks.plain import PlainSafe
 from safe.backbone import load_backbone
-from safe.config import load_config
+from safe.config import Config, load_config
 from safe.data.registry import load_dataset
+from safe.data.sessions import session_count
 from safe.trainer import SafeTrainer
+from safe.types import SessionResult
+from sweeps.stages import DiskStages
+
+SEEDS = 5  # that kept views are proven to change nothing for
+# Fewer sessions, and fewer epochs than the presets' (10 and 5; 60 and 5), keep the suite short: the same on both sides.
+DIGITS_SESSIONS, DIGITS = 3, ("slow.epochs=4", "fast.epochs=2")
+GLYPHS_SESSIONS, GLYPHS = 2, ("slow.epochs=4", "fast.epochs=1")
+
+# Of the trial that filled the store: other weights than the timed one's.
+OTHER_FAST = ("fast.feature_weight=5", "fast.cross_weight=0.3")
+OTHER_WEIGHTS = ("slow.diag_weight=1", "slow.offdiag_weight=30", *OTHER_FAST)
 
 
 def items() -> list[dict[str, Any]]:
-    """Prove that both trainings give the same accuracies (dropout 0); return them to be timed as people run them."""
-    equal = load_config("digits", overrides=["pet.dropout=0", "slow.epochs=2", "fast.epochs=2"])
-    dataset = load_dataset(equal.dataset, equal.data.root, 32)
-    vit = load_backbone(equal.backbone.name)
-    plain = PlainSafe(equal, dataset, vit, test_every_epoch=False).run()
-    trainer = SafeTrainer(equal, dataset, vit)
-    ours = [trainer.run_session().metrics["accuracy"] for _ in range(trainer.sessions)]
-    images = len(dataset.test)
-    if any(abs(a - b) > 1.5 / images for a, b in zip(plain, ours, strict=True)):
-        raise AssertionError(f"the two trainings differ: {plain} and {ours}")
+    """Prove that all trainings give the same accuracies; return them to be timed as people run them."""
+    digits, glyphs = _Trainings("digits", DIGITS_SESSIONS), _Trainings("glyphs", GLYPHS_SESSIONS)
+    first_two, short = _Trainings("digits", 2), ("slow.epochs=1", "fast.epochs=1")
+    digits.prove_plain("slow.epochs=2", "fast.epochs=2")
+    glyphs.prove_plain(*short)
+    for seed in range(SEEDS):
+        first_two.prove_kept(f"seed={seed}", *short)
 
-    config = load_config("digits")
-
-    def run_ours() -> None:
-        trainer = SafeTrainer(config, dataset, vit)
-        while not trainer.done:
-            trainer.run_session()
-
-    def run_plain(*, test_every_epoch: bool) -> None:
-        PlainSafe(config, dataset, vit, test_every_epoch=test_every_epoch).run()
-
+    name = f"digits, {digits.part}, {' '.join(DIGITS)}"
+    released, ours = partial(digits.plain, *DIGITS, test_every_epoch=True), partial(digits.ours, *DIGITS)
     return [
+        {"name": f"{name}, as released (test accuracy after every epoch)", "plain": released, "ours": ours},
         {
-            "name": "digits, as released (test accuracy after every epoch)",
-            "plain": partial(run_plain, test_every_epoch=True),
-            "ours": run_ours,
+            "name": f"{name}, without that test accuracy",
+            "plain": partial(digits.plain, *DIGITS, test_every_epoch=False),
+            "ours": ours,
         },
         {
-            "name": "digits, without that test accuracy",
-            "plain": partial(run_plain, test_every_epoch=False),
-            "ours": run_ours,
+            "name": f"{name}, as released; the PTM's views kept from a trial with other slow and fast weights",
+            "plain": released,
+            "ours": digits.kept(OTHER_WEIGHTS, *DIGITS),
+        },
+        {
+            "name": f"{name}, as released; the PTM's and the slow network's views kept from a trial with other fast "
+            "weights, session 1 trained again",
+            "plain": released,
+            "ours": digits.kept(OTHER_FAST, *DIGITS),
+        },
+        {
+            "name": f"glyphs, {glyphs.part}, {' '.join(GLYPHS)}, as released",
+            "plain": partial(glyphs.plain, *GLYPHS, test_every_epoch=True),
+            "ours": partial(glyphs.ours, *GLYPHS),
         },
     ]
+
+
+class _Trainings:
+    """Trains a data set's preset, with `overrides`, through its first `sessions`; `part` says which in words."""
+
+    def __init__(self, name: str, sessions: int) -> None:
+        self.name, self.sessions = name, sessions
+        config = load_config(name)
+        self.part = f"first {sessions} of {session_count(config)} sessions"
+        self.dataset = load_dataset(config.dataset, config.data.root, 32)
+        self.vit = load_backbone(config.backbone.name)
+
+    def config(self, *overrides: str) -> Config:
+        return load_config(self.name, overrides=list(overrides))
+
+    def plain(self, *overrides: str, test_every_epoch: bool) -> list[float]:
+        training = PlainSafe(self.config(*overrides), self.dataset, self.vit, test_every_epoch=test_every_epoch)
+        return [training.run_session(t) for t in range(self.sessions)]
+
+    def ours(self, *overrides: str, stages: DiskStages | None = None) -> list[SessionResult]:
+        trainer = SafeTrainer(self.config(*overrides), self.dataset, self.vit, stages=stages)
+        return [trainer.run_session() for _ in range(self.sessions)]
+
+    def kept(self, other: Sequence[str], *overrides: str) -> Callable[[], list[SessionResult]]:
+        """Run a trial with `other` settings as well; return a training that finds no more than its views."""
+        filled = tempfile.TemporaryDirectory()
+        self.ours(*overrides, *other, stages=DiskStages(filled.name))
+
+        def training() -> list[SessionResult]:
+            with tempfile.TemporaryDirectory() as fresh:
+                shutil.copytree(Path(filled.name, "views"), Path(fresh, "views"))
+                return self.ours(*overrides, stages=DiskStages(fresh))
+
+        return training
+
+    def prove_plain(self, *overrides: str) -> None:
+        """Raise `AssertionError` unless both ways give the same accuracies (dropout 0)."""
+        plain = self.plain("pet.dropout=0", *overrides, test_every_epoch=False)
+        ours = _accuracies(self.ours("pet.dropout=0", *overrides))
+        if any(abs(a - b) > 1.5 / len(self.dataset.test) for a, b in zip(plain, ours, strict=True)):
+            raise AssertionError(f"the two trainings of {self.name} differ: {plain} and {ours}")
+
+    def prove_kept(self, *overrides: str) -> None:
+        """Raise `AssertionError` unless kept views are read, and give exactly the accuracies of a run without store."""
+        alone = _accuracies(self.ours(*overrides))
+        for other, sessions in ((OTHER_WEIGHTS, 1), (OTHER_FAST, self.sessions)):
+            found = self.kept(other, *overrides)()
+            if _accuracies(found) != alone:
+                raise AssertionError(f"kept views change {overrides}: {_accuracies(found)} instead of {alone}")
+            read = [result.work.stages["views"]["computed"] == 0 for result in found]
+            if sum(read) != sessions or {result.work.training for result in found} != {"trained"}:
+                raise AssertionError(f"{overrides}: {sessions} sessions were to be trained on kept views, not {read}")
+
+
+def _accuracies(results: Sequence[SessionResult]) -> list[float]:
+    return [result.metrics["accuracy"] for result in results]

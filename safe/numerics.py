@@ -17,7 +17,7 @@ from pathlib import Path
 NUMERICS = (
     "backbone", "build", "closing", "data.cache", "data.images", "data.parallel", "data.sources", "data.stream",
     "data.transforms", "evaluate", "features", "heads", "learners", "losses", "pet", "precision", "seeding",
-    "small_vit", "stages", "trainer", "training", "workbench",
+    "small_vit", "stages", "trainer", "training", "views", "workbench",
 )  # fmt: skip
 
 

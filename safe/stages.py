@@ -6,7 +6,9 @@ A stage is one of
   and the slow head's rows of that session's classes; both with the losses of every epoch;
 - `features`: un-augmented features of one session's images;
 - `readout`: what a learner classifies with after a session, closed form solved;
-- `logits`: a learner's scores of all images that judge it after a session.
+- `logits`: a learner's scores of all images that judge it after a session;
+- `views`: features of one epoch's augmented training images, in the order of its batches, by the network that is frozen
+  in that session: the pre-trained one in session 1, the slow learner's later. Nobody waits for them.
 
 Its key is the digest of everything it depends on and of nothing else, so whoever computes it gets the same bits.
 Where stages are kept is not known here: a `StageStore` gives and takes them.
@@ -30,13 +32,17 @@ from safe.data.stream import Session, Stream, Subset
 from safe.numerics import numerics_digest
 from safe.pet.registry import default_settings
 
-KINDS = ("slow", "fast", "features", "readout", "logits")
+KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
 # Which settings act from where on. One that is named nowhere acts from session 1 on: the safe side for a new one.
 FACTS = (  # known better by what they come to: digests of data and weights, the images of every session, the machine
     "dataset", "class_order_seed", "data.root", "data.init_classes", "data.increment", "data.scenario",
     "data.class_order", "data.holdout_share", "data.holdout_seed", "backbone.weights",
     "runtime.device", "runtime.threads", "runtime.precision",
+)  # fmt: skip
+TUNING = (  # of session 1, as all of `pet`: they change its learner, and not what is frozen meanwhile
+    "slow.epochs", "slow.schedule_epochs", "slow.lr", "slow.momentum", "slow.weight_decay", "slow.diag_weight",
+    "slow.offdiag_weight", "slow.correlation",
 )  # fmt: skip
 EXTRACTION = ("runtime.eval_batch_size",)
 SESSION_2 = (
@@ -81,6 +87,12 @@ class StageStore(Protocol):
     def claim(self, kind: str, key: str) -> Claim:
         """Return the finished stage, waiting for it while another run computes it, or the claim to compute it."""
 
+    def try_claim(self, kind: str, key: str, size: int) -> Claim | None:
+        """Return as `claim` does, but at once: `None` while another run computes the stage.
+
+        Also where a stage of `size` bytes is too big to be kept, which is told before it is computed.
+        """
+
 
 def sharing_key(config: Config, session: int) -> str:
     """Return what tells the gradient steps of a session (from 1) apart on one machine and version of the code.
@@ -116,16 +128,29 @@ class StageKeys:
             "versions": [version(package) for package in ("torch", "torchvision", "timm", "pillow")],
         }
 
-    def __call__(self, kind: str, *, learner: str, session: int, split: str = "train", group: int | None = None) -> str:
+    def __call__(
+        self,
+        kind: str,
+        *,
+        learner: str,
+        session: int,
+        split: str = "train",
+        group: int | None = None,
+        epoch: int | None = None,
+    ) -> str:
         """Return the key of a stage.
 
         Args:
             kind: one of `KINDS`.
-            learner: `slow` or `fast`; both are one in session 1, and for good without epochs of the fast one.
-            session: the last one that the learner has been through, from 1.
+            learner: `slow` or `fast`; both are one in session 1, and for good without epochs of the fast one. Of views,
+                `ptm` or `slow`: which network is frozen.
+            session: the last one that the learner has been through, from 1; of views, the one that draws them.
             split: of features, `train` or `evaluation`.
             group: of features, the session whose images they are of; `None` for all that judge after `session`.
+            epoch: of views, from 0.
         """
+        if kind == "views":
+            return self._views(learner, session, epoch)
         fast = learner == "fast" and _trains_fast(self.config, session)
         acting = list(SESSION_2) if fast else []
         facts = dict(self._facts)
@@ -145,6 +170,16 @@ class StageKeys:
         trained = session if fast or kind in ("readout", "logits") else 1
         facts["trained"] = self._images("train", range(1, trained + 1))
         return _digest([kind, "fast" if fast else "slow", facts, _settings(self.config, acting)])
+
+    def _views(self, network: str, session: int, epoch: int | None) -> str:
+        facts = {**self._facts, "session": session, "epoch": epoch, "images": self._images("train", [session])}
+        if network == "ptm":
+            settings = _settings(self.config, ())
+            settings = {n: value for n, value in settings.items() if n not in TUNING and not n.startswith("pet.")}
+        else:
+            facts["trained"] = self._images("train", [1])
+            settings = _settings(self.config, ("fast.batch_size",))
+        return _digest(["views", network, facts, settings])
 
     def _images(self, split: str, sessions: Iterable[int]) -> list[str]:
         return [self._digests[split][session - 1] for session in sessions]

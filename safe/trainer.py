@@ -91,7 +91,7 @@ class SafeTrainer:
         self._features = FeatureExtractor(
             self.device, self._size, config.runtime.eval_batch_size, self.precision, self._bench
         )
-        self._steps = GradientSteps(config, self._size, self.device, self.precision, self._features)
+        self._steps = GradientSteps(config, self._size, self.device, self.precision, self._features, self._bench)
         self._closing = ClosingStep(config.seed, self._stream, self.slow, self._features, self._bench)
         self._judge = Judge(prediction_of(config), domain_incremental=self._stream.domain_incremental)
         reset_peak(self.device)
@@ -322,6 +322,7 @@ class SafeTrainer:
         self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
         self._losses = [(step, dict(terms)) for step, terms in state["losses"]]
         self.close()
+        self._bench.restart()
         self._reused = False
         self._features.forget()
         self._closing.owe_nothing()

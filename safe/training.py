@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from safe.learners.slow import slow_terms
 from safe.precision import Precision
 from safe.seeding import generator
 from safe.types import Phase
+from safe.views import FrozenViews
+from safe.workbench import Workbench
 
 
 def phase_of(session: Session) -> Phase:
@@ -37,13 +39,20 @@ class GradientSteps:
         size: side in pixels of the network's images.
         precision: of the networks' forward passes.
         features: gives the features that new rows are imprinted from.
+        bench: takes the frozen network's features of an epoch's views from a stage store; `None` computes them.
     """
 
     def __init__(
-        self, config: Config, size: int, device: torch.device, precision: Precision, features: FeatureExtractor
+        self,
+        config: Config,
+        size: int,
+        device: torch.device,
+        precision: Precision,
+        features: FeatureExtractor,
+        bench: Workbench | None = None,
     ) -> None:
         self._config, self._size, self._device, self._precision = config, size, device, precision
-        self._features = features
+        self._features, self._bench = features, bench or Workbench()
         self._optimizer: torch.optim.Optimizer | None = None
 
     def epochs(self, session: Session) -> int:
@@ -65,14 +74,15 @@ class GradientSteps:
         for group in optimizer.param_groups:
             group["lr"] = cosine_lr(settings.lr, epoch, settings.schedule_epochs or settings.epochs)
         learner.net.set_dropout_generator(self._generator("dropout", session, epoch, self._device))
-        terms = train_epoch(
-            learner,
-            optimizer,
-            self.batches(session, epoch, settings.batch_size),
-            lambda images, targets: self.terms(learners, session, images, targets),
-            f"session {session.index}, epoch {epoch + 1}",
-            self._config.runtime.micro_batch,
-        )
+        with self._frozen(learners, session, epoch) as frozen:
+            terms = train_epoch(
+                learner,
+                optimizer,
+                self.batches(session, epoch, settings.batch_size),
+                lambda images, targets: self.terms(learners, session, images, targets, frozen),
+                f"session {session.index}, epoch {epoch + 1}",
+                self._config.runtime.micro_batch,
+            )
         learner.net.set_dropout_generator(None)
         learner.net.eval()
         if epoch + 1 == self.epochs(session):
@@ -98,9 +108,14 @@ class GradientSteps:
             learner.head = learner.head.extended(new)
 
     def terms(
-        self, learners: Mapping[str, Learner], session: Session, images: Tensor, targets: Tensor
+        self,
+        learners: Mapping[str, Learner],
+        session: Session,
+        images: Tensor,
+        targets: Tensor,
+        frozen: Callable[[Tensor], Tensor] | None = None,
     ) -> dict[str, tuple[float, Tensor]]:
-        """Return a batch's loss terms as name -> (weight, value)."""
+        """Return a batch's loss terms as name -> (weight, value); `frozen` as in `slow_terms` and `fast_terms`."""
         slow = learners["slow"].in_precision(self._precision)
         if phase_of(session) == "slow":
             settings = self._config.slow
@@ -111,6 +126,7 @@ class GradientSteps:
                 diag_weight=settings.diag_weight,
                 offdiag_weight=settings.offdiag_weight,
                 correlation=settings.correlation,
+                frozen=frozen,
             )
         return fast_terms(
             learners["fast"].in_precision(self._precision),
@@ -120,6 +136,20 @@ class GradientSteps:
             feature_weight=self._config.fast.feature_weight,
             cross_weight=self._config.fast.cross_weight,
             old_classes=session.known,
+            frozen=frozen,
+        )
+
+    def _frozen(self, learners: Mapping[str, Learner], session: Session, epoch: int) -> FrozenViews:
+        """Return what gives an epoch's features by the network that is frozen in the session."""
+        net = learners["slow"].in_precision(self._precision).net
+        first = phase_of(session) == "slow"
+        return FrozenViews(
+            net.base if first else net,
+            self._bench,
+            4 * len(session.train) * learners["slow"].net.embed_dim,
+            learner="ptm" if first else "slow",
+            session=session.index,
+            epoch=epoch,
         )
 
     def batches(self, session: Session, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

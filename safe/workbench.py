@@ -44,7 +44,7 @@ class Workbench:
             begun, inner = time.perf_counter(), self._nested
             value = compute()
             seconds = time.perf_counter() - begun - (self._nested - inner)
-            self._count(kind, "computed", seconds)
+            self.count(kind, "computed", seconds)
             if claim is not None:
                 claim.put(value, seconds)
             return value
@@ -62,8 +62,9 @@ class Workbench:
         return claim.stage.value
 
     def finish(self, kind: str, value: Callable[[], dict[str, Any]], seconds: float) -> None:
-        """Hand in the stage that was begun."""
-        self._count(kind, "computed", seconds)
+        """Hand in the stage that was begun; `seconds` with those of the views that were computed for it."""
+        seconds -= self._account.get("views", {}).get("seconds", 0.0)
+        self.count(kind, "computed", seconds)
         if self._claim is not None:
             self._claim.put(value(), seconds)
         self.give_up()
@@ -74,16 +75,26 @@ class Workbench:
             self._claim.release()
         self._claim = None
 
+    def claim_views(self, size: int, where: Mapping[str, Any]) -> Claim | None:
+        """Return the claim of an epoch's views, of `size` bytes; `None`: they are to be computed and not kept."""
+        if self._store is None or self._keys is None:
+            return None
+        claim = self._store.try_claim("views", self._keys()("views", **where), size)
+        if claim is not None and claim.stage is not None:
+            self.count("views", "reused", claim.stage.seconds)
+        return claim
+
     def _ask(self, kind: str, where: Mapping[str, Any]) -> Claim | None:
         if self._store is None or self._keys is None:
             return None
         claim = self._store.claim(kind, self._keys()(kind, **where))
         self.waited += claim.waited
         if claim.stage is not None:
-            self._count(kind, "reused", claim.stage.seconds)
+            self.count(kind, "reused", claim.stage.seconds)
         return claim
 
-    def _count(self, kind: str, what: str, seconds: float) -> None:
+    def count(self, kind: str, what: str, seconds: float) -> None:
+        """Take into account a stage that was `computed` here, or `reused` and had cost as much elsewhere."""
         empty = {"computed": 0, "reused": 0, "seconds": 0.0, "saved_seconds": 0.0}
         counts = self._account.setdefault(kind, empty)
         counts[what] += 1

@@ -3,7 +3,8 @@
     <folder>/<kind>/<key>.stage    one stage, in the format of `safe.checkpoint`: whole, or discarded
     <folder>/<kind>/<key>.lock     held (flock) by the one process that computes the stage; dies with it
 
-The folder keeps itself under a size limit by dropping what was used longest ago.
+The folder keeps itself under a size limit by dropping what was used longest ago. Views are many and soon made again:
+they have the room that all else leaves, and never drive it out.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ DEFAULT_LIMIT = 20 * 10**9
 VERSION = 1
 
 _EVICT_TO = 0.9  # of the limit, so that not every stage after the first one over it drops another
+_WORTH = 1 / 20  # of the limit, that a stage which nobody waits for may take
 _LOOK_EVERY = 1 / 64  # of the limit, written by this process since it last looked at the whole folder
 _ABANDONED_SECONDS = 3600  # age at which a temporary file has no writer any more
 _PAUSES = (0.01, 0.25)  # seconds between two looks at a stage that another run computes: at first, at most
@@ -68,26 +70,18 @@ class DiskStages:
         """Return the finished stage, waiting for it while another run computes it, or the claim to compute it."""
         path = self.folder / kind / f"{key}.stage"
         started, waited, pause = time.perf_counter(), 0.0, _PAUSES[0]
-        while True:
-            if (stage := self._read(path)) is not None:
-                return DiskClaim(self, path, None, stage, waited)
-            try:
-                lock = _Lock.take(path.with_suffix(".lock"))
-            except OSError as error:
-                self._tell("lock", f"the stage store {self.folder} cannot be used ({error}); nothing is shared")
-                return DiskClaim(self, path, None, None, waited)
-            if lock is not None:
-                # Whoever held it may have finished between our look and our lock. What is there unread is of a newer
-                # format, and not ours to write over.
-                if (stage := self._read(path)) is not None or path.exists():
-                    lock.release()
-                    lock = None
-                return DiskClaim(self, path, lock, stage, waited)
+        while (found := self._look(path)) is None:
             if _Lock.is_ours(path.with_suffix(".lock")):  # waiting for oneself would never end
                 return DiskClaim(self, path, None, None, waited)
             self._on_wait()
             time.sleep(pause)
             waited, pause = time.perf_counter() - started, min(2 * pause, _PAUSES[1])
+        found.waited = waited
+        return found
+
+    def try_claim(self, kind: str, key: str, size: int) -> DiskClaim | None:
+        """Return as `claim` does, but `None` while another run computes the stage, or where it is too big."""
+        return self._look(self.folder / kind / f"{key}.stage") if size <= _WORTH * self.limit_bytes else None
 
     def usage(self) -> Usage:
         """Return how many stages there are and how big they are."""
@@ -119,6 +113,22 @@ class DiskStages:
         except OSError as error:
             self._tell("write", f"the stage store {self.folder} could not be written: {error}; the run goes on without")
 
+    def _look(self, path: Path) -> DiskClaim | None:
+        """Return the finished stage or the claim to compute it, `None` while another holds that."""
+        if (stage := self._read(path)) is not None:
+            return DiskClaim(self, path, None, stage)
+        try:
+            lock = _Lock.take(path.with_suffix(".lock"))
+        except OSError as error:
+            self._tell("lock", f"the stage store {self.folder} cannot be used ({error}); nothing is shared")
+            return DiskClaim(self, path, None, None)
+        # Whoever held it may have finished between our look and our lock. What is there unread is of a newer format,
+        # and not ours to write over.
+        if lock is not None and ((stage := self._read(path)) is not None or path.exists()):
+            lock.release()
+            return DiskClaim(self, path, None, stage)
+        return None if lock is None else DiskClaim(self, path, lock, None)
+
     def _read(self, path: Path) -> Stage | None:
         if not path.exists():
             return None
@@ -144,16 +154,22 @@ class DiskStages:
     def _evict(self) -> None:
         """Drop stages, those used longest ago first, until the rest is under the limit."""
         found = sorted(self._files("*.stage"), key=lambda file: file[1].st_mtime)
+        others = self._shrink([file for file in found if file[0].parent.name != "views"], self.limit_bytes)
+        self._shrink([file for file in found if file[0].parent.name == "views"], self.limit_bytes - others)
+        for path, status in self._files("*.stage.*"):
+            if time.time() - status.st_mtime > _ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
+
+    def _shrink(self, found: list[tuple[Path, os.stat_result]], limit: int) -> int:
+        """If files are over a limit, drop the first ones until the rest is well under it; return the rest's bytes."""
         size = sum(status.st_size for _, status in found)
-        goal = self.limit_bytes if size <= self.limit_bytes else _EVICT_TO * self.limit_bytes
+        goal = limit if size <= limit else _EVICT_TO * limit
         for path, status in found:
             if size <= goal:
                 break
             if self._drop(path):
                 size -= status.st_size
-        for path, status in self._files("*.stage.*"):
-            if time.time() - status.st_mtime > _ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+        return size
 
     def _drop(self, path: Path) -> bool:
         """Delete a stage unless somebody holds its lock."""
@@ -191,7 +207,7 @@ class DiskClaim:
     path: Path
     lock: _Lock | None
     stage: Stage | None
-    waited: float
+    waited: float = 0.0
 
     def put(self, value: dict[str, Any], seconds: float) -> None:
         """Store the stage and release it; without the lock it is not ours to store."""

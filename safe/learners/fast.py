@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,16 +21,18 @@ def fast_terms(
     feature_weight: float,
     cross_weight: float,
     old_classes: int,
+    frozen: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, tuple[float, Tensor]]:
     """Return the terms of a batch as name -> (weight, value).
 
-    The slow learner is frozen and sees the batch only if a term that needs it has a weight.
+    The slow learner is frozen and sees the batch only if a term that needs it has a weight. `frozen` gives its features
+    instead of its network itself, of the same images.
     """
     features = fast.net(images)
     terms = {"ce": (1.0, F.cross_entropy(fast.head(features), targets))}
     if feature_weight or cross_weight:
         with torch.no_grad():
-            f_slow = slow.net(images)
+            f_slow = (frozen or slow.net)(images)
     if feature_weight:
         terms["feature"] = (feature_weight, feature_term(features, f_slow))
     if cross_weight:

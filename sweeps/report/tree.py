@@ -11,7 +11,7 @@ from sweeps.jobs import TRIAL
 from sweeps.ledger import JobLog, trained
 from sweeps.report.gather import Gathered
 
-KINDS = ("slow", "fast", "features", "readout", "logits")
+KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
 
 def stages(gathered: Gathered) -> dict[str, dict[str, float]]:

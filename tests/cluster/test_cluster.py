@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from .browser import browser, chromium
+from ..browser.driving import browser, chromium
 from .driving import ROOT, Cluster, outcome
 
 SMALL = ["--dataset", "digits", "--trials", "4", "--seeds", "1", "--search", "random", "--no-control", "--no-audit"]

@@ -32,10 +32,11 @@ Trial = Callable[..., "Outcome"]
 
 @dataclass
 class MemoryStages:
-    """A store in memory whose values nobody shares; `held` are claims that are not over."""
+    """A store in memory whose values nobody shares; `held` are claims that are not over, `too_big` what is not kept."""
 
     stages: dict[tuple[str, str], Stage] = field(default_factory=dict)
     held: set[tuple[str, str]] = field(default_factory=set)
+    too_big: float = float("inf")
 
     def claim(self, kind: str, key: str) -> MemoryClaim:
         assert (kind, key) not in self.held, "claimed twice at the same time"
@@ -43,6 +44,13 @@ class MemoryStages:
         if stage is None:
             self.held.add((kind, key))
         return MemoryClaim(self, (kind, key), stage)
+
+    def try_claim(self, kind: str, key: str, size: int) -> MemoryClaim | None:
+        if (kind, key) in self.held or size >= self.too_big:
+            return None
+        claim = self.claim(kind, key)
+        claim.size = size
+        return claim
 
     def evict(self, kinds: tuple[str, ...]) -> None:
         self.stages = {place: stage for place, stage in self.stages.items() if place[0] not in kinds}
@@ -54,9 +62,11 @@ class MemoryClaim:
     place: tuple[str, str]
     stage: Stage | None
     waited: float = 0.0
+    size: int | None = None
 
     def put(self, value: dict[str, Any], seconds: float) -> None:
         assert self.place in self.store.held
+        assert self.size is None or self.size == value["features"].nbytes
         assert self.place not in self.store.stages, "computed twice"
         self.store.stages[self.place] = Stage(copy.deepcopy(value), seconds)
 
@@ -153,7 +163,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 TRAINING, DERIVED = ("slow", "fast"), ("features", "readout", "logits")
 TWO = [("readout", "features"), ("logits", "features")]
-EVICTED = [*((kind,) for kind in KINDS), TRAINING, DERIVED, *TWO]
+ALL_BUT_VIEWS = (*TRAINING, *DERIVED)
+EVICTED = [*((kind,) for kind in KINDS), TRAINING, DERIVED, *TWO, ALL_BUT_VIEWS]
 
 
 @pytest.mark.parametrize("overrides", VARIANTS.values(), ids=VARIANTS)
@@ -226,14 +237,19 @@ def test_an_audit_on_test_images_trains_nothing(trial: Trial) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("warm", [False, True])
-@pytest.mark.parametrize("variant", ["ridge", "cosine, slow only"])
+@pytest.mark.parametrize(
+    ("variant", "evicted"),
+    [(variant, evicted) for variant in ("ridge", "cosine, slow only") for evicted in (KINDS, ())]
+    + [("ridge", ALL_BUT_VIEWS)],
+)
 def test_a_run_resumed_anywhere_with_or_without_a_store_is_the_uninterrupted_one(
-    trial: Trial, trainer: Callable[..., SafeTrainer], tmp_path: Path, warm: bool, variant: str
+    trial: Trial, trainer: Callable[..., SafeTrainer], tmp_path: Path, variant: str, evicted: tuple[str, ...]
 ) -> None:
-    overrides, filled = VARIANTS[variant], MemoryStages()
+    overrides, filled, warm = VARIANTS[variant], MemoryStages(), not evicted
     alone = trial(overrides, filled)
-    run = trainer(overrides, filled if warm else MemoryStages())
+    if evicted == ALL_BUT_VIEWS:
+        filled.evict(evicted)
+    run = trainer(overrides, MemoryStages() if evicted == KINDS else copy.deepcopy(filled))
     saved = []
     while not run.done:
         saved.append(tmp_path / f"{len(saved)}.state")
@@ -241,7 +257,7 @@ def test_a_run_resumed_anywhere_with_or_without_a_store_is_the_uninterrupted_one
         run.advance()
     assert len(saved) == (3 if warm else sum(len(result.losses) + 1 for result in alone.results))
     for path, store in itertools.product(saved, (None, MemoryStages(), filled) if warm else (None, filled)):
-        resumed = trainer(overrides, store)
+        resumed = trainer(overrides, copy.deepcopy(store))
         resumed.load_state_dict(load_state(path))
         rest = []
         while not resumed.done:
@@ -321,17 +337,39 @@ def test_a_plan_counts_the_same_before_anything_runs(
 def test_the_account_adds_up(trial: Trial) -> None:
     store = MemoryStages()
     cold, warm = trial({}, store), trial({}, store)
-    cost = sum(stage.seconds for (kind, _), stage in store.stages.items() if kind != "features")
+    within = ("features", "views")  # what other stages are made of, and what is not asked for where those are there
+    cost = sum(stage.seconds for (kind, _), stage in store.stages.items() if kind not in within)
     assert sum(result.work.saved_seconds for result in warm.results) == pytest.approx(cost)
     for one, other in zip(cold.results, warm.results, strict=True):
         assert 0 < other.work.seconds < one.work.seconds
         assert one.work.saved_seconds == one.work.waited_seconds == 0
         computed = {kind: counts["computed"] for kind, counts in one.work.stages.items()}
         reused = {kind: counts["reused"] for kind, counts in other.work.stages.items()}
-        assert {k: n for k, n in computed.items() if k != "features"} == {k: n for k, n in reused.items() if n}
+        assert {k: n for k, n in computed.items() if k not in within} == {k: n for k, n in reused.items() if n}
     fast = {kind: counts["computed"] for kind, counts in cold.results[1].work.stages.items()}
     # Features: both learners' training images; evaluation of the slow one's new group and of all the fast one's.
-    assert fast == {"features": 4, "fast": 1, "readout": 2, "logits": 2}
+    assert fast == {"features": 4, "fast": 1, "readout": 2, "logits": 2, "views": 2}
+
+
+def test_no_second_is_counted_twice(trial: Trial) -> None:
+    store = MemoryStages()
+    cold = trial(VARIANTS["uniform rows"], store)
+    cost = sum(stage.seconds for (kind, _), stage in store.stages.items() if kind == "views")
+    store.evict(ALL_BUT_VIEWS)
+    warm = trial(VARIANTS["uniform rows"], store)
+    for result in (*cold.results, *warm.results):
+        assert sum(counts["seconds"] for counts in result.work.stages.values()) <= result.work.seconds
+    assert sum(result.work.saved_seconds for result in warm.results) == pytest.approx(cost)
+
+
+def test_the_account_begins_anew_with_a_loaded_state(trainer: Callable[..., SafeTrainer]) -> None:
+    run = trainer({})
+    state = run.state_dict()
+    run.advance()
+    run.load_state_dict(state)
+    assert {kind: counts["computed"] for kind, counts in run.run_session().work.stages.items()} == {
+        "views": 2, "slow": 1, "features": 2, "readout": 1, "logits": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("overrides", [{"slow.lr": 1e30}, {"fast.lr": 1e30}, {"head.kind": "cosine", "fast.lr": 1e30}])
@@ -360,6 +398,108 @@ def test_a_closed_trainer_leaves_its_gradient_steps_to_others(trainer: Callable[
     assert not store.held
 
 
+# ---------------------------------------------------------------- views of the frozen networks
+
+
+def views_of(outcome: Outcome) -> list[tuple[int, int]]:
+    """Return for each session how many epochs of views were computed and reused."""
+    found = [result.work.stages.get("views", {"computed": 0, "reused": 0}) for result in outcome.results]
+    return [(int(counts["computed"]), int(counts["reused"])) for counts in found]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"runtime.micro_batch": 3}, {"runtime.precision": "bf16"}, VARIANTS["cosine, full"], VARIANTS["domains"]],
+    ids=["ridge", "micro-batches", "bf16", "full", "domains"],
+)
+def test_kept_views_change_no_bit(trial: Trial, overrides: dict[str, Any]) -> None:
+    store = MemoryStages()
+    alone, cold = trial(overrides), trial(overrides, store)
+    store.evict(ALL_BUT_VIEWS)
+    warm = trial(overrides, store)
+    assert_equal_outcomes(cold, alone)
+    assert_equal_outcomes(warm, alone)
+    assert views_of(alone) == views_of(cold) == [(2, 0)] * 3
+    assert views_of(warm) == [(0, 2)] * 3
+    assert warm.training == ["trained"] * 3
+
+
+# Change of a setting -> epochs of views computed and reused in sessions 1 and 2 after a run without the change.
+SHARED: list[tuple[dict[str, Any], tuple[int, int], tuple[int, int]]] = [
+    ({"slow.diag_weight": 1.0}, (0, 2), (2, 0)),
+    ({"pet.bottleneck": 2, "slow.epochs": 3}, (1, 2), (2, 0)),
+    ({"fast.cross_weight": 0.5}, (0, 0), (0, 2)),  # session 1 has no gradient steps here
+    ({"fast.feature_weight": 0.0, "fast.epochs": 3}, (0, 0), (1, 2)),
+    ({"fast.batch_size": 5}, (0, 0), (2, 0)),
+    ({"slow.batch_size": 5}, (2, 0), (2, 0)),
+    ({"seed": 1}, (2, 0), (2, 0)),
+    ({"data.crop_scale": [0.4, 1.0]}, (2, 0), (2, 0)),
+    ({"runtime.micro_batch": 3}, (2, 0), (2, 0)),
+]
+
+
+@pytest.mark.parametrize(("change", "first", "second"), SHARED, ids=[",".join(change) for change, _, _ in SHARED])
+def test_trials_that_see_the_same_views_share_them(
+    trial: Trial, change: dict[str, Any], first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    store = MemoryStages()
+    trial({}, store)
+    other = trial(change, store)
+    assert views_of(other)[:2] == [first, second]
+    assert_equal_outcomes(other, trial(change))
+
+
+def test_views_that_no_term_needs_are_neither_asked_for_nor_computed(trial: Trial) -> None:
+    weights = ("slow.diag_weight", "slow.offdiag_weight", "fast.feature_weight", "fast.cross_weight")
+    store = MemoryStages()
+    assert views_of(trial(dict.fromkeys(weights, 0.0), store)) == [(0, 0)] * 3
+    assert not [key for kind, key in store.stages if kind == "views"]
+
+
+def test_views_that_another_run_is_computing_are_not_waited_for(
+    trial: Trial, trainer: Callable[..., SafeTrainer]
+) -> None:
+    store, alone = MemoryStages(), trial({})
+    run = trainer({}, store)
+    theirs = store.try_claim("views", run._stage_keys("views", learner="ptm", session=1, epoch=1), 0)
+    assert theirs is not None
+    results = []
+    while not run.done:
+        results.append(run.run_session())
+    assert store.held == {theirs.place}
+    assert sum(kind == "views" for kind, _ in store.stages) == 2 * 3 - 1
+    assert theirs.place not in store.stages
+    assert results == alone.results
+    assert_same(run.state_dict(), alone.end)
+
+
+def test_views_that_are_too_big_are_not_kept(trial: Trial) -> None:
+    images, width = 16, 16
+    store = MemoryStages(too_big=4 * images * width)
+    assert_equal_outcomes(trial({}, store), trial({}))
+    assert not [key for kind, key in store.stages if kind == "views"]
+
+
+def test_an_interrupted_epoch_leaves_no_views_and_nothing_claimed(
+    trainer: Callable[..., SafeTrainer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, batches = MemoryStages(), []
+    run, terms = trainer({}, store), training.GradientSteps.terms
+
+    def interrupted(*arguments: Any) -> Any:
+        batches.append(len(store.held))
+        if len(batches) == 4:  # the second epoch's second batch
+            raise KeyboardInterrupt
+        return terms(*arguments)
+
+    monkeypatch.setattr(training.GradientSteps, "terms", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_session()
+    assert batches == [1, 2, 1, 2], "the session's training, and from the first batch on the epoch's views"
+    assert not store.held
+    assert [kind for kind, _ in store.stages] == ["views"]
+
+
 # ---------------------------------------------------------------- keys hold what matters, and nothing else
 
 ALL, NOTHING = "all", "nothing"
@@ -381,25 +521,25 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "data.horizontal_flip": (0.0, ALL),
     "backbone.name": ("vit_tiny_patch16_224.augreg_in21k", ALL),
     "backbone.weights": ("random", NOTHING),  # their digest says more
-    "pet.kind": ("ssf", ALL),
-    "pet.bottleneck": (2, ALL),
-    "pet.scale": (0.5, ALL),
-    "pet.dropout": (0.0, ALL),
+    "pet.kind": ("ssf", "tuning"),
+    "pet.bottleneck": (2, "tuning"),
+    "pet.scale": (0.5, "tuning"),
+    "pet.dropout": (0.0, "tuning"),
     "pet.prompts": (2, NOTHING),  # of another kind, as the next two
     "pet.rank": (2, NOTHING),
     "pet.alpha": (2.0, NOTHING),
-    "slow.epochs": (1, ALL),
-    "slow.schedule_epochs": (9, ALL),
+    "slow.epochs": (3, "tuning"),
+    "slow.schedule_epochs": (9, "tuning"),
     "slow.batch_size": (5, ALL),
-    "slow.lr": (0.01, ALL),
-    "slow.momentum": (0.5, ALL),
-    "slow.weight_decay": (0.1, ALL),
-    "slow.diag_weight": (1.0, ALL),
-    "slow.offdiag_weight": (1.0, ALL),
-    "slow.correlation": ("batch", ALL),
-    "fast.epochs": (1, "fast"),
+    "slow.lr": (0.01, "tuning"),
+    "slow.momentum": (0.5, "tuning"),
+    "slow.weight_decay": (0.1, "tuning"),
+    "slow.diag_weight": (1.0, "tuning"),
+    "slow.offdiag_weight": (1.0, "tuning"),
+    "slow.correlation": ("batch", "tuning"),
+    "fast.epochs": (3, "fast"),
     "fast.schedule_epochs": (9, "fast"),
-    "fast.batch_size": (5, "fast"),
+    "fast.batch_size": (5, "fast and its views"),
     "fast.lr": (0.01, "fast"),
     "fast.momentum": (0.5, "fast"),
     "fast.weight_decay": (0.1, "fast"),
@@ -418,7 +558,7 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "runtime.device": ("auto", NOTHING),  # the device's kind says more, as do the next two's outcomes
     "runtime.threads": (1, NOTHING),
     "runtime.precision": ("float32", NOTHING),
-    "runtime.eval_batch_size": (5, "all but slow training"),
+    "runtime.eval_batch_size": (5, "all but slow training and views"),
     "runtime.deterministic": (True, ALL),
     "runtime.micro_batch": (3, ALL),
 }
@@ -427,13 +567,14 @@ Where = tuple[str, str, int, str, int | None]
 
 
 def places(sessions: int = 3) -> list[Where]:
-    """Return every stage of a class-incremental run as (kind, learner, session, split, group)."""
+    """Return every stage of a class-incremental run as (kind, learner, session, split, group or epoch)."""
     later = range(2, sessions + 1)
     found: list[Where] = [("slow", "slow", 1, "train", None)]
     found += [("fast", "fast", t, "train", None) for t in later]
     found += [("features", "slow", 1, split, g) for split in ("train", "evaluation") for g in (1, *later)]
     found += [("features", "fast", t, "train", t) for t in later]
     found += [("features", "fast", t, "evaluation", None) for t in later]
+    found += [("views", "ptm" if t == 1 else "slow", t, "train", epoch) for t in (1, *later) for epoch in (0, 1)]
     for kind in ("readout", "logits"):
         found += [(kind, "slow", t, "train", None) for t in (1, *later)]
         found += [(kind, "fast", t, "train", None) for t in later]
@@ -445,9 +586,11 @@ def affected(depth: str, place: Where) -> bool:
     return {
         ALL: True,
         NOTHING: False,
-        "all but slow training": kind != "slow",
+        "tuning": learner != "ptm",
+        "all but slow training and views": kind not in ("slow", "views"),
         "after session 1": max(session, group or 1) > 1,
         "fast": learner == "fast",
+        "fast and its views": learner == "fast" or (kind == "views" and session > 1),
         "heads": kind in ("readout", "logits"),
         "evaluation": kind == "logits" or split == "evaluation",
     }[depth]
@@ -457,7 +600,10 @@ def keys_of(config: Config, dataset: Dataset, **changes: Any) -> dict[Where, str
     facts = {"data": dataset.digest, "weights": "w", "device": torch.device("cpu"), "precision": "float32", **changes}
     keys = StageKeys(config, build_stream(config, dataset), **facts)
     return {
-        place: keys(place[0], learner=place[1], session=place[2], split=place[3], group=place[4]) for place in places()
+        (kind, learner, session, split, last): keys(
+            kind, learner=learner, session=session, split=split, **{"epoch" if kind == "views" else "group": last}
+        )
+        for kind, learner, session, split, last in places()
     }
 
 

@@ -160,6 +160,21 @@ def test_threads_wait_for_each_other_and_nobody_waits_for_himself(tmp_path: Path
     assert found[0].seconds == 2.0
 
 
+def test_what_is_not_worth_waiting_for_is_claimed_at_once_or_not_at_all(tmp_path: Path) -> None:
+    store, other = DiskStages(tmp_path, limit_bytes=100_000), DiskStages(tmp_path)
+    mine = store.try_claim("views", KEY, 5_000)
+    assert mine is not None
+    assert mine.stage is None
+    assert other.try_claim("views", KEY, 5_000) is None
+    mine.put(value(), 2.0)
+    found = other.try_claim("views", KEY, 5_000)
+    assert found is not None
+    assert found.stage is not None
+    assert (found.stage.seconds, found.waited) == (2.0, 0.0)
+    assert store.try_claim("views", "1" * 64, 5_001) is None, "more than a twentieth of the limit"
+    assert not list(tmp_path.rglob("*.lock"))
+
+
 # ---------------------------------------------------------------- damage
 
 
@@ -295,6 +310,32 @@ def test_what_was_used_longest_ago_goes_first_and_the_limit_holds(tmp_path: Path
         assert store.usage().bytes <= store.limit_bytes
 
 
+def test_views_have_what_all_else_leaves(tmp_path: Path) -> None:
+    size = fill(DiskStages(tmp_path / "probe"), "views", KEY, size=10_000).stat().st_size
+    store = DiskStages(tmp_path / "stages", limit_bytes=int(10.5 * size))
+
+    def kept(kind: str) -> list[int]:
+        return sorted(int(path.stem) for path in (store.folder / kind).glob("*.stage"))
+
+    for i in range(4):
+        path = fill(store, "features", f"{i:064d}", size=10_000)
+        os.utime(path, (i, i))  # used before all views
+    for i in range(20):
+        path = fill(store, "views", f"{i:064d}", size=10_000)
+        os.utime(path, (100 + i, 100 + i))
+        assert store.usage().bytes <= store.limit_bytes
+    assert kept("features") == [0, 1, 2, 3]
+    assert kept("views") == list(range(20 - len(kept("views")), 20))
+    assert len(kept("views")) in (5, 6)
+    for i in range(4, 10):
+        fill(store, "features", f"{i:064d}", size=10_000)
+        assert store.usage().bytes <= store.limit_bytes
+    assert kept("features") == list(range(10))
+    assert kept("views") == []
+    fill(store, "features", f"{10:064d}", size=10_000)
+    assert kept("features") == list(range(2, 11)), "the rule for all else is as without views"
+
+
 def test_a_stage_that_is_claimed_is_not_dropped(tmp_path: Path) -> None:
     store = DiskStages(tmp_path, limit_bytes=100_000)
     path = fill(store, "slow", KEY)
@@ -387,11 +428,14 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
     assert told["locks"] == []  # others may go on meanwhile
     assert told["beat"]
     assert [r["sessions"] for r in told["warm"]] == [2, 2]
-    for record in told["warm"]:
+    for record, cold in zip(told["warm"], told["cold"], strict=False):
         work = record["work"]
         assert set(work) == {"training", "trained", "seconds", "saved_seconds", "waited_seconds", "stages"}
         assert work["trained"] is False
-        assert work["saved_seconds"] > work["seconds"] > 0
+        assert work["seconds"] > 0
+        spared = (counts["seconds"] for kind, counts in cold["work"]["stages"].items() if kind in work["stages"])
+        assert work["saved_seconds"] == pytest.approx(sum(spared))
+        assert not {"features", "views"} & set(work["stages"])
 
 
 def test_nothing_is_told_where_nothing_is_wrong(tmp_path: Path) -> None:

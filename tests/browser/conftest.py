@@ -1,0 +1,144 @@
+"""Pages in a browser: `make test-browser`, or BROWSER_TESTS=1 python -m pytest -n 0 tests/browser.
+
+One small sweep is run as a person runs it, `python -m sweeps ui` serves it, and a headless Chromium opens MLflow's
+pages and the report. What stands there is compared, through the page, with what the sweep's own ledger and journal say.
+A screenshot of every page is kept: in the folder that BROWSER_SHOTS names, else among pytest's temporary files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from sweeps.ledger import SweepLog, read_ledger
+from tracking import load_sweep
+from tracking.tables import SweepTables
+
+from .driving import PATIENCE_S, Browser, browser, chromium
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "looked-at"
+SPACE = """
+slow.lr: {choice: [0.01, 0.1]}
+fast.lr: {choice: [0.01, 0.1]}
+aggregation.temperature: {grid: [0.1, 1, 10]}
+"""
+# A ViT that nobody has trained makes trials differ.
+SETTINGS = [
+    "slow.epochs=2", "fast.epochs=2", "head.projection_dim=200", "backbone.weights=random", "runtime.threads=1",
+]  # fmt: skip
+
+
+def why_not() -> str | None:
+    """Return why these tests do not run here, None when they do."""
+    if not os.environ.get("BROWSER_TESTS"):
+        return "part of `make test-browser`"
+    if chromium() is None:
+        return "Chromium with chromedriver is not installed"
+    return None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_when_asked() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@dataclass
+class Swept:
+    """A finished sweep as its own files tell of it."""
+
+    results: Path
+
+    @cached_property
+    def log(self) -> SweepLog:
+        return read_ledger(self.folder)
+
+    @cached_property
+    def tables(self) -> SweepTables:
+        return load_sweep(NAME, self.results)
+
+    @property
+    def folder(self) -> Path:
+        return self.results / "sweeps" / NAME
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report" / "report.html"
+
+
+@pytest.fixture(scope="session")
+def swept(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Run a sweep of two slow by two fast settings with two seeds, from nothing."""
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "space.yaml").write_text(SPACE)
+    asked = ["--name", NAME, "--search", "grid", "--space", str(folder / "space.yaml"), "--seeds", "2"]
+    words = ["run", *asked, "--results", str(folder / "results"), *SETTINGS]
+    command = [sys.executable, "-m", "sweeps", *words]
+    done = subprocess.run(command, cwd=ROOT, env=_own(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Swept(folder / "results")
+
+
+@pytest.fixture(scope="session")
+def ui(swept: Swept) -> Iterator[str]:
+    """Serve the results as `make ui` does; the address of the pages."""
+    words = [sys.executable, "-m", "sweeps", "ui", "--results", str(swept.results)]
+    log = swept.results / "ui.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            words, cwd=ROOT, env=_own(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield _answering(server, log)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def window(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Give the window that all tests look through."""
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        found.open("about:blank")
+        found.requests()  # those of the page that a new window shows
+        yield found
+
+
+@pytest.fixture(scope="session")
+def keep(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Give a function that keeps what the window shows under a name."""
+    asked = os.environ.get("BROWSER_SHOTS")
+    folder = Path(asked) if asked else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda name: window.picture(folder / f"{name}.png")
+
+
+def _answering(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Return the address that the server prints, once it answers there."""
+    while server.poll() is None:
+        address = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        with suppress(OSError):
+            if address is not None:
+                urllib.request.urlopen(f"{address.group()}/health", timeout=PATIENCE_S).close()
+                return address.group()
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def _own() -> dict[str, str]:
+    """Return the environment without what would lead elsewhere."""
+    foreign = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RESULTS")
+    return {name: value for name, value in os.environ.items() if name not in foreign}
