@@ -57,7 +57,7 @@ CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep resume stop export plan train ablation variants report compare predict data weights ui deliver replay doctor \
-  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults audit test lint format bench clean
+  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser audit test lint format bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -141,6 +141,9 @@ test-cluster: $(READY) ## test the cluster with real containers; needs Docker
 
 test-faults: $(READY) ## kill, interrupt and break real sweeps and compare their end; needs Linux and an idle machine
 	FAULT_TESTS=1 $(RUN) -m pytest -n 0 tests/faults $(ARGS)
+
+test-browser: $(READY) ## look at MLflow's pages and the report in a headless Chromium; needs chromedriver
+	BROWSER_TESTS=1 $(RUN) -m pytest -n 0 tests/browser $(ARGS)
 
 audit: ## look up the pinned packages among known weaknesses; needs the network
 	@test -x $(VENV)/audit/bin/pip-audit || { "$(PYTHON)" -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit; } || { echo "error: pip-audit cannot be installed here (is a package index reachable?); nothing was audited" >&2; exit 1; }

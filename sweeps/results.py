@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -84,27 +85,33 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
 
 
 def describe(log: SweepLog) -> str:
-    """Return the sweep in a few lines of markdown, for the description of its parent run."""
+    """Return the sweep in a few lines of markdown, for the description of its parent run.
+
+    MLflow folds a description after a few lines, so the answer comes first and the space last.
+    """
     spec = log.sweep_spec
     lines = [f"**{title_of(spec)}**: {spec.trials} trials ({spec.search} search), by {spec.selection}."]
-    lines += [f"**{words}**" for words, _ in _marks(log)]
-    lines += ["", "Space:", "", *(f"- `{name}`: `{entry}`" for name, entry in spec.space.items()), ""]
-    chosen, summary = selected(log), final_summary(log)
-    if chosen is not None:
-        lines.append(f"Chosen: {chosen['trial']}.")
-        lines += ["", *(f"- `{name}` = {_text(chosen['config'][name])}" for name in spec.space), ""]
+    chosen, summary, control = selected(log), final_summary(log), control_summary(log)
     if summary is not None:
-        lines.append(f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:")
-        lines += ["", "| | final | average |", "|---|---|---|"]
+        lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
         rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
-        control = control_summary(log)
         for label, prefix, stats in [*rows, *([("preset (control)", "", control)] if control else [])]:
-            cells = [spread(stats.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy")]
-            lines.append(f"| {label} | {cells[0]} | {cells[1]} |")
+            final, average = (spread(stats.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy"))
+            lines.append(f"- {label}: final {final}, average over the sessions {average}")
+    if chosen is not None:
+        settings = ", ".join(f"`{name}` = {_text(chosen['config'][name])}" for name in spec.space)
+        lines += ["", f"Chosen: {chosen['trial']}, {settings}"]
+    lines += _report_lines(log)
     lines += ["", *(f"- {line}" for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)))]
     if log.model is not None:
         lines.append(f"- model: {log.model['words']}")
-    return "\n".join([*lines, *_report_lines(log)])
+    lines += ["", *(f"**{words}**" for words, _ in _marks(log))]
+    return "\n".join([*lines, "", "Space:", "", *(f"- `{_yaml({name: entry})}`" for name, entry in spec.space.items())])
+
+
+def _yaml(entry: dict[str, Any]) -> str:
+    """Return an entry of a space as its file has it."""
+    return yaml.safe_dump(entry, default_flow_style=True, width=10**6).strip()[1:-1]
 
 
 def spread(stats: Mapping[str, Any] | None) -> str:

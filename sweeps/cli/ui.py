@@ -38,7 +38,8 @@ def _ui(arguments: argparse.Namespace) -> int:
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
     telemetry_off()
     port = free_port(arguments.port)
-    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)", flush=True)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)")
+    print('at the first visit choose "Model training" at the top left: MLflow begins with pages for traces', flush=True)
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--default-artifact-root", str(folders.results / "mlartifacts")]
     # Not as a word of the command, which everyone on this machine can read: it may hold a password.

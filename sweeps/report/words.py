@@ -47,8 +47,10 @@ class Measure:
         """Return mean ± standard deviation, the mean alone for one value."""
         if stats is None:
             return "–"
-        std = "" if stats["std"] is None else f" ± {self.write(stats['std'])}"
-        return self.write(stats["mean"]) + std
+        mean, std = self.write(stats["mean"]), stats["std"]
+        if std is None:
+            return mean
+        return f"{mean} ± {self.write(std) if self.fraction else format(std, '.2g')}"
 
     def difference(self, found: Mapping[str, Any] | None) -> str:
         """Return a paired difference with its 95 % interval."""

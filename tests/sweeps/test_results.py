@@ -80,9 +80,10 @@ def test_selection_on_test_is_said_everywhere(make_spec: Callable[..., Any], tmp
 
 def test_the_description_tells_space_choice_and_result(finished_sweep: Callable[[], Ledger]) -> None:
     text = describe(finished_sweep().log)
-    assert "`fast.cross_weight`: `{'choice': [0.0, 1.0]}`" in text
-    assert "Chosen: trial-01." in text
-    assert "| SAFE | 62.5 ± 17.7 |" in text
+    assert "- `fast.cross_weight: {choice: [0.0, 1.0]}`" in text
+    assert "Chosen: trial-01, `" in text
+    assert "- SAFE: final 62.5 ± 17.7, average over the sessions " in text
+    assert text.index("SAFE: final") < text.index("Chosen: ") < text.index("Space:")
 
 
 def test_the_final_runs_stand_beside_the_control(finished_sweep: Callable[[], Ledger], tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_the_final_runs_stand_beside_the_control(finished_sweep: Callable[[], Le
     line = "chosen minus preset, final accuracy: +12.5 ± 31.8 points (95 % interval, 2 seeds): within noise"
     assert line in shown
     assert line in describe(log)
-    assert "| preset (control) | 50.0 ± 14.1 | - |" in describe(log)
+    assert "- preset (control): final 50.0 ± 14.1, average over the sessions -" in describe(log)
 
 
 def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_default(
