@@ -96,7 +96,7 @@ def describe(log: SweepLog) -> str:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
         rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
         for label, prefix, stats in [*rows, *([("preset (control)", "", control)] if control else [])]:
-            final, average = (spread(stats.get(f"test/{prefix}{metric}")) for metric in ("accuracy", "average_accuracy"))
+            final, average = (spread(stats.get(f"test/{prefix}{name}")) for name in ("accuracy", "average_accuracy"))
             lines.append(f"- {label}: final {final}, average over the sessions {average}")
     if chosen is not None:
         settings = ", ".join(f"`{name}` = {_text(chosen['config'][name])}" for name in spec.space)
