@@ -145,9 +145,10 @@ test-faults: $(READY) ## kill, interrupt and break real sweeps and compare their
 test-browser: $(READY) ## look at MLflow's pages and the report in a headless Chromium; needs chromedriver
 	BROWSER_TESTS=1 $(RUN) -m pytest -n 0 tests/browser $(ARGS)
 
+# Without --strict, packages that were not found would pass for sound.
 audit: ## look up the pinned packages among known weaknesses; needs the network
 	@test -x $(VENV)/audit/bin/pip-audit || { "$(PYTHON)" -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) pip-audit; } || { echo "error: pip-audit cannot be installed here (is a package index reachable?); nothing was audited" >&2; exit 1; }
-	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off $(ARGS) || { echo "error: weaknesses are listed above, or, if it says that a service cannot be reached, nothing was audited: try on a machine with access" >&2; exit 1; }
+	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off $(ARGS) || { echo "error: weaknesses are listed above; or, if it says that a package was not found or a service cannot be reached, nothing was audited: try on a machine with access" >&2; exit 1; }
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest $(ARGS)
