@@ -29,6 +29,7 @@ from safe.features import FeatureExtractor
 from safe.inference import WHOLE_VERSION
 from safe.judge import Judge
 from safe.learners.learner import Learner
+from safe.pet import class_token_alone
 from safe.precision import deterministic_algorithms, resolve_precision
 from safe.resources import images_per_second, peak_mib, reset_peak, total_mib
 from safe.stages import StageKeys, StageStore
@@ -71,7 +72,7 @@ class SafeTrainer:
         self.device = resolve_device(config.runtime.device)
         self.precision = resolve_precision(config.runtime.precision, self.device)
         vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
-        self._backbone = vit.to(self.device)
+        self._backbone = class_token_alone(vit.to(self.device))
         self._size = int(vit.patch_embed.img_size[0])
         self._dataset = dataset or load_dataset(config.dataset, config.data.root, self._size)
         self._stream = build_stream(config, self._dataset)

@@ -99,9 +99,12 @@ class GradientSteps:
             rows = learner.head.rows.detach()
             features = rows[:0]
             if kinds[name] == "imprint":
-                frozen = name == "slow"
+                # In session 2 the fast learner is still a copy of the slow one.
+                as_slow = name == "slow" or session.index == 2
                 features = (
-                    self._features.slow(learner, session, "train") if frozen else self._features(learner, session.train)
+                    self._features.slow(learners["slow"], session, "train")
+                    if as_slow
+                    else self._features(learner, session.train)
                 )
             draw = self._generator(f"{name}_rows", session, 0)
             new = new_class_rows(kinds[name], session.classes, features, labels, rows, draw)

@@ -16,6 +16,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from safe.pet.base import GeneratorDropout
+from safe.pet.class_token import after_attention
 from safe.pet.registry import is_finite, register, require, require_generator, require_positive_int, standard_blocks
 
 
@@ -59,7 +60,7 @@ class Adapter(nn.Module):
 
 
 class AdaptedBlock(nn.Module):
-    """timm's pre-norm `Block` with an adapter in parallel with its MLP branch: (B, N, D) -> (B, N, D)."""
+    """timm's pre-norm `Block` with an adapter in parallel with its MLP branch: of (B, N, D) what the block gives."""
 
     def __init__(self, block: Block, adapter: Adapter) -> None:
         super().__init__()
@@ -69,5 +70,5 @@ class AdaptedBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output plus the adapter's, which reads the residual stream between the two branches."""
         block = self.block
-        x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
+        x = after_attention(block, x)
         return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x)))) + self.adapter(x)

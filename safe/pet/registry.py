@@ -17,6 +17,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 
 from safe.errors import UserError, choices
 from safe.pet.base import PetViT, shared_tensors
+from safe.pet.class_token import ClassTokenBlock
 
 Wiring = TypeVar("Wiring", bound=Callable[..., None])
 
@@ -99,7 +100,7 @@ def standard_blocks(vit: VisionTransformer, kind: str) -> list[tuple[int, Block]
     """
     blocks: list[tuple[int, Block]] = []
     for i, block in enumerate(vit.blocks):
-        if not isinstance(block, Block) or type(block).forward is not Block.forward:
+        if not isinstance(block, Block) or type(block).forward not in (Block.forward, ClassTokenBlock.forward):
             raise UserError(
                 f"the PET kind {kind!r} is defined for timm's pre-norm Block "
                 f"(x + attn(norm1(x)), then x + mlp(norm2(x))), this model has {type(block).__name__}"

@@ -163,7 +163,8 @@ def test_images_are_read_a_batch_at_a_time(
     for a, b in zip(lines(capsys), whole, strict=True):
         assert a["file"] == b["file"]
         assert a["class"] == b["class"]
-        assert a["probability"] == pytest.approx(b["probability"], abs=1e-6)
+        # A matrix product of two rows rounds otherwise than one of twelve.
+        assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
 def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], checkpoint: str, folder: Path) -> None:
