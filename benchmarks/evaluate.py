@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from safe.aggregate import aggregate
@@ -17,6 +18,7 @@ from safe.data.transforms import plain_view
 from safe.evaluate import Prediction, SessionLogits, score_grid
 from safe.features import FeatureExtractor
 from safe.learners.learner import Learner
+from safe.pet import class_token_alone
 from safe.seeding import generator
 
 TEMPERATURES = [10 ** (-2 + 4 * step / 31) for step in range(32)]
@@ -29,16 +31,23 @@ def items() -> list[dict[str, Any]]:
     vit = load_backbone(config.backbone.name)
     sessions = build_stream(config, dataset).sessions
     device, batch = torch.device("cpu"), config.runtime.eval_batch_size
-    slow, fast = (build_learner(config, vit, len(dataset.classes), device) for _ in range(2))
-    with torch.no_grad():  # the fast learner has moved on
-        for parameter in fast.net.pet_parameters().values():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator(7)))
     extract = FeatureExtractor(device, 32, batch, "float32")
-    for session in sessions:
-        for learner in (slow, fast):
-            features = extract(learner, session.train)
-            assert learner.closed is not None
-            learner.closed.update(features, session.train.labels, session.seen, generator(0, "split", session.index))
+
+    def learners(backbone: VisionTransformer) -> list[Learner]:
+        slow, fast = (build_learner(config, backbone, len(dataset.classes), device) for _ in range(2))
+        draw = generator(7)
+        with torch.no_grad():  # the fast learner has moved on
+            for parameter in fast.net.pet_parameters().values():
+                parameter.add_(0.02 * torch.randn(parameter.shape, generator=draw))
+        for session in sessions:
+            for learner in (slow, fast):
+                features, labels = extract(learner, session.train), session.train.labels
+                assert learner.closed is not None
+                learner.closed.update(features, labels, session.seen, generator(0, "split", session.index))
+        return [slow, fast]
+
+    plain_slow, plain_fast = learners(vit)
+    slow, fast = learners(class_token_alone(vit))
     subsets = [session.evaluation for session in sessions]
     labels, counts = torch.cat([s.labels for s in subsets]), [len(s) for s in subsets]
 
@@ -53,11 +62,14 @@ def items() -> list[dict[str, Any]]:
             for subset in subsets:
                 right = 0.0
                 for chosen in torch.arange(len(subset)).split(batch):
-                    forward(fast, subset, chosen)  # for its own prediction, asked once more below
-                    z_fast = fast.logits(forward(fast, subset, chosen))
-                    z_slow = slow.logits(forward(slow, subset, chosen))
+                    forward(plain_fast, subset, chosen)  # for its own prediction, asked once more below
+                    z_fast = plain_fast.logits(forward(plain_fast, subset, chosen))
+                    z_slow = plain_slow.logits(forward(plain_slow, subset, chosen))
                     combined = aggregate(
-                        z_slow * slow.scale("learned"), z_fast * fast.scale("learned"), "entropy", temperature
+                        z_slow * plain_slow.scale("learned"),
+                        z_fast * plain_fast.scale("learned"),
+                        "entropy",
+                        temperature,
                     )
                     right += (combined.argmax(dim=1) == subset.labels[chosen]).sum().item()
                 row.append(right / len(subset))

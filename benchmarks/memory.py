@@ -29,7 +29,7 @@ from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead, one_hot
 from safe.learners.fast import fast_terms
 from safe.learners.learner import Learner
-from safe.pet import PetViT, attach
+from safe.pet import PetViT, attach, class_token_alone
 from safe.seeding import generator
 
 BACKBONE = "vit_base_patch16_224"
@@ -154,7 +154,7 @@ def plain_step(device: torch.device, *, batch: int, classes: int, **_: int) -> t
 
 def our_step(device: torch.device, *, batch: int, classes: int, **_: int) -> tuple[list[float], Any]:
     """Return the same by our learners, which share one backbone."""
-    slow = _attached(_network(device), device)
+    slow = _attached(class_token_alone(_network(device)), device)
     fast = slow.clone()
     _moved(fast, device)
     images, targets = _batch(device, batch, classes)

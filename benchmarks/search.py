@@ -54,7 +54,8 @@ def run(console: Console) -> list[dict[str, Any]]:
     budgets = range(STEP, results.sessions * TRIALS + 1, STEP)
     rows = [row(search, budget, curves[search]) for search in SEARCHES for budget in budgets]
     _print(rows, results, console)
-    return [*rows, {"name": "the whole grid", "sessions": results.cost_of_all, "mean": results.best}]
+    with_trials = [row for row in rows if row["repeats"]]
+    return [*with_trials, {"name": "the whole grid", "sessions": results.cost_of_all, "mean": results.best}]
 
 
 def grid_log(results: Path) -> SweepLog:

@@ -1,22 +1,31 @@
-"""Suite `step`: the gradient steps of each learner, against one more forward pass a step and a test every epoch."""
+"""Suite `step`: the gradient steps of each learner, against one more forward pass a step and a test every epoch.
+
+And the passes alone: of a network that computes its last block for all tokens, and for the class token.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import torch
 
 from benchmarks.plain import PlainSafe
 from safe.backbone import load_backbone
 from safe.config import Config, load_config
 from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
+from safe.pet import PetViT, attach, class_token_alone
+from safe.seeding import generator
 from safe.trainer import SafeTrainer
 
 TOLERANCE = 1e-4  # of an epoch's mean loss: both sum float32 in another order
+PASSES = 20  # in one timing
 
 
 def items() -> list[dict[str, Any]]:
-    """Prove that both ways give the same losses (dropout 0); return both phases to be timed."""
+    """Prove that both ways give the same losses (dropout 0); return both phases and the passes alone to be timed."""
     config = load_config("digits", overrides=["slow.epochs=4", "fast.epochs=4"])
     dataset = load_dataset(config.dataset, config.data.root, 32)
     vit = load_backbone(config.backbone.name)
@@ -28,7 +37,34 @@ def items() -> list[dict[str, Any]]:
             plain = _plain(PlainSafe(config, dataset, vit, test_every_epoch=test_every_epoch), session)
             tested = "with" if test_every_epoch else "without"
             found.append({"name": f"{phase} phase, {tested} the test accuracy", "plain": plain, "ours": ours})
-    return found
+    return [*found, *_passes(vit, config.fast.batch_size)]
+
+
+def _passes(vit: Any, batch_size: int) -> list[dict[str, Any]]:
+    images = torch.rand(batch_size, 3, 32, 32, generator=generator(0, "images"))
+    whole, trimmed = (
+        attach(backbone, "adapter", generator=generator(0, "pet"), dropout=0.0)
+        for backbone in (vit, class_token_alone(vit))
+    )
+    torch.testing.assert_close(trimmed(images), whole(images), rtol=1e-4, atol=1e-4)
+
+    def forward(net: PetViT) -> None:
+        with torch.no_grad():
+            for _ in range(PASSES):
+                net(images)
+
+    def both(net: PetViT) -> None:
+        for _ in range(PASSES):
+            net(images).square().sum().backward()
+
+    return [
+        {
+            "name": f"{PASSES} times {name}, batch of {batch_size}, last block of all tokens against one",
+            "plain": partial(passes, whole),
+            "ours": partial(passes, trimmed),
+        }
+        for name, passes in (("forward", forward), ("forward and backward", both))
+    ]
 
 
 def _ours(trainer: SafeTrainer, session: int) -> Callable[[], None]:
