@@ -93,9 +93,8 @@ class Predictor:
         self.size = int(vit.patch_embed.img_size[0])
         # `FileImages` takes the side that the network sees and keeps 256/224 of it, as the data set's images had it.
         self._file_size = round(state["image_side"] * 224 / 256)
-        self._nets = _nets(
-            config, class_token_alone(vit.to(device)), [learner["pet"] for learner in learners.values()], device
-        )
+        backbone = class_token_alone(vit.to(device))
+        self._nets = _nets(config, backbone, [learner["pet"] for learner in learners.values()], device)
         dim = config.head.projection_dim if config.head.kind == "ridge" else 0
         projection = Projection(self._nets[0].embed_dim, dim, state["projection_seed"], device)
         self._readouts = [_readout(config, projection, learner["readout"]["weight"]) for learner in learners.values()]

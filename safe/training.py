@@ -99,13 +99,10 @@ class GradientSteps:
             rows = learner.head.rows.detach()
             features = rows[:0]
             if kinds[name] == "imprint":
-                # In session 2 the fast learner is still a copy of the slow one.
-                as_slow = name == "slow" or session.index == 2
-                features = (
-                    self._features.slow(learners["slow"], session, "train")
-                    if as_slow
-                    else self._features(learner, session.train)
-                )
+                if name == "slow" or session.index == 2:  # then the fast learner is still a copy of the slow one
+                    features = self._features.slow(learners["slow"], session, "train")
+                else:
+                    features = self._features(learner, session.train)
             draw = self._generator(f"{name}_rows", session, 0)
             new = new_class_rows(kinds[name], session.classes, features, labels, rows, draw)
             learner.head = learner.head.extended(new)

@@ -1,6 +1,7 @@
 """Parameter-efficient tuning (PET) of a frozen timm ViT: adapter, SSF, VPT and LoRA behind one `attach`.
 
-Full fine-tuning is a kind beside them, so that it can be compared.
+Full fine-tuning is a kind beside them, so that it can be compared. `class_token_alone` prepares a ViT: its last block
+then computes no more than the embedding needs.
 """
 
 from __future__ import annotations
