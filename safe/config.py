@@ -6,24 +6,24 @@ Only the trainer and the builders unpack a `Config`; numerics receive plain scal
 
 from __future__ import annotations
 
-import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safe.data.registry import canonical_name
+from safe.documents import parse_yaml
 from safe.errors import UserError, nearest
 
 # Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-WholeNumber = Annotated[int, Field(ge=0, strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+WholeNumber = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Seed = WholeNumber
 Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
@@ -230,47 +230,15 @@ class Config(_Section):
         return flatten(self.model_dump(mode="json"))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which `1e-3` is a number, as people write it (YAML 1.1 asks for `1.0e-3`), and without aliases.
-
-    A page of aliases of aliases stands for more settings than any memory holds, or for one that contains itself.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Return the next node, unless it is an alias."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.YAMLError(f"*{event.anchor} is an alias, which is not taken here; write the value out again")
-        return super().compose_node(parent, index)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Parse YAML text safely; `where` names the source in the `UserError` for text that is not YAML."""
-    try:
-        found = yaml.load(text, Loader=_Loader)
-        repr(found)  # what cannot be written (a number of 5000 digits) no message about it could show
-        return found
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{where} is not valid YAML: {detail}") from None
-
-
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested mapping as one with dotted names."""
+    """Return a nested mapping as one with dotted names; `UserError` if it has a name twice, nested and dotted."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = value
+        for leaf, one in (flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}).items():
+            if leaf in flat:
+                raise UserError(f"{leaf!r} is set twice, to {flat[leaf]!r} and to {one!r}; write it once")
+            flat[leaf] = one
     return flat
 
 
@@ -333,13 +301,25 @@ def validate(flat: Mapping[str, Any]) -> Config:
 
 
 def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
-    """Return `key=value` words as a mapping; values are YAML, so `1e-3`, `true` and `[1, 2]` have their types."""
+    """Return `key=value` words as a mapping; values are YAML, so `1e-3`, `true` and `[1, 2]` have their types.
+
+    Raises:
+        UserError: a word is no `key=value`, its value is no YAML or has a comment in it, or a key stands twice.
+    """
     parsed: dict[str, Any] = {}
+    told: dict[str, str] = {}
     for word in words:
-        name, equals, text = word.partition("=")
+        key, equals, text = word.partition("=")
+        name = key.strip()
         if not equals or not name:
             raise UserError(f"cannot read {word!r}: write settings as key=value, for example fast.epochs=3")
-        parsed[name.strip()] = parse_yaml(text, f"the value of {name!r}")
+        if name in told:
+            raise UserError(f"{name} is set twice, by {told[name]!r} and by {word!r}; give it once")
+        told[name], value = word, parse_yaml(text, f"the value of {name!r}")
+        if isinstance(value, str | None) and text.count("#") > (value or "").count("#"):
+            quoted = shlex.quote(f'{name}="{text}"')
+            raise UserError(f"the value of {word!r} would end before its #; write: {quoted}")
+        parsed[name] = value
     return parsed
 
 
@@ -357,7 +337,10 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise UserError(f"{path} must hold settings (`name: value`), got {type(tree).__name__}")
-    return flatten(tree)
+    try:
+        return flatten(tree)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
@@ -376,7 +359,22 @@ def _problems(error: ValidationError) -> list[str]:
         parts = [str(p) for p in item["loc"]]
         name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
         message = item["msg"].removeprefix("Value error, ")
-        given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+        given = "" if item["type"] == "value_error" else f", got {_shortened(item['input'])}{_plainly(item)}"
         told = f"{name}: {message}" if name else message  # a rule about several settings names them itself
         lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{told}{given}"
     return list(lines.values())
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:190]}... ({len(text)} letters)"
+
+
+def _plainly(item: Mapping[str, Any]) -> str:
+    """Return how to write what YAML takes for text but a setting does not; nothing for other faults."""
+    if not isinstance(item["input"], str):
+        return ""
+    if item["type"] == "bool_type":
+        return " (write true or false)"
+    digits = item["type"] in ("int_type", "float_type") and any(letter.isdigit() for letter in item["input"])
+    return " (write numbers in decimal, without quotes)" if digits else ""

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from safe.documents import yaml_text
 from safe.errors import UserError
 from sweeps.jobs import ARM, CONTROL, FINAL
 
@@ -190,9 +191,7 @@ def _pairs(values: Mapping[str, float]) -> str:
 
 
 def _write_config(file: Path, config: Mapping[str, Any]) -> None:
-    import yaml
-
-    _write_text(file, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    _write_text(file, yaml_text(dict(config)))
 
 
 def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from safe.documents import yaml_text
 from sweeps.jobs import SLOW, TRIAL
 from sweeps.ledger import SweepLog
 from sweeps.objective import OWN_GROUPS, objectives
@@ -111,7 +111,7 @@ def describe(log: SweepLog) -> str:
 
 def _yaml(entry: dict[str, Any]) -> str:
     """Return an entry of a space as its file has it."""
-    return yaml.safe_dump(entry, default_flow_style=True, width=10**6).strip()[1:-1]
+    return yaml_text(entry, default_flow_style=True, width=10**6).strip()[1:-1]
 
 
 def spread(stats: Mapping[str, Any] | None) -> str:

@@ -24,7 +24,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from safe.config import Config, parse_yaml, setting_names, validate
+from safe.config import Config, setting_names, validate
+from safe.documents import parse_yaml
 from safe.errors import UserError, nearest
 from sweeps.conditions import unmet, used
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safe.cli.parser import Parser
+from safe.documents import yaml_text
 from safe.errors import UserError
 from sweeps.cli.common import add_results, known_sweep
 from sweeps.jobs import FINAL
@@ -24,11 +25,9 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    import yaml
-
     log, _ = known_sweep(arguments.results, arguments.name)
     text = f"# The configuration that the sweep {arguments.name} chose, as its first final run trained it.\n"
-    text += yaml.safe_dump(chosen_config(log), sort_keys=False, allow_unicode=True)
+    text += yaml_text(chosen_config(log))
     if arguments.out is None:
         sys.stdout.write(text)
         return 0

@@ -6,9 +6,8 @@ import json
 import shlex
 from typing import Any
 
-import yaml
-
 from safe.config import load_config
+from safe.documents import yaml_text
 from safe.errors import UserError
 from sweeps.replicate import final_config, refit_config
 from sweeps.report.gather import Gathered
@@ -29,7 +28,7 @@ def reproduce(gathered: Gathered) -> Section:
     blocks: list[Block] = [
         Text("The same sweep again, under a new name:"),
         Code(f"{sweep_command(spec)}\npython -m sweeps show {spec.name}"),
-        Code(yaml.safe_dump(dict(spec.space), sort_keys=False, allow_unicode=True).rstrip(), "space.yaml"),
+        Code(yaml_text(dict(spec.space)).rstrip(), "space.yaml"),
     ]
     if gathered.winner is not None:
         blocks.append(Text("The chosen configuration, as the first final run trained it:"))
@@ -96,4 +95,4 @@ def _nested(flat: dict[str, Any]) -> str:
     for name, value in flat.items():
         section, _, leaf = name.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[leaf] = value
-    return str(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    return yaml_text(tree)

@@ -172,7 +172,7 @@ def test_yaml(tmp_path: Path, payload: Payload, text: str) -> None:
 def test_a_page_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     """Thirty lines stand for 2^30 settings, or one for a setting that contains itself."""
     bomb = "a0: &a0 {x: 1, y: 2}\n" + "".join(f"a{i}: &a{i} {{x: *a{i - 1}, y: *a{i - 1}}}\n" for i in range(1, 30))
-    for text in (bomb, "a: &a {b: *a}", "slow.epochs: &a [*a]", "seed: 1" + ":59" * 5000, "seed: " + "9" * 5000):
+    for text in (bomb, "a: &a {b: *a}", "slow.epochs: &a [*a]", "seed: " + "9" * 5000):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(UserError, match=r"a\.yaml is not valid YAML") as error:
             load_config(file=tmp_path / "a.yaml")

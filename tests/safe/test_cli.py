@@ -108,8 +108,8 @@ def test_file_and_overrides_reach_the_run(capsys: pytest.CaptureFixture[str], tm
 
 
 @pytest.mark.usefixtures("_tiny")
-def test_settings_stand_anywhere_and_the_last_one_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *QUICK, "data.init_classes=2", "--json", "data.init_classes=5", "data.increment=1"]) == 0
+def test_settings_stand_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *QUICK, "data.init_classes=5", "--json", "data.increment=1"]) == 0
     assert [json.loads(line)["sessions"] for line in capsys.readouterr().out.splitlines()] == [2, 2]
 
 
@@ -140,7 +140,7 @@ def test_sizes_that_do_not_fit_the_data_are_refused(capsys: pytest.CaptureFixtur
 
 @pytest.mark.usefixtures("_tiny")
 def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "runtime.device=cuda:99 is not there" in refused(capsys, *QUICK, "runtime.device=cuda:99")
+    assert "runtime.device=cuda:99 is not there" in refused(capsys, *QUICK[:-1], "runtime.device=cuda:99")
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,7 @@ def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
         (["fast.epochs=many"], "fast.epochs: Input should be a valid integer"),
         (["fast.epochs"], "write settings as key=value"),
         (["fast.epochs=[1"], "the value of 'fast.epochs' is not valid YAML"),
+        (["seed=1", "--json", "seed=2"], "seed is set twice, by 'seed=1' and by 'seed=2'; give it once"),
         (["--config", "does/not/exist.yaml"], "cannot read the configuration file does/not/exist.yaml"),
     ],
 )

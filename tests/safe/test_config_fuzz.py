@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from safe.__main__ import main
 from safe.config import Config, load_config, parse_overrides, setting_names, validate
+from safe.documents import parse_yaml, yaml_text
 from safe.errors import UserError
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -32,7 +33,7 @@ def is_whole(config: Config) -> None:
     assert set(flat) == set(setting_names())
     assert validate(flat) == config
     assert validate(json.loads(json.dumps(flat, allow_nan=False))) == config
-    assert validate(yaml.safe_load(yaml.safe_dump(flat))) == config
+    assert validate(parse_yaml(yaml_text(flat), "its own file")) == config
 
 
 def refusal(make: Callable[[], Config]) -> str | None:
