@@ -60,6 +60,7 @@ class Driver:
 
     Attributes:
         error: the first exception of the bookkeeper or of the work; the experiment then ends.
+        raised: what trials failed with, by Tune's trial id; see `sweeps.causes`.
         interrupts: how often the user asked to stop.
     """
 
@@ -72,6 +73,7 @@ class Driver:
         self.watch = watch
         self.halving = halving
         self.stop = stop
+        self.raised: dict[str, Exception] = {}
         self.error: Exception | None = None
         self.interrupts = 0
         self._jobs: dict[str, Job] = {}  # by Tune's trial id
@@ -202,7 +204,11 @@ class Driver:
             )  # its process died before it could start
         self._stopped.pop(job.id, None)
         self._broken.pop(job.id, None)
-        cause, details = _error(trial)
+        raised = self.raised.pop(trial.trial_id)
+        cause = getattr(raised, "cause", None) or raised
+        details = Path(trial.path) / "error.txt"
+        details.parent.mkdir(parents=True, exist_ok=True)
+        details.write_text(f"{raised}\n", "utf-8", errors="backslashreplace")
         if job.id in self._hung:
             self._hung.discard(job.id)
             reason = f"no step within {self.watch.timeout:g} s (trial_timeout)"
@@ -236,20 +242,6 @@ class Driver:
 def node_died(cause: BaseException) -> bool:
     """Whether a job's process is gone because its whole node is."""
     return isinstance(cause, ray.exceptions.RayActorError) and NODE_DIED in str(cause)
-
-
-def _error(trial: Trial) -> tuple[BaseException, Path]:
-    """Return what a trial failed with, and the file with its trace.
-
-    Tune has both in a folder of its own, and copies them to where they stay at the end of the experiment only.
-    """
-    details = Path(trial.path) / "error.txt"
-    details.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(trial.error_file, details)
-    if trial.pickled_error_file is None:  # Tune itself gave up
-        return RuntimeError(details.read_text("utf-8").strip().splitlines()[-1]), details
-    raised = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-    return getattr(raised, "cause", None) or raised, details
 
 
 def _not_finite(record: dict[str, Any]) -> str | None:

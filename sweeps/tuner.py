@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +17,7 @@ from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.jobs import INTERRUPTED
 from sweeps.packing import GpusPerTrial, Packing
+from sweeps.private import private_folder, scratch
 from sweeps.ray_environment import prepare_ray
 from sweeps.rounds import Rounds
 from sweeps.watch import Watch
@@ -46,7 +44,7 @@ def local_ray(cpus: int) -> Iterator[None]:
 
     # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
     worker.print_to_stdstream = lambda *_, **__: None
-    with _scratch() as scratch:
+    with scratch() as folder:
         try:
             ray.init(
                 address="local",
@@ -56,7 +54,7 @@ def local_ray(cpus: int) -> Iterator[None]:
                 logging_level=logging.CRITICAL,
                 log_to_driver=False,
                 _node_ip_address="127.0.0.1",
-                _temp_dir=scratch,
+                _temp_dir=folder,
             )
             if ray.util.get_node_ip_address() != "127.0.0.1":
                 raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
@@ -65,45 +63,6 @@ def local_ray(cpus: int) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
-
-
-@contextmanager
-def _scratch() -> Iterator[str]:
-    """Give a folder for Ray's logs and sockets, whose paths may have 107 characters: hence a short one.
-
-    What killed processes left behind is removed; a folder belongs to whoever holds the lock in it.
-    """
-    parent = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
-    for left in parent.glob("sweep-*/lock"):
-        with suppress(OSError), left.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(left.parent)
-    folder = Path(tempfile.mkdtemp(prefix="sweep-", dir=parent))
-    with (folder / "unlocked").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        (folder / "unlocked").rename(folder / "lock")  # before it has that name nobody tries to take it
-        try:
-            yield str(folder)
-        finally:
-            _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a scratch folder, its lock last: what a kill leaves, or a dying process writes, goes another time."""
-    with suppress(OSError):
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != "lock":
-                entry.unlink()
-        if [entry.name for entry in folder.iterdir()] == ["lock"]:
-            shutil.rmtree(folder)
-
-
-def private_folder(folder: Path) -> None:
-    """Make a folder that only its owner reads and writes, whatever it was before: what lies there is unpickled."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
 
 
 def run_work(
@@ -141,6 +100,7 @@ def run_work(
     from ray import tune
 
     from sweeps.callback import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
+    from sweeps.causes import causes
     from sweeps.trainable import SafeTrainable
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
@@ -175,7 +135,8 @@ def run_work(
     )
     before = signal.getsignal(signal.SIGINT)
     try:
-        tuner.fit()
+        with causes(driver.raised):
+            tuner.fit()
         if driver.error is not None:
             raise driver.error
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.ledger import read_ledger
+from sweeps.private import scratch_parent
 
 from .sweeping import Sweep, wait_for
 
@@ -28,7 +29,7 @@ def final_state(sweep: Sweep) -> dict[str, Any]:
     log = read_ledger(sweep.place)
     assert log.finished
     assert [file.name for file in sweep.temporary.iterdir() if not _foreign(file)] == []
-    left = [str(folder) for pid in sweep.pids for folder in Path("/tmp").glob(f"sweep-*/session_*_{pid}")]
+    left = [str(folder) for pid in sweep.pids for folder in scratch_parent().glob(f"*/session_*_{pid}")]
     assert left == [], "Ray's files are left"
     assert not list(sweep.results.rglob("resume.pt")), "a resume checkpoint is left"
     runs = mlflow_runs(sweep)

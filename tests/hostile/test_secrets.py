@@ -7,7 +7,6 @@ tests/cluster.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ import pytest
 from safe.data.fetch import fetch
 from safe.errors import UserError
 from sweeps.cli import main
-from sweeps.tuner import private_folder
 
 from .sweeping import no_engine, run
 
@@ -97,15 +95,6 @@ def test_the_ui_listens_on_the_loopback_address_and_its_command_holds_no_address
     assert not any(SECRET in word for word in words)
     assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store
     assert SECRET not in capsys.readouterr().out
-
-
-def test_the_folder_that_tune_unpickles_from_belongs_to_its_owner_alone(tmp_path: Path) -> None:
-    for folder in (tmp_path / "new" / "ray", tmp_path / "open"):
-        if folder.name == "open":
-            folder.mkdir()
-            folder.chmod(0o777)
-        private_folder(folder)
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_the_address_of_a_mirror_may_not_hold_a_password(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sweeps.display import LiveDisplay
 from sweeps.jobs import BUDGET, FINAL, OUTRANKED, TRIAL, Job
 from sweeps.ledger import Ledger, SweepLog
 from sweeps.rounds import AllFailedError, Rounds
-from sweeps.tuner import _remove, local_ray, run_work
+from sweeps.tuner import local_ray, run_work
 from tracking.memory import MemoryRecorder
 
 pytestmark = pytest.mark.e2e
@@ -138,7 +138,10 @@ def test_failures_are_retried_recorded_and_left_behind(engine: Engine) -> None:
     assert (status, sessions) == ("FAILED", 1)
     assert reason is not None
     assert reason.startswith("ValueError: broken in session 2 (details: ")
-    assert Path(reason.partition("details: ")[2].rstrip(")")).is_file()
+    details = Path(reason.partition("details: ")[2].rstrip(")"))
+    assert "in _fail_at" in details.read_text()
+    assert details.read_text().endswith("ValueError: broken in session 2\n")
+    assert not list(engine.folder.rglob("error.pkl")), "Tune has pickled what it failed with"
     assert engine.told("trial-1") == ("FINISHED", None, SESSIONS)
     assert engine.told("trial-2") == ("FAILED", "session 3 gave val/accuracy that is not finite", 2)
     assert engine.told("trial-3") == ("FINISHED", None, SESSIONS)
@@ -279,18 +282,3 @@ def test_a_search_that_imports_ray_first_leaves_it_closed_to_the_network() -> No
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_"))}
     done = subprocess.run([sys.executable, "-c", SEARCH_THEN_RAY], capture_output=True, text=True, env=clean)
     assert (done.returncode, done.stdout) == (0, "up token\n"), done.stderr
-
-
-def test_a_scratch_folder_keeps_its_lock_until_all_else_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "sweep-1"
-    (folder / "session_1").mkdir(parents=True)
-    (folder / "session_latest").symlink_to(folder / "session_1")
-    (folder / "lock").touch()
-    with monkeypatch.context() as patch:  # a process of Ray's writes there while it dies, or we are killed
-        patch.setattr("shutil.rmtree", lambda *_, **__: None)
-        _remove(folder)
-    assert {entry.name for entry in folder.iterdir()} == {"session_1", "lock"}
-    _remove(folder)
-    assert not folder.exists()
