@@ -30,6 +30,10 @@ class Display(Protocol):
         """Take over the state of a job and the metrics after each of its sessions, names without prefix."""
         ...
 
+    def note(self, words: str) -> None:
+        """Tell something beside the progress."""
+        ...
+
 
 class Bookkeeper:
     """Writes down what the jobs of one sweep do.
@@ -51,6 +55,7 @@ class Bookkeeper:
         self.states = states
         self.tags = tags
         self.open_jobs: set[str] = set()
+        self._noted: set[str] = set()
 
     def started(
         self, job_id: str, *, kind: str, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
@@ -74,6 +79,10 @@ class Bookkeeper:
         if record["session"] == 1:
             self._provenance(job, record)
         self._show(job_id)
+        for what, words in record.get("notes", {}).items():  # every worker tells it once, which makes it many times
+            if what not in self._noted:
+                self._noted.add(what)
+                self.display.note(words)
 
     def checkpoint(self, job_id: str, path: str) -> None:
         """The state after the newest session can be resumed from `path`."""

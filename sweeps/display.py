@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from safe.errors import shown
 from sweeps.jobs import SEARCH_KINDS
 from sweeps.ledger import JobLog, SweepLog, training_of
 
@@ -74,7 +75,7 @@ class LiveDisplay:
         before, row = self._rows.get(job.id), _row(job, sessions)
         self._count(before, -1)
         self._count(row, 1)
-        if before is not None and before.over and not row.over:
+        if before is not None and before.status != row.status == "running":
             del self._rows[job.id]  # what goes on stands last, with all that runs
         self._rows[job.id] = row
         if job.sessions:
@@ -89,6 +90,10 @@ class LiveDisplay:
             if self._lines.get(job.id) != line:
                 self._lines[job.id] = line
                 self._print(f"{line}  [{self._progress()}]")
+
+    def note(self, words: str) -> None:
+        """See `sweeps.bookkeeper.Display`."""
+        self._print(f"note: {shown(words)}")
 
     def _count(self, row: _Row | None, by: int) -> None:
         if row is not None:
@@ -109,7 +114,7 @@ class LiveDisplay:
         done, total = self._counts()
         fresh = done - self._known
         if not total or fresh <= 0:
-            return "starting" if done < total or not total else "done"
+            return f"{100 * done // total} %" if done and total else "starting"
         left = (time.monotonic() - self._begin) / fresh * (total - done)
         return f"{100 * done // total} %, {_duration(left)} left"
 
@@ -155,7 +160,7 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
         accuracy=accuracies[-1] if accuracies else "",
         forgetting="" if lost is None else f"{100 * lost:z.1f}",
         sessions=len(job.sessions),
-        over=job.status != "RUNNING",
+        over=job.status not in ("RUNNING", "KILLED"),  # what was interrupted is still to do
     )
 
 

@@ -47,22 +47,28 @@ class Usage(NamedTuple):
 class DiskStages:
     """A `safe.stages.StageStore` in a folder.
 
-    What it cannot read, lock or write (a damaged stage, a full disk, a folder without permission) it tells once as a
-    warning; the run then computes for itself.
+    What it cannot read, lock or write (a damaged stage, a full disk, a folder without permission) it tells once; the
+    run then computes for itself.
 
     Args:
         folder: created at first use.
         limit_bytes: size that the stages are kept under.
         on_wait: called now and then while another run's stage is waited for.
+        tell: takes what there is to tell, first its kind in a word; by default it is a warning.
     """
 
     def __init__(
-        self, folder: str | Path, limit_bytes: int = DEFAULT_LIMIT, on_wait: Callable[[], None] | None = None
+        self,
+        folder: str | Path,
+        limit_bytes: int = DEFAULT_LIMIT,
+        on_wait: Callable[[], None] | None = None,
+        tell: Callable[[str, str], object] | None = None,
     ) -> None:
         if limit_bytes < 1:
             raise UserError(f"the size limit of the stage store must be at least 1 byte, got {limit_bytes}")
         self.folder, self.limit_bytes = Path(folder).resolve(), limit_bytes
         self._on_wait = on_wait or (lambda: None)
+        self._tell_of = tell or (lambda what, message: warnings.warn(message, stacklevel=4))
         self._unseen = limit_bytes  # bytes written since the last look at the folder: at first it is unknown
         self._told: set[str] = set()
 
@@ -196,7 +202,7 @@ class DiskStages:
     def _tell(self, what: str, message: str) -> None:
         if what not in self._told:
             self._told.add(what)
-            warnings.warn(message, stacklevel=3)
+            self._tell_of(what, message)
 
 
 @dataclass

@@ -32,6 +32,7 @@ class SafeTrainable(tune.Trainable):
         """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
         self.job: dict[str, Any] = config["job"]
         self._trainer: SafeTrainer | None = None
+        self._notes: dict[str, str] = {}  # what the stage store has to tell, by kind
         self._meter = SystemMeter() if self.job.get("system_metrics") else None
 
     @property
@@ -68,6 +69,8 @@ class SafeTrainable(tune.Trainable):
         logits = self.trainer.session_logits
         assert logits is not None, "a session is over"
         grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
+        notes = {"notes": self._notes.copy()} if self._notes else {}
+        self._notes.clear()
         return {
             "session": result.session,
             "sessions": min(result.sessions, self.job.get("until") or result.sessions),
@@ -80,6 +83,7 @@ class SafeTrainable(tune.Trainable):
             "counts": list(logits.counts),
             "provenance": self.trainer.provenance(),
             "work": {**asdict(result.work), "trained": result.work.training == "trained"},
+            **notes,
         }
 
     def _stages(self) -> DiskStages | None:
@@ -87,7 +91,8 @@ class SafeTrainable(tune.Trainable):
             return None
         from sweeps.stages import DEFAULT_LIMIT, DiskStages
 
-        return DiskStages(self.job["stages"], self.job.get("stage_limit") or DEFAULT_LIMIT, on_wait=self._beat)
+        limit = self.job.get("stage_limit") or DEFAULT_LIMIT
+        return DiskStages(self.job["stages"], limit, on_wait=self._beat, tell=self._notes.setdefault)
 
     def _beat(self) -> None:
         """Give a sign of life."""

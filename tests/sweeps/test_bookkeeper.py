@@ -26,6 +26,9 @@ class Shown:
     def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
         self.events.append((job.id, job.status, [metrics["accuracy"] for metrics in sessions]))
 
+    def note(self, words: str) -> None:
+        self.events.append((words, "", []))
+
 
 @pytest.fixture
 def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
@@ -137,6 +140,55 @@ def test_plain_output_has_one_line_an_event(
     assert lines[6].startswith("slow-00   running   session 1 of 2 accuracy 40.0 %"), "that of the slow learner"
     assert len(lines) == 7
     assert max(map(len, lines)) < 110
+
+
+def percent(text: io.StringIO) -> list[str]:
+    return [line.rpartition("[")[2].partition(",")[0].removesuffix("]") for line in text.getvalue().splitlines()[1:]]
+
+
+def test_an_interrupt_and_going_on_show_how_far_it_is(
+    books: Bookkeeper, make_session: Make, make_spec: Make, tmp_path: Path
+) -> None:
+    """Three runs of two sessions: one is over, one interrupted after its first session."""
+    books.ledger.append("spec", spec=make_spec(trials=2, seeds=1, control=False, audit=False).model_dump(mode="json"))
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        start(books, [], "final-00-0", "final")
+        for session in (1, 2):
+            books.session("final-00-0", make_session(session, []))
+        books.ended("final-00-0", "FINISHED")
+        start(books, [], "final-01-0", "final")
+        books.session("final-01-0", make_session(1, []))
+        books.close_open("KILLED", "interrupted")
+    assert percent(text) == ["starting", "16 %", "33 %", "33 %", "33 %", "50 %", "50 %"]
+
+    text, recorder = io.StringIO(), MemoryRecorder()
+    recorder.start("demo", {}, {})
+    with LiveDisplay(books.ledger.log, text) as display:
+        again = Bookkeeper(books.ledger, recorder, display, tmp_path / "checkpoints", {})
+        again.replay(everything=True)
+        start(again, [], "final-01-0", "final")
+        again.session("final-01-0", make_session(2, []))
+        again.ended("final-01-0", "FINISHED")
+    assert percent(text) == ["33 %", "50 %", "50 %", "66 %", "66 %"]
+    assert [line.split()[0] for line in text.getvalue().splitlines()[1:]] == ["final-00-0", *["final-01-0"] * 4]
+    assert "left]" not in "".join(text.getvalue().splitlines()[1:4]), "nothing tells how fast it will be"
+
+
+def test_what_a_run_has_to_tell_is_told_once_a_kind(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        for number, notes in enumerate(
+            [{"damaged": "a\x1b is discarded"}, {"damaged": "b is discarded", "write": "full"}]
+        ):
+            start(books, predictions, f"trial-0{number}")
+            books.session(f"trial-0{number}", make_session(1, [[0.8], [0.9], [0.7]], notes=notes))
+    told = [line for line in text.getvalue().splitlines() if line.startswith("note: ")]
+    assert told == [r"note: 'a\x1b is discarded'", "note: full"]
 
 
 def test_the_table_shows_every_session_and_the_budget(

@@ -404,6 +404,9 @@ paused.save_checkpoint(str(here / "at"))
 (here / "stop").unlink()
 told["cold"] = finish(begin("cold", resume_from=str(here / "at")))
 told["warm"] = finish(begin("warm", until=2))
+for stage in (here / "stages" / "logits").glob("*.stage"):
+    stage.write_bytes(stage.read_bytes()[:-9])
+told["damaged"] = finish(begin("damaged", until=2))
 print(json.dumps(told))
 """
 
@@ -436,6 +439,11 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
         spared = (counts["seconds"] for kind, counts in cold["work"]["stages"].items() if kind in work["stages"])
         assert work["saved_seconds"] == pytest.approx(sum(spared))
         assert not {"features", "views"} & set(work["stages"])
+    assert numbers(told["damaged"]) == numbers(told["warm"])
+    first, second = (record.get("notes", {}) for record in told["damaged"])
+    assert (list(first), second) == (["damaged"], {}), "told once"
+    assert first["damaged"].startswith("a stage is discarded and computed again: ")
+    assert not any("notes" in record for record in told["warm"])
 
 
 def test_nothing_is_told_where_nothing_is_wrong(tmp_path: Path) -> None:
