@@ -38,6 +38,9 @@ class _Quiet:
     def job_changed(self, *_: object) -> None:
         pass
 
+    def note(self, words: str) -> None:
+        pass
+
 
 def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, Any]]:
     """Fit the exponents; run `trials[-1]` stub trials and return, at each of `trials`, ms by session since the one
