@@ -26,7 +26,7 @@ from sweeps.ray_environment import ray_address
 from sweeps.rounds import Rounds
 from sweeps.spec import MAY_GROW, Spec, SweepSpec, continued
 from sweeps.titles import title_of
-from sweeps.tuner import local_ray, run_work
+from sweeps.tuner import check_local, local_ray, run_work
 from tracking import default_uri
 from tracking.recorder import Recorder
 
@@ -167,6 +167,8 @@ def carry_out(
     # The head of a cluster trains nothing, so its own devices say nothing.
     elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
     preflight(validate({**spec.base, **elsewhere}))
+    if not ray_address():
+        check_local()
     folders = Folders(results, spec.name)
     folders.make()
     with locked(folders.sweep, spec.name), _polite_kill():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ray import tune
 
 from sweeps.artifacts import keep_session
+from sweeps.worker_environment import take_back_umask
 from tracking.system import SystemMeter
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class SafeTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
+        take_back_umask()
         self.job: dict[str, Any] = config["job"]
         self._trainer: SafeTrainer | None = None
         self._notes: dict[str, str] = {}  # what the stage store has to tell, by kind

@@ -17,10 +17,11 @@ from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.jobs import INTERRUPTED
 from sweeps.packing import GpusPerTrial, Packing
-from sweeps.private import private_folder, scratch
+from sweeps.private import private_folder, scratch, scratch_parent
 from sweeps.ray_environment import prepare_ray
 from sweeps.rounds import Rounds
 from sweeps.watch import Watch
+from sweeps.worker_environment import passed, private_processes
 
 if TYPE_CHECKING:
     from ray import tune
@@ -30,13 +31,19 @@ if TYPE_CHECKING:
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
 
 
+def check_local() -> None:
+    """Raise `UserError` where `local_ray` would, before anything is begun."""
+    scratch_parent()
+    passed(os.environ)
+
+
 @contextmanager
 def local_ray(cpus: int) -> Iterator[None]:
     """Run the block with a Ray of its own on this machine."""
     root = str(Path(__file__).resolve().parents[1])
     prepare_ray(joins=False)
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Workers inherit the environment: they import this checkout, also when it is not installed.
+    # Workers take it over: they import this checkout, also when it is not installed.
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
     import ray
@@ -44,7 +51,7 @@ def local_ray(cpus: int) -> Iterator[None]:
 
     # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
     worker.print_to_stdstream = lambda *_, **__: None
-    with scratch() as folder:
+    with scratch() as folder, private_processes():
         try:
             ray.init(
                 address="local",
@@ -98,6 +105,7 @@ def run_work(
     """
     import ray
     from ray import tune
+    from ray.tune.execution import class_cache
 
     from sweeps.callback import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
     from sweeps.causes import causes
@@ -110,6 +118,8 @@ def run_work(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
 
+    # Else Tune sends the keys of AWS to every node, whose Ray writes them into its logs.
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
     private_folder(storage)
     stop.unlink(missing_ok=True)
     tuner = tune.Tuner(

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from safe.errors import EXIT_USER_ERROR, UserError, nearest
 from sweeps.cluster.job import COMMANDS
@@ -99,6 +100,12 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
             raise UserError(
                 f"RESULTS={variables.get('RESULTS', '')} must be the absolute path of a folder that every node of "
                 "the cluster sees, for example RESULTS=/shared/results"
+            )
+        parts = urlsplit(variables.get("MLFLOW_TRACKING_URI", ""))
+        if parts.username or parts.password:
+            raise UserError(
+                "MLFLOW_TRACKING_URI must not hold a user name or a password: the job server shows it, and Ray "
+                "writes it to logs; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the head is started"
             )
         root = Path(__file__).resolve().parents[2]
         packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]

@@ -122,6 +122,10 @@ def test_a_server_elsewhere_is_sent_the_code_and_its_variables(monkeypatch: pyte
         "SAFE_COMMIT": commit_of(DOCKER_FOLDER.parent),
     }
     assert [path.rsplit("/", 1)[1] for path in server.environment["py_modules"]] == ["safe", "sweeps", "tracking"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cr3t@mlflow:5000")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI must not hold a user name or a password") as error:
+        submit(server, [*WORDS, "--name", "other"], workers=1, attached=False)
+    assert "s3cr3t" not in str(error.value)
     monkeypatch.setenv("RESULTS", "results")
     with pytest.raises(UserError, match="RESULTS=results must be the absolute path"):
         submit(server, [*WORDS, "--name", "other"], workers=1, attached=False)

@@ -99,7 +99,7 @@ class Sweep:
         memory.mkdir()
         ours = {
             "PYTHONPATH": str(PLANTED), "FAULTS": json.dumps(faults), "FAULTS_FOLDER": str(memory),
-            "FAULT_TEST": self.mark, "TMPDIR": str(self.temporary), "COLUMNS": "200",
+            "SAFE_WORKER_ENV": "FAULT*", "FAULT_TEST": self.mark, "TMPDIR": str(self.temporary), "COLUMNS": "200",
         }  # fmt: skip
         foreign = ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RESULTS")
         kept = {name: value for name, value in os.environ.items() if name not in foreign}

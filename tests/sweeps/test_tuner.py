@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from sweeps.budget import Budget
 from sweeps.display import LiveDisplay
 from sweeps.jobs import BUDGET, FINAL, OUTRANKED, TRIAL, Job
 from sweeps.ledger import Ledger, SweepLog
+from sweeps.private import scratch_parent
 from sweeps.rounds import AllFailedError, Rounds
 from sweeps.tuner import local_ray, run_work
 from tracking.memory import MemoryRecorder
@@ -30,13 +32,17 @@ Make = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
 SESSIONS = 4
 CORES = 2
+SECRET = "s3cr3t-0f-a-w0rk3r"
 
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch, local_ray(CORES):
-        patch.syspath_prepend(ROOT)  # where the stub is, which is installed nowhere
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD"):
+            patch.setenv(name, SECRET)
+        with local_ray(CORES):
+            patch.syspath_prepend(ROOT)  # where the stub is, which is installed nowhere
+            yield
 
 
 class Engine:
@@ -150,6 +156,23 @@ def test_failures_are_retried_recorded_and_left_behind(engine: Engine) -> None:
     assert sum('"session"' in line and '"job": "trial-1"' in line and '"grid"' in line for line in lines) == SESSIONS
     runs = engine.recorder.runs
     assert (runs["demo/trial-0"].status, runs["demo/trial-1"].status) == ("FAILED", "FINISHED")
+
+
+def test_workers_get_no_secret_and_what_ray_writes_is_private_and_holds_none(engine: Engine) -> None:
+    import ray
+    from ray._private import worker
+
+    engine.run([engine.job("trial-0")])
+    look = ray.remote(subprocess.getoutput).options(num_cpus=0).remote("umask; env")
+    umask, *variables = ray.get(look).splitlines()
+    assert umask == "0077"
+    assert {"RAY_AUTH_TOKEN", "PYTHONPATH"} <= {line.partition("=")[0] for line in variables}
+    assert SECRET not in "".join(variables)
+    session = Path(worker._global_node.get_session_dir_path())
+    assert session.parents[1] == scratch_parent()
+    assert stat.S_IMODE((session / "logs" / "runtime_env_agent.log").stat().st_mode) == 0o600
+    files = [file for file in session.rglob("*") if file.is_file()]
+    assert [str(file) for file in files if SECRET.encode() in file.read_bytes()] == []
 
 
 def test_all_failed_ends_with_the_first_cause(engine: Engine) -> None:

@@ -1,0 +1,75 @@
+"""What the processes of a Ray of our own take over from this one: chosen variables, and files that are private."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+from safe.errors import UserError
+
+MORE = "SAFE_WORKER_ENV"
+UMASK = "SAFE_UMASK"
+# What Python, torch and we ourselves read. Whatever else stands in the environment may be a secret, and is kept back.
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TEMP", "TMP", "XDG_*",
+    "PYTHON*", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*", "MALLOC_*", "GLIBC_TUNABLES",
+    "RAY_*", "TUNE_*", "SAFE_*", "RESULTS",
+    "CUDA*", "CUBLAS_*", "CUDNN_*", "NVIDIA_*", "NCCL_*", "HIP_*", "ROCR_*", "HSA_*", "MIOPEN_*",
+    "TORCH*", "PYTORCH_*", "TRITON_*", "ATEN_*", "DNNL_*", "ONEDNN_*",
+    "OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*",
+    "HF_HOME", "HF_HUB_*", "HF_ENDPOINT", "HUGGINGFACE_HUB_CACHE", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+)  # fmt: skip
+
+
+def passed(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables that workers get: `PASSED`, and what SAFE_WORKER_ENV names ("TOKEN,MY_*").
+
+    Raises:
+        UserError: SAFE_WORKER_ENV is no list of names.
+    """
+    more = [name.strip() for name in variables.get(MORE, "").split(",") if name.strip()]
+    for name in more:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
+            raise UserError(
+                f"{MORE} holds {name!r}; it is a list of names of variables, where a * at the end stands for any "
+                f"ending: {MORE}=TOKEN,MY_*"
+            )
+    return {
+        name: value for name, value in variables.items() if any(fnmatchcase(name, known) for known in (*PASSED, *more))
+    }
+
+
+@contextmanager
+def private_processes() -> Iterator[None]:
+    """Start Ray's processes, within the block, with the variables of `passed`, and so that others cannot read files.
+
+    Raises:
+        UserError: SAFE_WORKER_ENV is no list of names.
+    """
+    from ray._private import services
+
+    kept_back = os.environ.keys() - passed(os.environ).keys()
+    umask = os.umask(0o077)
+    os.umask(umask)
+
+    class Process(services.ConsolePopen):
+        def __init__(self, *words: Any, env: Mapping[str, str], **more: Any) -> None:
+            given = {name: value for name, value in env.items() if name not in kept_back}
+            super().__init__(*words, env={**given, UMASK: f"{umask:o}"}, umask=0o077, **more)
+
+    before, services.ConsolePopen = services.ConsolePopen, Process
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
+
+
+def take_back_umask() -> None:
+    """Let a worker write the files of the results as the user's own processes do; those of Ray stay private."""
+    if UMASK in os.environ:
+        os.umask(int(os.environ[UMASK], 8))
