@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError
+from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, print_notices_once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = _parser().parse_args(words)
+    print_notices_once()
     try:
         if arguments.command == "train":
             from safe.cli.train import train

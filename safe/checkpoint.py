@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from safe.errors import UserError
+from safe.opening import read_regular
 
 _MAGIC = b"SAFESTATE"
 FORMAT_VERSION = 1
@@ -61,7 +62,7 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
     if len(content) < _HEADER or not content.startswith(_MAGIC):

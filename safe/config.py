@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safe.data.registry import canonical_name
 from safe.documents import parse_yaml
 from safe.errors import UserError, nearest
+from safe.opening import read_regular
 
 # Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -329,7 +330,7 @@ def _presets() -> Any:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text("utf-8")
+        text = read_regular(path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the configuration file {path}: {error}") from None
     tree = parse_yaml(text, str(path))

@@ -1,23 +1,51 @@
-"""Errors that a person can act on.
+"""Errors that a person can act on, and notices.
 
 `UserError` carries one message for the person who gave the input; the command lines print it without a
-traceback and end with exit code 2. Every other exception is a bug and keeps its traceback.
+traceback and end with exit code 2. Every other exception is a bug and keeps its traceback. A `Notice` stops nothing.
 """
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 EXIT_USER_ERROR = 2
+_usual_format = warnings.formatwarning
+_told: set[str] = set()
 
 
 class UserError(Exception):
     """Bad input: says what was given, what is allowed and what to do."""
 
 
+class Notice(UserWarning):
+    """What a person should know about the input, and nothing that stops; the command lines print `note: ...`."""
+
+
 class NonFiniteLossError(RuntimeError):
     """A loss term became NaN or infinite; the message names session, step and term."""
+
+
+def tell(sentence: str) -> None:
+    """Warn with a `Notice`."""
+    warnings.warn(sentence, Notice, stacklevel=2)
+
+
+def print_notices_once() -> None:
+    """From now on print every different `Notice` of this process once, as a line; other warnings stay as they are."""
+    warnings.formatwarning = _format
+
+
+def _format(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    if not issubclass(category, Notice):
+        return _usual_format(message, category, filename, lineno, line)
+    text = f"note: {message}\n"
+    known = text in _told
+    _told.add(text)
+    return "" if known else text
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:

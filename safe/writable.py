@@ -21,7 +21,7 @@ def require_writable(path: Path, what: str) -> None:
         while not folder.exists():
             folder = folder.parent
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
-            possible = not path.is_dir()
+            possible = path.is_file() or not path.exists()  # a device would be replaced, /dev/null too
     except OSError:
         possible = False
     if not possible:

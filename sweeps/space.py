@@ -27,6 +27,7 @@ from typing import Any, get_args
 from safe.config import Config, setting_names, validate
 from safe.documents import parse_yaml
 from safe.errors import UserError, nearest
+from safe.opening import read_regular
 from sweeps.conditions import unmet, used
 
 PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
@@ -135,7 +136,7 @@ def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
         chosen = presets / (f"{dataset}.yaml" if f"{dataset}.yaml" in names else "default.yaml")
         return dict(parse_yaml(chosen.read_text("utf-8"), f"the space preset of {dataset}"))
     try:
-        tree = parse_yaml(file.read_text("utf-8"), str(file))
+        tree = parse_yaml(read_regular(file).decode("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the search space {file}: {error}") from None
     if not isinstance(tree, dict) or not tree or not all(isinstance(name, str) for name in tree):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.errors import UserError, shown
+from safe.errors import UserError, shown, tell
 
 if TYPE_CHECKING:
     from safe.predict import Prediction, Predictor
@@ -54,24 +55,33 @@ def print_predictions(predictor: Predictor, files: Sequence[str], *, top: int, a
 
 
 def image_paths(paths: Sequence[Path]) -> list[str]:
-    """Return the named files and every image below the named folders.
+    """Return the named files and every image below the named folders; what is passed over there is told.
 
     Raises:
         UserError: a path that is not there or cannot be listed, or no image at all.
     """
-    from safe.data.folder import image_files
-    from safe.data.images import IMAGE_SUFFIXES
+    from safe.data.listing import IMAGE_SUFFIXES, image_files, passed_over
 
     files: list[str] = []
+    others: Counter[str] = Counter()
     for path in paths:
         try:
-            files += [name for name, _ in image_files(path)] if path.is_dir() else [str(path)]
+            if path.is_dir():
+                images, passed = image_files(path)
+                files += [name for name, _ in images]
+                others.update(passed)
+            else:
+                files.append(str(path))
         except OSError as error:
             raise UserError(f"cannot list the folder {path}: {error.strerror}") from None
         if not path.exists():
             raise UserError(f"no such file or folder: {path}")
+    told = passed_over(others)
     if not files:
-        raise UserError(f"no image ({', '.join(IMAGE_SUFFIXES)}) under {', '.join(map(str, paths))}")
+        under = ", ".join(map(str, paths))
+        raise UserError(f"no image ({', '.join(IMAGE_SUFFIXES)}) under {under}{told and f'; {told}'}")
+    if told:
+        tell(f"{told}; images are {', '.join(IMAGE_SUFFIXES)}")
     return files
 
 

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safe.data.registry import DATASETS, DOMAINS, DatasetInfo, canonical_name
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 for a data set with problems, 2 for bad input."""
     arguments = _parser().parse_args(argv)
+    print_notices_once()
     try:
         return int(arguments.run(arguments))
     except UserError as error:
@@ -106,6 +107,8 @@ def _check(arguments: argparse.Namespace) -> int:
         )
     print(f"{report.name}: {report.classes} classes, {report.train} training and {report.test} test images")
     print(f"place:  {report.folder}\ndigest: {report.digest or '-'}")
+    for note in report.notes:
+        print(f"note: {note}")
     for problem in report.problems:
         print(f"problem: {problem}")
     for problem in report.unreadable:

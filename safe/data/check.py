@@ -26,6 +26,7 @@ class Report:
         classes, train, test: counts; 0 where it could not be read.
         digest: of the file list (paths and sizes), the one that goes into every result.
         problems: layout and counts, in sentences.
+        notes: of the data set, which are no problems.
         unreadable: one sentence for every image that cannot be read, with its path.
     """
 
@@ -36,6 +37,7 @@ class Report:
     test: int = 0
     digest: str = ""
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
     @property
@@ -76,6 +78,7 @@ def check(name: str, root: str | Path, on_images: Callable[[int, int], None] = l
         len(dataset.test),
         dataset.digest,
         tuple(count_differences(info, dataset)),
+        dataset.notes,
         tuple(unreadable),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -14,7 +15,8 @@ import torch
 from safe.data.images import FileImages
 from safe.data.registry import DOMAINS
 from safe.data.sources import Dataset, Domains
-from safe.errors import UserError
+from safe.errors import UserError, shown
+from safe.opening import read_regular, special_kind
 
 
 def load_domainnet(name: str, root: Path, size: int) -> Dataset:
@@ -70,7 +72,7 @@ def read_list(file: Path) -> list[tuple[str, int]]:
         UserError: names the file, and the line that is not `path label` or leaves the folder.
     """
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = read_regular(file).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the file list {file}: {error}") from None
     rows = []
@@ -90,8 +92,15 @@ def _size_all(root: Path, file: str, rows: list[tuple[str, int]], digest: hashli
     missing = []
     for path, label in rows:
         try:
-            digest.update(f"{path}\0{label}\0{os.path.getsize(os.path.join(root, path))}\n".encode())
+            status = os.stat(os.path.join(root, path))
         except OSError:
             missing.append(path)
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            kind = special_kind(status.st_mode) or "folder"
+            raise UserError(f"{root / file} lists {shown(path)}, which is a {kind}, not an image file")
+        digest.update(f"{path}\0{label}\0{status.st_size}\n".encode())
     if missing:
-        raise UserError(f"{len(missing)} of the {len(rows)} images of {root / file} are not there: {missing[0]} ...")
+        raise UserError(
+            f"{len(missing)} of the {len(rows)} images of {root / file} are not there: {shown(missing[0])} ..."
+        )

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from safe.data.images import IMAGE_SUFFIXES, FileImages
+from safe.data.images import FileImages
+from safe.data.listing import IMAGE_SUFFIXES, class_folders, image_files, lying_flat, passed_over
 from safe.data.sources import Dataset
 from safe.errors import UserError, shown
 
@@ -38,52 +40,25 @@ def load_folder(name: str, root: Path, size: int) -> Dataset:
                 f"they must be the same{', but differ in ' + ', '.join(only) if only else ' and at least one'}"
             )
         digest = hashlib.sha256()
-        sets = {split: _images(root, split, names, size, digest) for split, names in classes.items()}
+        others: Counter[str] = Counter()
+        sets = {split: _images(root, split, names, size, digest, others) for split, names in classes.items()}
     except OSError as error:
         raise UserError(f"cannot list the data set {name!r}: {error}") from None
-    return Dataset(name, tuple(classes["train"]), sets["train"], sets["test"], digest.hexdigest())
+    told = passed_over(others)
+    notes = (f"{root}: {told}; images are {', '.join(IMAGE_SUFFIXES)}",) if told else ()
+    return Dataset(name, tuple(classes["train"]), sets["train"], sets["test"], digest.hexdigest(), notes=notes)
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the sorted names of the class folders in `folder`."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def image_files(folder: Path) -> list[tuple[str, int]]:
-    """Return path and size in bytes of every image below a class folder, sorted by path.
-
-    Links to folders are followed, but every folder is entered once and none of its parents, so that a loop ends. The
-    size of a link to nothing is 0; reading it is what names it.
-    """
-    entered = {_identity(parent) for parent in folder.absolute().parents}
-    found: list[tuple[str, int]] = []
-    pending = [str(folder)]
-    while pending:
-        here = pending.pop()
-        if (identity := _identity(here)) in entered:
-            continue
-        entered.add(identity)
-        for entry in sorted(os.scandir(here), key=lambda e: e.name, reverse=True):
-            if entry.name.startswith("."):
-                continue
-            if os.path.isdir(entry.path):
-                pending.append(entry.path)
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                found.append((entry.path, os.path.getsize(entry.path) if os.path.exists(entry.path) else 0))
-    return sorted(found)
-
-
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _images(root: Path, split: str, classes: list[str], size: int, digest: hashlib._Hash) -> FileImages:
+def _images(
+    root: Path, split: str, classes: list[str], size: int, digest: hashlib._Hash, others: Counter[str]
+) -> FileImages:
+    """Return the images of a split; what is passed over is added to `others`."""
     paths: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
     for label, name in enumerate(classes):
-        files = image_files(root / split / name)
+        files, passed = image_files(root / split / name)
+        others.update(passed)
         if not files:
             empty.append(name)
         for path, length in files:
@@ -91,8 +66,11 @@ def _images(root: Path, split: str, classes: list[str], size: int, digest: hashl
         paths += [path for path, _ in files]
         labels += [label] * len(files)
     if empty:
+        told = passed_over(others)
         raise UserError(
             f"{len(empty)} class folders under {root / split} hold no image ({', '.join(IMAGE_SUFFIXES)}): "
-            f"{', '.join(map(shown, empty[:5]))}"
+            f"{', '.join(map(shown, empty[:5]))}{told and f'; {told}'}"
         )
+    flat, passed = lying_flat(root / split)
+    others.update(passed + Counter({"image in no class folder": flat}))
     return FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,11 @@ from torchvision.transforms.v2 import functional as V
 
 from safe.data.parallel import in_threads
 from safe.errors import UserError, shown
+from safe.opening import open_regular
 
 if TYPE_CHECKING:
     from safe.data.cache import ImageCache, Pack
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 # What a file is read as, whatever its name says. Of Pillow's other formats some run a program (EPS starts Ghostscript).
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 MAX_PIXELS = 178_956_970  # where Pillow itself begins to refuse, stated here so that nobody's setting moves it
@@ -99,11 +100,11 @@ def read_rgb(path: str | Path | BinaryIO) -> Image.Image:
     16-bit grey scaled to 8 bit, and of an animation the first frame taken.
 
     Raises:
-        UserError: a file that is missing, empty, truncated or damaged, of none of `FORMATS`, has float pixels, or more
-            than `MAX_PIXELS`.
+        UserError: a file that is missing, no regular file, empty, truncated or damaged, of none of `FORMATS`, has float
+            pixels, or more than `MAX_PIXELS`.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as file, Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
             image.load()
@@ -116,15 +117,21 @@ def require_readable(path: str | Path) -> None:
     """Raise the `UserError` of `read_rgb`, also for damage that decoding passes over (checksums of the container)."""
     read_rgb(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _opened(path) as file, Image.open(file, formats=FORMATS) as image:
             image.verify()
     except Exception as error:
         raise _unreadable(path, error) from None
 
 
+def _opened(path: str | Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return open_regular(path) if isinstance(path, str | Path) else nullcontext(path)
+
+
 def _unreadable(path: str | Path | BinaryIO, error: Exception) -> UserError:
     name = f" {shown(str(path))}" if isinstance(path, str | Path) else ""
-    reason = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
+    reason: object = (error.strerror if isinstance(error, OSError) else None) or error
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"it is none of {', '.join(FORMATS)}"
     return UserError(f"cannot read the image{name}: {reason}")
 
 

@@ -7,12 +7,11 @@ and DomainNet (cleaned version): the counts that their pages publish.
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from safe.errors import UserError, choices
+from safe.errors import UserError, choices, tell
 
 if TYPE_CHECKING:
     from safe.data.sources import Dataset
@@ -143,13 +142,13 @@ def class_count(name: str, root: str | Path) -> int:
     info = require_dataset(name, root)
     if info.classes:
         return info.classes
-    from safe.data.folder import class_folders
+    from safe.data.listing import class_folders
 
     return len(class_folders(info.folder(root) / "train"))
 
 
 def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
-    """Return a data set by name, alias or folder; counts that differ from the published ones warn.
+    """Return a data set by name, alias or folder; its notes and counts other than the published ones are told.
 
     Args:
         name: name, alias or path of a folder with `train` and `test`.
@@ -160,8 +159,8 @@ def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
     """
     info = require_dataset(name, root)
     dataset = read_dataset(info, root, image_size)
-    for difference in count_differences(info, dataset):
-        warnings.warn(difference, stacklevel=2)
+    for sentence in (*count_differences(info, dataset), *dataset.notes):
+        tell(sentence)
     return kept_on_disk(dataset, root)
 
 

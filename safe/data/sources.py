@@ -88,7 +88,8 @@ class Domains:
 class Dataset:
     """One benchmark: its classes, its training images and its test images.
 
-    `digest` identifies the data and goes into every result. With `domains`, sessions are domains, not classes.
+    `digest` identifies the data and goes into every result. With `domains`, sessions are domains, not classes. `notes`
+    are sentences that whoever uses the data should read.
     """
 
     name: str
@@ -97,3 +98,4 @@ class Dataset:
     test: Images
     digest: str
     domains: Domains | None = None
+    notes: tuple[str, ...] = ()

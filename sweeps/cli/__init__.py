@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once
 from sweeps.cli import (
     ablation,
     compare,
@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
     except SystemExit as exit:  # argparse has printed its message
         return int(exit.code or 0)
+    print_notices_once()
     try:
         command: Command = arguments.command
         return command(arguments)

@@ -1,8 +1,21 @@
-"""What a person reads for a wrong word."""
+"""What a person reads for a wrong word, and for what is only worth knowing."""
 
 from __future__ import annotations
 
-from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, choices, nearest
+import warnings
+
+import pytest
+
+from safe.errors import (
+    EXIT_USER_ERROR,
+    NonFiniteLossError,
+    Notice,
+    UserError,
+    choices,
+    nearest,
+    print_notices_once,
+    tell,
+)
 
 
 def test_nearest_names_the_closest_word_or_nothing() -> None:
@@ -20,3 +33,16 @@ def test_kinds_of_errors() -> None:
     assert EXIT_USER_ERROR == 2
     assert not issubclass(NonFiniteLossError, UserError)
     assert not issubclass(UserError, ValueError | RuntimeError)
+
+
+def test_a_notice_is_printed_once_as_a_line_and_other_warnings_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    usual = warnings.formatwarning(UserWarning("own"), UserWarning, "file.py", 7)
+    print_notices_once()
+    print_notices_once()
+    notices = [Notice("3 files of this test are passed over"), Notice("another")]
+    printed = [warnings.formatwarning(notice, Notice, "file.py", 7) for notice in [*notices, *notices]]
+    assert printed == ["note: 3 files of this test are passed over\n", "note: another\n", "", ""]
+    assert warnings.formatwarning(UserWarning("own"), UserWarning, "file.py", 7) == usual
+    with pytest.warns(Notice, match="^told$"):
+        tell("told")

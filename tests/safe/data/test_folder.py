@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from safe.data.folder import load_folder
 from safe.data.images import FileImages
+from safe.data.listing import IMAGE_SUFFIXES
 from safe.errors import UserError
 from safe.seeding import generator
 
@@ -184,9 +187,52 @@ def test_a_link_to_nothing_is_listed_and_named_on_reading(root: Path) -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_class_folder_without_images_is_named(root: Path, split: str) -> None:
     for path in (root / split / "ant").iterdir():
-        path.rename(path.with_suffix(".gif"))
-    with pytest.raises(UserError, match=rf"1 class folders under .*{split} hold no image \(\.jpg, .*\): ant"):
+        path.rename(path.with_suffix(".avif"))
+    count = 3 if split == "train" else 2
+    with pytest.raises(UserError) as error:
         load_folder("pets", root, 32)
+    message = str(error.value)
+    assert message.startswith(f"1 class folders under {root / split} hold no image (.jpg, ")
+    assert message.endswith(f": ant; {count} files are passed over (.avif: {count})")
+
+
+@pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+def test_every_suffix_of_an_image_is_read(root: Path, suffix: str) -> None:
+    """In the format that Pillow writes for it, of which an animation shows its first frame."""
+    made = Image.registered_extensions()[suffix]
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), "black")]} if made == "GIF" else {}
+    Image.new("RGB", (40, 40), "white").save(root / "train" / "ant" / f"9{suffix.upper()}", made, **frames)
+    found = load_folder("pets", root, 32)
+    assert found.train.read(torch.tensor([12])).float().mean() > 250
+    assert found.notes == ()
+
+
+def test_what_is_passed_over_is_counted_by_suffix_and_kind(root: Path) -> None:
+    ant, listener = root / "train" / "ant", socket.socket(socket.AF_UNIX)
+    for name in ("a.avif", "b.AVIF", "c.heic", "README", "d.\x1b[2J"):
+        (ant / name).write_bytes(b"")
+    os.mkfifo(ant / "pipe.png")
+    os.mkfifo(ant / "pipe")
+    listener.bind(os.path.relpath(ant / "s.jpg"))  # a relative path, since that of a socket may have 107 letters
+    listener.close()
+    (ant / "zero.png").symlink_to("/dev/zero")
+    (ant / "link to a pipe.png").symlink_to("pipe.png")
+    (root / "test" / "list.csv").write_bytes(b"")
+    write(root / "test" / "stray.png")
+    os.mkfifo(ant / ".hidden.png")
+    found = load_folder("pets", root, 32)
+    assert len(found.train) == 12
+    (note,) = found.notes
+    kinds = "named pipe: 3, .avif: 2, '.\\x1b[2j': 1, .csv: 1, .heic: 1, device: 1, image in no class folder: 1"
+    assert note == (
+        f"{root}: 12 files are passed over ({kinds}, no suffix: 1, other: 1); images are {', '.join(IMAGE_SUFFIXES)}"
+    )
+
+
+def test_a_link_to_an_image_is_one(root: Path) -> None:
+    (root / "train" / "ant" / "8.png").symlink_to("0.png")
+    found = load_folder("pets", root, 32)
+    assert (len(found.train), found.notes) == (13, ())
 
 
 def test_names_with_spaces_umlauts_and_foreign_bytes(root: Path) -> None:

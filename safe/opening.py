@@ -1,0 +1,42 @@
+"""Opening files that somebody named: a pipe, a socket or a device is refused before it is opened, so nothing waits."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+_SPECIAL = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+def special_kind(mode: int) -> str:
+    """Return what a file of this `st_mode` is called if it is neither a regular file nor a folder, else an empty word.
+
+    Links are not among them: ask with the mode of what they lead to.
+    """
+    return _SPECIAL.get(stat.S_IFMT(mode), "")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file, or a link to one, for reading; never waits for somebody who writes.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is a folder, pipe, socket or device (which `strerror` says).
+    """
+    if kind := special_kind(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, f"it is a {kind}, and only regular files are read", str(path))
+    # Without waiting: a pipe may have taken the file's place by now.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the content of a regular file; raises as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
