@@ -1,4 +1,4 @@
-"""Opening files that somebody named: a pipe, a socket or a device is refused before it is opened, so nothing waits."""
+"""Opening names under which something else may stand: a pipe, a socket or a device is refused, nothing waits for it."""
 
 from __future__ import annotations
 
@@ -40,3 +40,22 @@ def read_regular(path: str | Path) -> bytes:
     """Return the content of a regular file; raises as `open_regular`."""
     with open_regular(path) as file:
         return file.read()
+
+
+def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
+    """Open a lock or another file that we make where others may write too; returns a descriptor, as `os.open` does.
+
+    Serves as the `opener` of Python's `open`.
+
+    Raises:
+        OSError: it is a link (which would lead the writing elsewhere) or no regular file, or it cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        told = {errno.ELOOP: "it is a link", errno.ENXIO: "it is no regular file"}
+        raise OSError(error.errno, told.get(error.errno or 0, error.strerror), os.fspath(path)) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return descriptor

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ class Driver:
 
     Args:
         stop: file that asks the running jobs to pause; see `interrupt`.
+        storage: folder in which the checkpoints are.
 
     Attributes:
         error: the first exception of the bookkeeper or of the work; the experiment then ends.
@@ -65,7 +66,14 @@ class Driver:
     """
 
     def __init__(
-        self, rounds: Rounds, books: Bookkeeper, packing: Packing, watch: Watch, halving: Halving | None, stop: Path
+        self,
+        rounds: Rounds,
+        books: Bookkeeper,
+        packing: Packing,
+        watch: Watch,
+        halving: Halving | None,
+        stop: Path,
+        storage: Path,
     ) -> None:
         self.rounds = rounds
         self.books = books
@@ -73,6 +81,7 @@ class Driver:
         self.watch = watch
         self.halving = halving
         self.stop = stop
+        self.storage = storage
         self.raised: dict[str, Exception] = {}
         self.error: Exception | None = None
         self.interrupts = 0
@@ -169,8 +178,7 @@ class Driver:
         before = set(log.checkpoints.values())
         self.books.checkpoint(job.id, path)
         newest = sorted(log.checkpoints.items())[-KEPT_CHECKPOINTS:]
-        for old in before - {path for _, path in newest}:
-            shutil.rmtree(old, ignore_errors=True)
+        self._remove(before - {path for _, path in newest})
 
     @_kept
     def completed(self, trial: Trial) -> None:
@@ -190,8 +198,7 @@ class Driver:
         else:
             self._end(job, "KILLED", INTERRUPTED)
         if log.over:
-            for path in set(log.checkpoints.values()):
-                shutil.rmtree(path, ignore_errors=True)
+            self._remove(set(log.checkpoints.values()))
 
     @_kept
     def failed(self, trial: Trial) -> None:
@@ -221,6 +228,12 @@ class Driver:
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
         spared = self._lowered(cause) or (node_died(cause) and self.rounds.lost(job.id))
         self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
+
+    def _remove(self, checkpoints: Iterable[str]) -> None:
+        """Remove checkpoints that the ledger names, within their folder: what else it names is not ours to remove."""
+        for path in checkpoints:
+            if self.storage.resolve() in Path(path).resolve().parents:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _lowered(self, cause: BaseException) -> bool:
         """Make room after memory ran out, of a GPU or of the machine; False when it was something else."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safe.errors import UserError
+from safe.opening import open_own
 
 FILE_NAME = "lock"
 
@@ -20,9 +21,14 @@ def locked(folder: Path, name: str) -> Iterator[None]:
     """Hold the campaign in `folder` for this process; the lock ends with the process, whatever happens to it.
 
     Raises:
-        UserError: another process holds it; says which.
+        UserError: another process holds it; says which. Or the lock is no file that can be written.
     """
-    with (folder / FILE_NAME).open("a+") as file:
+    path = folder / FILE_NAME
+    try:
+        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise UserError(f"cannot lock the sweep {name!r} with {path}: {error.strerror}; remove that file") from None
+    with os.fdopen(descriptor, "r+") as file:
         if not _take(file.fileno()):
             raise UserError(f"the sweep {name!r} is being run by another process ({_holder(folder)[2]})")
         file.truncate(0)
@@ -34,7 +40,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
 def is_held(folder: Path) -> bool:
     """Return whether a process runs the campaign in `folder`."""
     try:
-        with (folder / FILE_NAME).open("r") as file:
+        with open(folder / FILE_NAME, opener=open_own) as file:
             return not _take(file.fileno(), fcntl.LOCK_SH)
     except OSError:  # never run, or not ours to look at
         return False

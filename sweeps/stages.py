@@ -24,6 +24,7 @@ from torch import Tensor
 
 from safe.checkpoint import NewerFormatError, load_state, save_state
 from safe.errors import UserError
+from safe.opening import open_own
 from safe.stages import KINDS, Stage
 
 DEFAULT_LIMIT = 20 * 10**9
@@ -245,7 +246,7 @@ class _Lock:
         """Return the lock, or `None` while another holds it."""
         while True:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = open_own(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _same_file(path, handle):

@@ -113,7 +113,7 @@ def run_work(
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
     packing = Packing(gpus_per_trial, gpus, rounds.concurrency)
-    driver = Driver(rounds, books, packing, Watch(trial_timeout), halving, stop)
+    driver = Driver(rounds, books, packing, Watch(trial_timeout), halving, stop, storage)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])

@@ -5,13 +5,28 @@ The last entry of a line is `crc`, the CRC-32 of the line without it, so that a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from io import FileIO
 from typing import Any
+
+
+def open_regular(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file as `os.open` does; it may not be a link, and a pipe is not waited for.
+
+    Raises:
+        OSError: it is no regular file, or cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return descriptor
 
 
 def encode(record: Mapping[str, object]) -> bytes:

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from tracking.environment import telemetry_off
 from tracking.errors import TrackingError, UnreachableError
+from tracking.lines import open_regular
 from tracking.mlflow_errors import in_words, shown
 
 if TYPE_CHECKING:
@@ -128,10 +129,10 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold `<path>.lock`, so that of several processes one makes the database and the others find it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f"{path.name}.lock").open("a")
+        lock = open_regular(path.with_name(f"{path.name}.lock"), os.O_WRONLY | os.O_CREAT)
     except OSError as error:
         raise TrackingError(f"cannot write in {path.parent}: {error.strerror}; choose another folder") from error
-    with lock:
+    with os.fdopen(lock, "w"):
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from safe.errors import UserError, shown
 from safe.numerics import sources_digest
+from safe.opening import open_own
 
 VERSION = 1  # of the two files; part of a pack's name, so other versions are passed over
 FOLDER_VARIABLE = "SAFE_IMAGE_CACHE"
@@ -111,7 +112,7 @@ class ImageCache:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock that everything is written under; it ends with the process."""
-        with (self.folder / "lock").open("w") as file:
+        with open(self.folder / "lock", "a", opener=open_own) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -131,17 +132,17 @@ class ImageCache:
         return [name for name, gone in outcome if gone], [name for name, gone in outcome if not gone]
 
     def _by_age(self) -> list[Path]:
-        return sorted(self.folder.glob("*.index"), key=lambda path: path.stat().st_mtime_ns)
+        return sorted(self.folder.glob("*.index"), key=lambda path: path.lstat().st_mtime_ns)
 
     def _removed(self, index: Path) -> bool:
-        """Remove a pack, unless a process has it open; whether it did."""
-        with index.open("rb") as file:
-            try:
+        """Remove a pack, unless a process has it open or it is none of ours; whether it did."""
+        try:
+            with open(index, "rb", opener=open_own) as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            index.with_suffix(".pixels").unlink(missing_ok=True)
-            index.unlink()
+                index.with_suffix(".pixels").unlink(missing_ok=True)
+                index.unlink()
+        except OSError:
+            return False
         return True
 
 
@@ -187,7 +188,7 @@ class Pack:
         return index, pixels
 
     def _open(self, suffix: str) -> int:
-        descriptor = os.open(self._cache.folder / f"{self.name}.{suffix}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_own(self._cache.folder / f"{self.name}.{suffix}", os.O_RDWR | os.O_CREAT)
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 

@@ -16,6 +16,7 @@ from safe.data.download import Advance, DownloadError, download, download_drive,
 from safe.data.locations import LOCATIONS, Archive
 from safe.data.registry import DATASETS, DatasetInfo, canonical_name
 from safe.errors import UserError
+from safe.opening import open_own
 
 MIRROR_VARIABLE = "SAFE_DATA_MIRROR"
 DOWNLOADS = ".downloads"
@@ -173,7 +174,11 @@ def _find(info: DatasetInfo, staging: Path) -> Path | None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, so that two fetches do not unpack over each other."""
-    with path.open("w") as file:
+    try:
+        descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
+    except OSError as error:
+        raise UserError(f"cannot lock {path}: {error.strerror}; remove that file") from None
+    with os.fdopen(descriptor, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safe.errors import EXIT_USER_ERROR, UserError
+from safe.opening import open_own
 
 CLAIMS = Path("/srv/safe/gpus")
 
@@ -50,7 +51,7 @@ def claim(gpus: Sequence[str], claims: Path) -> str:
     """Return the first GPU that nobody holds, held from now on by this process and what it becomes."""
     claims.mkdir(parents=True, exist_ok=True)
     for gpu in gpus:
-        descriptor = os.open(claims / gpu, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_own(claims / gpu, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -175,6 +175,20 @@ def test_workers_get_no_secret_and_what_ray_writes_is_private_and_holds_none(eng
     assert [str(file) for file in files if SECRET.encode() in file.read_bytes()] == []
 
 
+def test_a_checkpoint_that_the_ledger_names_elsewhere_is_not_removed(engine: Engine, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "state.json").write_text("[0, 0]")
+    job = engine.job("trial-0")
+    facts = {"kind": job.kind, "title": job.title, "config": dict(job.config), "predictions": job.predictions}
+    engine.ledger.append("job", job=job.id, **facts)
+    engine.ledger.append("checkpoint", job=job.id, session=0, path=str(elsewhere))
+    engine.run([job])
+    assert engine.told("trial-0") == ("FINISHED", None, SESSIONS)
+    assert (elsewhere / "state.json").is_file()
+    assert not list((engine.folder / "ray").rglob("state.json"))
+
+
 def test_all_failed_ends_with_the_first_cause(engine: Engine) -> None:
     with pytest.raises(AllFailedError, match="every trial run failed; trial-0: ValueError: broken in session 1"):
         engine.run([engine.job(f"trial-{i}", faults={"1": "raise"}) for i in range(2)], [engine.job("final-0", FINAL)])
