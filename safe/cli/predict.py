@@ -68,7 +68,7 @@ def image_paths(paths: Sequence[Path]) -> list[str]:
         try:
             if path.is_dir():
                 images, passed = image_files(path)
-                files += [name for name, _ in images]
+                files += images
                 others.update(passed)
             else:
                 files.append(str(path))

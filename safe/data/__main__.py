@@ -100,11 +100,17 @@ def _check(arguments: argparse.Namespace) -> int:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("images", total=None)
-        report = check(
-            arguments.name, arguments.root, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("images", total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()  # only now: reading what is new for the digest has a bar of its own
+        bar.update(task, completed=done, total=total)
+
+    try:
+        report = check(arguments.name, arguments.root, show)
+    finally:
+        bar.stop()
     print(f"{report.name}: {report.classes} classes, {report.train} training and {report.test} test images")
     print(f"place:  {report.folder}\ndigest: {report.digest or '-'}")
     for note in report.notes:
@@ -132,12 +138,15 @@ def _weights(arguments: argparse.Namespace) -> int:
 
 def _cache(arguments: argparse.Namespace) -> int:
     from safe.data.cache import image_cache
+    from safe.data.contents import INDEX
 
     cache = image_cache(arguments.root)
     if cache is None:
         print("off (SAFE_IMAGE_CACHE)")
         return 0
+    hashes = cache.folder / INDEX
     if arguments.clear:
+        hashes.unlink(missing_ok=True)
         removed, stay = cache.clear()
         for name in removed:
             print(f"{name}: removed")
@@ -146,6 +155,8 @@ def _cache(arguments: argparse.Namespace) -> int:
     sizes = cache.sizes()
     for name, size in sizes.items():
         print(f"{name}: {size / 2**20:.1f} MiB")
+    if hashes.is_file():
+        print(f"{INDEX}: {hashes.stat().st_size / 2**20:.1f} MiB, what the images hold")
     held = f"{sum(sizes.values()) / 2**30:.2f} GiB" if sizes else "empty"
     print(f"{cache.folder}: {held}, at most {cache.limit / 2**30:.2f} GiB")
     return 0

@@ -3,8 +3,8 @@
 A pack is two files that all processes of a machine share:
 
 - `<name>.pixels`: uint8 pictures one after the other, memory-mapped by its readers;
-- `<name>.index`: one record per image of the data set: where its pixels are, their shape and checksum, and the size and
-  times of the image file that they were decoded from. Zeros: not decoded yet.
+- `<name>.index`: one record per image of the data set: where its pixels are, their shape and checksum, and inode, size
+  and times of the image file that they were decoded from. Zeros: not decoded yet.
 
 Pictures are appended under one lock, pixels before record, so that a half-written one is never taken. What does not fit
 into the limit, and everything where the folder cannot be written, is decoded each time: with the cache and without it
@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import mmap
 import os
-import platform
 import shutil
 import struct
 import sys
@@ -27,28 +26,25 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.metadata import version
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from PIL import features
 from torch import Tensor
 
+from safe.data.images import decoder
 from safe.errors import UserError, shown
-from safe.numerics import sources_digest
 from safe.opening import open_own
 
-VERSION = 1  # of the two files; part of a pack's name, so other versions are passed over
+VERSION = 2  # of the two files; part of a pack's name, so other versions are passed over
 FOLDER_VARIABLE = "SAFE_IMAGE_CACHE"
 LIMIT_VARIABLE = "SAFE_IMAGE_CACHE_GIB"
-# Offset, three sides and checksum of the pixels; size, mtime and ctime (ns) of the image file; checksum of all these.
-_FACTS = struct.Struct("<Q4I3q")
+# Offset, three sides and checksum of the pixels; the image file's `FileVersion`; checksum of all these.
+_FACTS = struct.Struct("<Q4IQ3q")
 _RECORD_BYTES = _FACTS.size + 4
 _MOST_NAMED = 5  # damaged pictures that a process names; a pack that was cut off has thousands
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which `mmap` does not name
-
-Source = tuple[int, int, int]
+FileVersion = tuple[int, int, int, int]  # inode, size, mtime and ctime in ns
 
 
 def image_cache(root: str | Path) -> ImageCache | None:
@@ -61,10 +57,9 @@ def image_cache(root: str | Path) -> ImageCache | None:
     Raises:
         UserError: a size that is no number from 0.
     """
-    folder = os.environ.get(FOLDER_VARIABLE) or str(Path(root) / "decoded")
-    if folder == "off":
+    if (folder := cache_folder(root)) is None:
         return None
-    found, given = ImageCache(Path(folder).absolute(), 0), os.environ.get(LIMIT_VARIABLE)
+    found, given = ImageCache(folder, 0), os.environ.get(LIMIT_VARIABLE)
     if given:
         try:
             gib = float(given)
@@ -76,6 +71,12 @@ def image_cache(root: str | Path) -> ImageCache | None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     present = next(folder for folder in (found.folder, *found.folder.parents) if folder.is_dir())
     return ImageCache(found.folder, min(memory, shutil.disk_usage(present).free + found.used()) // 2)
+
+
+def cache_folder(root: str | Path) -> Path | None:
+    """Return the absolute folder of what is kept about the images of a data root; `None` where that is turned off."""
+    folder = os.environ.get(FOLDER_VARIABLE) or Path(root) / "decoded"
+    return None if folder == "off" else Path(folder).absolute()
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,8 @@ class ImageCache:
             name: what is kept of them (whole, or at which size); begins the names of the files.
             paths: of the image files; a picture's place is its position in them.
         """
-        digest = hashlib.sha256(repr((VERSION, name, decoder())).encode())
-        for path in paths:
-            digest.update(os.fsencode(os.path.abspath(path)) + b"\0")
+        listed = b"\0".join(os.fsencode(os.path.abspath(path)) for path in paths)
+        digest = hashlib.sha256(repr((VERSION, name, decoder())).encode() + listed)
         return Pack(self, f"{name}-{digest.hexdigest()[:16]}", tuple(paths))
 
     def sizes(self) -> dict[str, int]:
@@ -192,7 +192,7 @@ class Pack:
         weakref.finalize(self, os.close, descriptor)
         return descriptor
 
-    def _find(self, i: int, source: Source | None) -> Tensor | None:
+    def _find(self, i: int, source: FileVersion | None) -> Tensor | None:
         if self._files is None or source is None:
             return None
         record = self._record(i)
@@ -249,7 +249,7 @@ class Pack:
             told = f"the picture of {shown(self._paths[i])} in {where} is damaged ({damage}): it is decoded again{more}"
             warnings.warn(told, stacklevel=4)
 
-    def _keep(self, i: int, picture: Tensor, source: Source) -> None:
+    def _keep(self, i: int, picture: Tensor, source: FileVersion) -> None:
         if self._files is None or not self._writable:
             return
         content = picture.contiguous().numpy()
@@ -277,23 +277,17 @@ class Pack:
         warnings.warn(told, stacklevel=2)
 
 
-@cache
-def decoder() -> str:
-    """Return what decoded and resized pixels depend on besides the file: our code, libraries and the processor."""
-    place = Path(__file__).with_name("images.py")
-    code = sources_digest([(place.name, place.read_text("utf-8"))])
-    versions = [version(package) for package in ("pillow", "torch", "torchvision")]
-    jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return repr((code, versions, jpeg, platform.machine(), torch.backends.cpu.get_cpu_capability()))
-
-
-def _source(path: str) -> Source | None:
-    """Return size and times of an image file; `None` if it is not there, which reading it will tell."""
+def _source(path: str) -> FileVersion | None:
+    """Return the version of an image file; `None` if it is not there, which reading it will tell."""
     try:
-        status = os.stat(path)
+        return version_of(os.stat(path))
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return what changes when a file is written, exchanged or given another one's times."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _with_checksum(facts: bytes) -> bytes:

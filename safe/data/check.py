@@ -24,7 +24,7 @@ class Report:
         name: of the data set.
         folder: where it was looked for.
         classes, train, test: counts; 0 where it could not be read.
-        digest: of the file list (paths and sizes), the one that goes into every result.
+        digest: of what the images hold, the one that goes into every result.
         problems: layout and counts, in sentences.
         notes: of the data set, which are no problems.
         unreadable: one sentence for every image that cannot be read, with its path.
@@ -61,7 +61,7 @@ def check(name: str, root: str | Path, on_images: Callable[[int, int], None] = l
     folder = info.folder(root)
     try:
         require_dataset(info.name, root)
-        dataset = read_dataset(info, root, image_size=224)
+        dataset = read_dataset(info, root, image_size=224, strict=False)
     except UserError as error:
         return Report(info.name, folder, problems=(str(error),))
     paths = [path for side in (dataset.train, dataset.test) if isinstance(side, FileImages) for path in side.paths]

@@ -5,13 +5,13 @@ Source: X. Peng et al., Moment Matching for Multi-Source Domain Adaptation (ICCV
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from pathlib import Path, PurePosixPath
 
 import torch
 
+from safe.data.contents import Contents
 from safe.data.images import FileImages
 from safe.data.registry import DOMAINS
 from safe.data.sources import Dataset, Domains
@@ -19,29 +19,33 @@ from safe.errors import UserError, shown
 from safe.opening import read_regular, special_kind
 
 
-def load_domainnet(name: str, root: Path, size: int) -> Dataset:
+def load_domainnet(name: str, root: Path, size: int, contents: Contents | None = None) -> Dataset:
     """Return the data set whose lists and domain folders lie in `root`.
 
-    A class is called after the folder of its images. The digest is of the lists' paths and labels and the file sizes.
+    A class is called after the folder of its images. The digest is of domains, labels and classes and of what the
+    listed images hold, in order.
 
     Args:
         name: what the data set is called.
         root: holds `<domain>_train.txt` and `<domain>_test.txt`, whose paths start there.
         size: side in pixels of what the network sees.
+        contents: what is known of the files already.
 
     Raises:
-        UserError: a list that is missing or malformed, images that are not there, or labels without one name each.
+        UserError: a list that is missing or malformed, images that are not there or cannot be read, or labels without
+            one name each.
     """
-    digest = hashlib.sha256()
     names: dict[int, str] = {}
     sets, domains = {}, {}
+    everything: list[str] = []
+    places: list[tuple[str, ...]] = []
     for split in ("train", "test"):
         paths: list[str] = []
         labels: list[int] = []
         counts: list[int] = []
         for domain in DOMAINS:
             rows = read_list(root / f"{domain}_{split}.txt")
-            _size_all(root, f"{domain}_{split}.txt", rows, digest)
+            _require_all(root, f"{domain}_{split}.txt", rows)
             for path, label in rows:
                 folder = PurePosixPath(path).parent.name
                 if names.setdefault(label, folder) != folder:
@@ -50,7 +54,9 @@ def load_domainnet(name: str, root: Path, size: int) -> Dataset:
                     )
             paths += [os.path.join(root, path) for path, _ in rows]
             labels += [label for _, label in rows]
+            places += [(split, domain, str(label), names[label]) for _, label in rows]
             counts.append(len(rows))
+        everything += paths
         sets[split] = FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size)
         domains[split] = torch.arange(len(DOMAINS)).repeat_interleave(torch.tensor(counts))
     if sorted(names) != list(range(len(names))):
@@ -60,7 +66,7 @@ def load_domainnet(name: str, root: Path, size: int) -> Dataset:
         tuple(names[label] for label in range(len(names))),
         sets["train"],
         sets["test"],
-        digest.hexdigest(),
+        (contents or Contents()).digest(everything, places),
         Domains(DOMAINS, domains["train"], domains["test"]),
     )
 
@@ -87,19 +93,18 @@ def read_list(file: Path) -> list[tuple[str, int]]:
     return rows
 
 
-def _size_all(root: Path, file: str, rows: list[tuple[str, int]], digest: hashlib._Hash) -> None:
-    """Add path, label and size of every listed image to the digest; refuse a list whose images are not there."""
+def _require_all(root: Path, file: str, rows: list[tuple[str, int]]) -> None:
+    """Refuse a list whose images are not there or are no files."""
     missing = []
-    for path, label in rows:
+    for path, _ in rows:
         try:
-            status = os.stat(os.path.join(root, path))
+            mode = os.stat(os.path.join(root, path)).st_mode
         except OSError:
             missing.append(path)
             continue
-        if not stat.S_ISREG(status.st_mode):
-            kind = special_kind(status.st_mode) or "folder"
+        if not stat.S_ISREG(mode):
+            kind = special_kind(mode) or "folder"
             raise UserError(f"{root / file} lists {shown(path)}, which is a {kind}, not an image file")
-        digest.update(f"{path}\0{label}\0{status.st_size}\n".encode())
     if missing:
         raise UserError(
             f"{len(missing)} of the {len(rows)} images of {root / file} are not there: {shown(missing[0])} ..."

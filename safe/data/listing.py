@@ -24,15 +24,15 @@ def class_folders(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
 
 
-def image_files(folder: Path) -> tuple[list[tuple[str, int]], Counter[str]]:
-    """Return path and size in bytes of every image below a class folder, sorted by path, and what is passed over.
+def image_files(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Return the path of every image below a class folder, sorted, and what is passed over.
 
     Regular files with one of `IMAGE_SUFFIXES` are images; other files are counted by suffix or kind, hidden ones are
     not. Links to files and folders are followed, but every folder is entered once and none of its parents, so that a
-    loop ends. The size of a link to nothing is 0; reading it is what names it.
+    loop ends. A link to nothing counts as an image; reading it is what names it.
     """
     entered = {_identity(parent) for parent in folder.absolute().parents}
-    images: list[tuple[str, int]] = []
+    images: list[str] = []
     others: Counter[str] = Counter()
     pending = [str(folder)]
     while pending:
@@ -46,11 +46,10 @@ def image_files(folder: Path) -> tuple[list[tuple[str, int]], Counter[str]]:
             if os.path.isdir(entry.path):
                 pending.append(entry.path)
                 continue
-            kind, size = _look(entry)
-            if kind:
+            if kind := _look(entry):
                 others[kind] += 1
             else:
-                images.append((entry.path, size))
+                images.append(entry.path)
     return sorted(images), others
 
 
@@ -60,7 +59,7 @@ def lying_flat(folder: Path) -> tuple[int, Counter[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(".") and not entry.is_dir():
-                kind, _ = _look(entry)
+                kind = _look(entry)
                 others[kind] += bool(kind)
                 images += not kind
     return images, +others
@@ -78,18 +77,16 @@ def passed_over(kinds: Mapping[str, int]) -> str:
     return f"{total} {'file is' if total == 1 else 'files are'} passed over ({', '.join(words)})"
 
 
-def _look(entry: os.DirEntry[str]) -> tuple[str, int]:
-    """Return what a file is that is not read as an image, an empty word for an image, and the size in bytes."""
+def _look(entry: os.DirEntry[str]) -> str:
+    """Return what a file is that is not read as an image, an empty word for an image."""
     try:
-        status = os.stat(entry.path)
+        kind = special_kind(os.stat(entry.path).st_mode)
     except OSError:  # a link to nothing
-        kind, size = "", 0
-    else:
-        kind, size = special_kind(status.st_mode), status.st_size
+        kind = ""
     suffix = os.path.splitext(entry.name)[1].lower()
     if not kind and suffix not in IMAGE_SUFFIXES:
         kind = shown(suffix[:_LONGEST_SUFFIX]) or "no suffix"
-    return kind, size
+    return kind
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

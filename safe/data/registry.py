@@ -178,9 +178,11 @@ def kept_on_disk(dataset: Dataset, root: str | Path) -> Dataset:
     return replace(dataset, train=train, test=test)
 
 
-def read_dataset(info: DatasetInfo, root: str | Path, image_size: int) -> Dataset:
-    """Return the data set of an entry, whatever it holds; see `load_dataset`."""
-    folder = info.folder(root)
+def read_dataset(info: DatasetInfo, root: str | Path, image_size: int, *, strict: bool = True) -> Dataset:
+    """Return the data set of an entry, whatever it holds; see `load_dataset`, and `Contents` for `strict`."""
+    from safe.data.contents import Contents
+
+    folder, contents = info.folder(root), Contents.of(root, strict=strict)
     if info.name == "digits":
         from safe.data.digits import load_digits
 
@@ -196,10 +198,10 @@ def read_dataset(info: DatasetInfo, root: str | Path, image_size: int) -> Datase
     if info.kind == "domains":
         from safe.data.domainnet import load_domainnet
 
-        return load_domainnet(info.name, folder, image_size)
+        return load_domainnet(info.name, folder, image_size, contents)
     from safe.data.folder import load_folder
 
-    return load_folder(info.name, folder, image_size)
+    return load_folder(info.name, folder, image_size, contents)
 
 
 def count_differences(info: DatasetInfo, dataset: Dataset) -> list[str]:

@@ -161,11 +161,17 @@ def test_labels_have_one_class_each_without_gaps(root: Path) -> None:
         load_domainnet("domainnet", root, 16)
 
 
-def test_the_digest_follows_labels_and_sizes(root: Path, dataset: Dataset) -> None:
+def test_the_digest_follows_bytes_labels_and_order_and_not_the_place(root: Path, dataset: Dataset) -> None:
     assert load_domainnet("domainnet", root, 32).digest == dataset.digest
-    with (root / "real" / "zebra" / "real_test_1.png").open("ab") as file:
-        file.write(b"\0")
-    assert load_domainnet("domainnet", root, 16).digest != dataset.digest
+    moved = root.rename(root.parent / "moved")
+    assert load_domainnet("domainnet", moved, 16).digest == dataset.digest
+    path, file_list = moved / "real" / "zebra" / "real_test_1.png", moved / "clipart_train.txt"
+    content, lines = bytearray(path.read_bytes()), file_list.read_text().splitlines()
+    content[-20] ^= 1
+    path.write_bytes(content)
+    changed = load_domainnet("domainnet", moved, 16).digest
+    file_list.write_text("\n".join(reversed(lines)))
+    assert len({dataset.digest, changed, load_domainnet("domainnet", moved, 16).digest}) == 3
 
 
 def test_missing_lists_and_folders_are_named(tmp_path: Path, root: Path) -> None:
