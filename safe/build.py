@@ -7,7 +7,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbone import load_backbone
 from safe.config import Config
-from safe.data.registry import class_count
+from safe.data.registry import class_count, survey
 from safe.data.sources import Dataset
 from safe.data.split import session_sizes
 from safe.data.stream import Stream, class_incremental, domain_incremental
@@ -72,6 +72,7 @@ def preflight(config: Config) -> None:
         UserError: says what is missing and what to do.
     """
     resolve_device(config.runtime.device)
+    survey(config.dataset, config.data.root)
     classes = class_count(config.dataset, config.data.root)
     session_sizes(classes, config.data.init_classes, config.data.increment)
     load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)

@@ -1,4 +1,4 @@
-"""`python -m safe.data list|fetch|check|weights|cache`: data sets and weights on this machine."""
+"""`python -m safe.data list|fetch|check|split|weights|cache`: data sets and weights on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safe.data.registry import DATASETS, DOMAINS, DatasetInfo, canonical_name
-from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once
+from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,12 +36,16 @@ def _parser() -> argparse.ArgumentParser:
         "list": (_list, "all data sets: classes, images, sessions, and whether they are there"),
         "fetch": (_fetch, "download (or take from --from) and unpack a data set"),
         "check": (_check, "layout, counts and readability of a data set; exit code 1 if anything is wrong"),
+        "split": (_split, "make a data set of class folders: train and test images by a seed, linked or copied"),
         "weights": (_weights, "download (or take from --from), check and place a backbone's weights"),
         "cache": (_cache, "decoded pictures that are kept so that files are decoded once; --clear removes them"),
     }
     for word, (run, text) in words.items():
         command = commands.add_parser(word, help=text, description=text)
         command.set_defaults(run=run)
+        if word == "split":
+            _add_split(command)
+            continue
         command.add_argument("--root", default="data", help="folder of all data sets (data.root; default: data)")
         if word == "cache":
             command.add_argument("--clear", action="store_true", help="remove what no process is using")
@@ -51,6 +55,19 @@ def _parser() -> argparse.ArgumentParser:
         if word in ("fetch", "weights"):
             command.add_argument("--from", dest="source", type=Path, help="local file (or folder of archives) to use")
     return parser
+
+
+def _add_split(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SRC", help="folder of class folders; it stays as it is")
+    command.add_argument("target", metavar="DST", help="folder to make, with train/ and test/; never overwritten")
+    share = "test images of each class (default: 0.2, at least one)"
+    command.add_argument("--test", type=float, default=0.2, metavar="SHARE", help=share)
+    command.add_argument("--seed", type=int, default=0, help="of the choice of test images (default: 0)")
+    command.epilog = (
+        "Where SRC has folders of training and of test (or validation) images under other names, their split is kept. "
+        "Files are hard links where that is possible, so they take no room, and one that is edited in place changes in "
+        "both folders; else they are copies."
+    )
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -121,6 +138,25 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"unreadable: {problem}")
     print("ok" if report.ok else f"{len(report.problems)} problems, {len(report.unreadable)} unreadable images")
     return 0 if report.ok else 1
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    from safe.data.layout import quoted
+    from safe.data.listing import passed_over
+    from safe.data.split_folder import split_folder
+
+    made = split_folder(arguments.source, arguments.target, share=arguments.test, seed=arguments.seed)
+    if made.kept:
+        print(f"the split of {' and '.join(map(shown, made.kept))} is kept; --test and --seed have no part in it")
+    if made.without:
+        names = ", ".join(map(shown, made.without[:5]))
+        print(f"{len(made.without)} folders without an image are left out: {names}")
+    if told := passed_over(made.others):
+        print(told)
+    counts = f"{made.classes} classes, {made.train} training and {made.test} test images"
+    print(f"{shown(arguments.target)}: {counts} ({made.linked} hard links, {made.copied} copies)")
+    print(f"use it: --dataset {quoted(Path(arguments.target).absolute())}")
+    return 0
 
 
 def _weights(arguments: argparse.Namespace) -> int:

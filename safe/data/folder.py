@@ -1,4 +1,4 @@
-"""Folder data sets: `<root>/{train,test}/<class folder>/<image>`.
+"""Folder data sets: `<root>/{train,test}/<class folder>/<image>`, where `val` stands for a `test` that is not there.
 
 A class's index is its folder's position in the sorted names, torchvision's ImageFolder rule. Images in subfolders of a
 class folder belong to it; hidden files and folders and other files are passed over.
@@ -7,15 +7,26 @@ class folder belong to it; hidden files and folders and other files are passed o
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from safe.data.contents import Contents
 from safe.data.images import FileImages
+from safe.data.layout import require_classes, test_folder
 from safe.data.listing import IMAGE_SUFFIXES, class_folders, image_files, lying_flat, passed_over
 from safe.data.sources import Dataset
 from safe.errors import UserError, shown
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a folder data set holds: its classes, their files for train and for test, and sentences about it."""
+
+    classes: tuple[str, ...]
+    files: dict[str, list[list[str]]]
+    notes: tuple[str, ...]
 
 
 def load_folder(name: str, root: Path, size: int, contents: Contents | None = None) -> Dataset:
@@ -28,47 +39,56 @@ def load_folder(name: str, root: Path, size: int, contents: Contents | None = No
         contents: what is known of the files already.
 
     Raises:
-        UserError: no classes, classes that differ between train and test, a class folder without images, a folder that
-            cannot be listed, or files that cannot be read.
+        UserError: as `list_folder`, or files that cannot be read.
     """
+    there = list_folder(name, root)
+    paths: list[str] = []
+    places: list[tuple[str, str]] = []
+    sets = {}
+    for split, classes in there.files.items():
+        labels = [label for label, files in enumerate(classes) for _ in files]
+        sets[split] = FileImages(
+            tuple(path for files in classes for path in files), torch.tensor(labels, dtype=torch.int64), size
+        )
+        paths += sets[split].paths
+        places += [(split, there.classes[label]) for label in labels]
+    digest = (contents or Contents()).digest(paths, places)
+    return Dataset(name, there.classes, sets["train"], sets["test"], digest, notes=there.notes)
+
+
+def list_folder(name: str, root: Path) -> Listed:
+    """Return what a folder data set holds; reads no file.
+
+    Raises:
+        UserError: no classes, classes that differ between train and test, a class folder without images, or a folder
+            that cannot be listed.
+    """
+    others: Counter[str] = Counter()
     try:
-        classes = {split: class_folders(root / split) for split in ("train", "test")}
-        if not classes["train"] or classes["train"] != classes["test"]:
-            only = [shown(name) for name in sorted(set(classes["train"]) ^ set(classes["test"]))[:5]]
-            raise UserError(
-                f"{root}: train has {len(classes['train'])} class folders, test has {len(classes['test'])}; "
-                f"they must be the same{', but differ in ' + ', '.join(only) if only else ' and at least one'}"
-            )
-        others: Counter[str] = Counter()
-        sets = {split: _images(root, split, names, size, others) for split, names in classes.items()}
+        require_classes(root)
+        classes = tuple(class_folders(root / "train"))
+        folders = {"train": "train", "test": test_folder(root)}
+        files = {split: _files(root / folder, classes, others) for split, folder in folders.items()}
     except OSError as error:
         raise UserError(f"cannot list the data set {name!r}: {error}") from None
     told = passed_over(others)
     notes = (f"{root}: {told}; images are {', '.join(IMAGE_SUFFIXES)}",) if told else ()
-    paths = [path for images in sets.values() for path in images.paths]
-    places = ((split, classes[split][label]) for split, images in sets.items() for label in images.labels.tolist())
-    digest = (contents or Contents()).digest(paths, places)
-    return Dataset(name, tuple(classes["train"]), sets["train"], sets["test"], digest, notes=notes)
+    return Listed(classes, files, notes)
 
 
-def _images(root: Path, split: str, classes: list[str], size: int, others: Counter[str]) -> FileImages:
-    """Return the images of a split; what is passed over is added to `others`."""
-    paths: list[str] = []
-    labels: list[int] = []
-    empty: list[str] = []
-    for label, name in enumerate(classes):
-        files, passed = image_files(root / split / name)
+def _files(folder: Path, classes: tuple[str, ...], others: Counter[str]) -> list[list[str]]:
+    """Return the images of a split by class; what is passed over is added to `others`."""
+    found = []
+    for name in classes:
+        files, passed = image_files(folder / name)
         others.update(passed)
-        if not files:
-            empty.append(name)
-        paths += files
-        labels += [label] * len(files)
-    if empty:
+        found.append(files)
+    if empty := [name for name, files in zip(classes, found, strict=True) if not files]:
         told = passed_over(others)
         raise UserError(
-            f"{len(empty)} class folders under {root / split} hold no image ({', '.join(IMAGE_SUFFIXES)}): "
+            f"{len(empty)} class folders under {folder} hold no image ({', '.join(IMAGE_SUFFIXES)}): "
             f"{', '.join(map(shown, empty[:5]))}{told and f'; {told}'}"
         )
-    flat, passed = lying_flat(root / split)
+    flat, passed = lying_flat(folder)
     others.update(passed + Counter({"image in no class folder": flat}))
-    return FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size)
+    return found

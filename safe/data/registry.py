@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from safe.data.layout import mend, require_classes, test_folder
 from safe.errors import UserError, choices, tell
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ class DatasetInfo:
         if self.kind == "domains":
             lists = [file for file in DOMAIN_LISTS if not (folder / file).is_file()]
             return lists + [domain for domain in DOMAINS if not (folder / domain).is_dir()]
-        splits = () if self.embedded else ("train", "test")
-        return [split for split in splits if not (folder / split).is_dir()]
+        if self.embedded:
+            return []
+        there = {"train": folder / "train", "test": folder / test_folder(folder)}
+        return [split for split, place in there.items() if not place.is_dir()]
 
     def layout(self, root: str | Path) -> str:
         """Return in words which files belong where."""
@@ -95,15 +98,14 @@ _BY_ALIAS = {alias: info.name for info in _TABLE for alias in (info.name, *info.
 def canonical_name(name: str) -> str:
     """Return the data set's own name for a name or alias in any case, or the absolute path of a folder.
 
-    A folder is what holds a path separator or, in the present folder, has `train` and `test`. `UserError` lists the
-    choices for any other word.
+    A folder is what holds a path separator or is there. `UserError` lists the choices for any other word.
     """
     word = name.strip()
     if word.lower() in _BY_ALIAS:
         return _BY_ALIAS[word.lower()]
     # os.path, unlike pathlib, takes a user that does not exist and a name too long for a path for what is not there.
     path = os.path.expanduser(word)
-    if os.sep in word or word == "~" or all(os.path.isdir(os.path.join(path, split)) for split in ("train", "test")):
+    if os.sep in word or word == "~" or (word and os.path.isdir(path)):
         return os.path.abspath(path)
     raise UserError(f"{choices(name, DATASETS, 'data set')} Or give the path of a folder with train/ and test/.")
 
@@ -115,22 +117,49 @@ def dataset_info(name: str) -> DatasetInfo:
 
 
 def require_dataset(name: str, root: str | Path) -> DatasetInfo:
-    """Return the entry of a data set whose files are present; cheap, reads no image.
+    """Return the entry of a data set whose files are present; cheap, lists no class folder and reads no image.
+
+    That `val/` stands for a `test/` that is not there is told.
 
     Raises:
-        UserError: the name is unknown, or files are missing: the expected path, layout and counts.
+        UserError: the name is unknown, files are missing, or train and test have other classes: what is there instead,
+            the expected path, layout and counts, and what mends it.
     """
     info = dataset_info(name)
+    folder = info.folder(root)
     missing = info.missing(root)
     if missing:
-        hint = "Put it there"
-        if info.name in DATASETS:
-            hint += f" (python -m safe.data fetch {info.name}), or point data.root to the folder that holds it"
-        raise UserError(
-            f"the data set {info.name!r} is not there: no {' or '.join(missing[:3])} under {info.folder(root)}.\n"
-            f"{info.layout(root)}.\n{hint}."
+        there, remedy = mend(folder) if info.kind == "folder" else ("", "")
+        told = (
+            f"the data set {info.name!r} is not there: no {' or '.join(missing[:3])} under {folder}. {there}".rstrip()
         )
+        if info.name in DATASETS or not remedy:
+            remedy = f"{info.layout(root)}.\nPut it there"
+        if info.name in DATASETS:
+            remedy += f" (python -m safe.data fetch {info.name}), or point data.root to the folder that holds it"
+        raise UserError(f"{told}\n{remedy}.")
+    if info.kind == "folder":
+        try:
+            require_classes(folder)
+        except OSError as error:
+            raise UserError(f"cannot list the data set {info.name!r}: {error}") from None
+        if (test := test_folder(folder)) != "test":
+            tell(f"{folder} has no test/, so {test}/ holds the test images")
     return info
+
+
+def survey(name: str, root: str | Path) -> None:
+    """List the files of a data set, read none, and tell what its user should know.
+
+    Raises:
+        UserError: as `require_dataset`, or a class folder without images.
+    """
+    info = require_dataset(name, root)
+    if info.kind == "folder":
+        from safe.data.folder import list_folder
+
+        for note in list_folder(info.name, info.folder(root)).notes:
+            tell(note)
 
 
 def class_count(name: str, root: str | Path) -> int:

@@ -37,6 +37,11 @@ def session_sizes(classes: int, init: int, increment: int) -> list[int]:
     return sizes
 
 
+def held_count(count: int, share: float) -> int:
+    """Return how many of a class's images are held out: round(share * count), at least one, at most all but one."""
+    return min(max(1, math.floor(share * count + 0.5)), count - 1)
+
+
 def holdout(labels: Tensor, share: float, seed: int, *, keep_lone: bool = False) -> tuple[Tensor, Tensor]:
     """Split indices per class into (kept, held out), both sorted; together they are every index exactly once.
 
@@ -62,7 +67,7 @@ def holdout(labels: Tensor, share: float, seed: int, *, keep_lone: bool = False)
             if keep_lone:
                 continue
             raise UserError(f"class {label} has one training image, so none can be held out; use selection=test")
-        count = min(max(1, math.floor(share * len(members) + 0.5)), len(members) - 1)
+        count = held_count(len(members), share)
         permutation = np.random.RandomState(derive_seed(seed, "holdout", label) % 2**32).permutation(len(members))
         held.append(members[torch.from_numpy(permutation[:count])])
     out = torch.cat([everything[:0], *held]).sort().values

@@ -22,10 +22,12 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     spec = asked_spec(arguments)
+    from safe.data.registry import survey
     from sweeps import plan
     from sweeps.probe import probe
     from sweeps.sweep import check_early
 
+    survey(spec.dataset, spec.base["data.root"])
     check_early(spec)
     found = plan.plan_of(spec)
     speed = None if arguments.no_probe else probe(found.configs[0].flat())

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from safe.__main__ import main as safe_main
 from safe.data.__main__ import main as data_main
+from safe.data.listing import IMAGE_SUFFIXES
 from safe.data.registry import load_dataset
 from safe.errors import UserError
 from safe.inference import load_inference_state, session_file
 from safe.trainer import SafeTrainer
 from safe.types import SessionResult
 from sweeps.artifacts import CHECKPOINTS, keep_session
+from sweeps.cli import main as sweeps_main
 
 from .conftest import fill, picture, tiny
 
@@ -64,7 +70,10 @@ def test_images_in_folders_of_a_class_folder_are_those_of_the_class(pictures: Pa
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "test" / "a").rename(root / "test" / "z"), "must be the same, but differ in a, z"),
+        (
+            lambda root: (root / "test" / "a").rename(root / "test" / "z"),
+            r"same, but differ in a \(train\), z \(test\)",
+        ),
         (lambda root: (root / "train" / "e").mkdir(), "train has 5 class folders, test has 4; .* differ in e"),
         (lambda root: [file.unlink() for file in (root / "train" / "c").iterdir()], "1 class folders .* hold no image"),
         (lambda root: (root / "train" / "\x1b[2J").mkdir(), r"differ in '\\x1b\[2J'"),
@@ -76,6 +85,54 @@ def test_layouts_that_cannot_be_are_told(tmp_path: Path, spoil: Any, message: st
     spoil(tmp_path)
     with pytest.raises(UserError, match=message):
         run(tmp_path)
+
+
+DOORS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
+    "safe train": (safe_main, ["train", "--dataset", "ROOT"]),
+    "run": (sweeps_main, ["run", "--dataset", "ROOT", "--results", "RESULTS"]),
+    "plan": (sweeps_main, ["plan", "--dataset", "ROOT", "--results", "RESULTS"]),
+    "plan without time": (sweeps_main, ["plan", "--dataset", "ROOT", "--results", "RESULTS", "--no-probe"]),
+    "transfer": (sweeps_main, ["run", "--selection", "transfer", "--evaluate-on", "ROOT", "--results", "RESULTS"]),
+    "ablation": (sweeps_main, ["ablation", "--dataset", "ROOT", "--results", "RESULTS"]),
+}
+SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "Train": (lambda root: (root / "train").rename(root / "Train"), "It holds Train/ and test/, not train/ and test/."),
+    "gone": (lambda root: (root / "test" / "a").rename(root / "test" / "a "), "differ in 'a' (train), 'a ' (test);"),
+    "empty": (lambda root: [file.unlink() for file in (root / "test" / "c").iterdir()], "test hold no image (.jpg, "),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("layout", SPOILT)
+def test_every_command_refuses_a_layout_before_anything_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], door: str, layout: str
+) -> None:
+    root = fill(tmp_path / "data", "abcd", train=1, test=1)
+    spoil, told = SPOILT[layout]
+    spoil(root)
+    main, words = DOORS[door]
+    assert main([word.replace("ROOT", str(root)).replace("RESULTS", str(tmp_path / "results")) for word in words]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert told in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_is_passed_over_is_told_once_a_command(tmp_path: Path) -> None:
+    """Though the data set is looked at several times."""
+    root = fill(tmp_path / "data", "abcd", train=2, test=1)
+    (root / "test").rename(root / "val")
+    (root / "train" / "a" / "x.avif").write_bytes(b"")
+    words = ["plan", "--no-probe", "--dataset", str(root), "data.init_classes=2", "data.increment=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeps", *words], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert [line for line in done.stderr.splitlines() if line.startswith("note:")] == [
+        f"note: {root} has no test/, so val/ holds the test images",
+        f"note: {root}: 1 file is passed over (.avif: 1); images are {', '.join(IMAGE_SUFFIXES)}",
+    ]
+    assert "Warning" not in done.stderr
 
 
 def test_one_image_a_class_trains_and_cannot_be_held_out(tmp_path: Path) -> None:

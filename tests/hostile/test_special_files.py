@@ -45,7 +45,7 @@ def make_pipe(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         raise AssertionError("it waits for the writer of a pipe")
 
     before = signal.signal(signal.SIGALRM, release)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 1.0)  # again, as what it raises may be caught
     yield make
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)

@@ -75,7 +75,7 @@ def test_layout_and_counts_are_problems(birds: Path, tmp_path: Path, capsys: pyt
     )
     (tmp_path / "cub200" / "test" / "wren").rename(tmp_path / "cub200" / "test" / "tit")
     (problem,) = check("cub", tmp_path).problems
-    assert "differ in tit, wren" in problem
+    assert "differ in tit (test), wren (train)" in problem
     (problem,) = check("vtab", tmp_path).problems
     assert "no train or test under" in problem
     assert main(["check", "vtab", "--root", str(tmp_path)]) == 1

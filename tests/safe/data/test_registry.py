@@ -126,9 +126,18 @@ def test_a_path_without_train_and_test_is_told_the_layout(tmp_path: Path) -> Non
 
 def test_an_unknown_word_mentions_that_a_path_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "birds" / "train").mkdir(parents=True)
     with pytest.raises(UserError, match=r"unknown data set 'birds'.* path of a folder with train/ and test/"):
         canonical_name("birds")
+
+
+def test_a_folder_that_is_there_is_meant_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_birds(tmp_path / "birds" / "train").joinpath("test").rename(tmp_path / "birds" / "x")
+    with pytest.raises(UserError, match=r"no test under .*birds\."):
+        require_dataset("birds", "data")
+    for word in ("", " ", "bird"):
+        with pytest.raises(UserError, match="unknown data set"):
+            canonical_name(word)
 
 
 def test_a_known_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
