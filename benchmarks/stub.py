@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -17,8 +18,8 @@ class StubTrainable(tune.Trainable):
     """Takes a job and gives one made-up session a step.
 
     Its configuration: `sessions`; `accuracy` (of every session); `seconds` (a session takes); `epochs` (in which it
-    looks for a stop); and `faults`, which says by session what happens before its result (`raise`, `hang`, `die`), or
-    that it is `nan`.
+    looks for a stop); and `faults`, which says by session what happens before its result (`raise`, `full`, `hang`,
+    `die`), or that it is `nan`.
     `once` names a file: a fault happens only while it is not there.
     """
 
@@ -76,6 +77,8 @@ class StubTrainable(tune.Trainable):
             Path(config["once"]).touch()
         if fault == "raise":
             raise ValueError(f"broken in session {session}")
+        if fault == "full":  # as `safe.writable.naming` tells it of a disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/session.pt")
         if fault == "die":
             os._exit(1)
         while fault == "hang":

@@ -18,6 +18,7 @@ import torch
 
 from safe.errors import UserError
 from safe.opening import read_regular
+from safe.writable import naming
 
 _MAGIC = b"SAFESTATE"
 FORMAT_VERSION = 1
@@ -41,7 +42,7 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             version = FORMAT_VERSION.to_bytes(4, "big")
             file.write(_MAGIC + version + hashlib.sha256(version + payload).digest())
             file.write(payload)

@@ -1,11 +1,32 @@
-"""Asking before the work whether its outcome can be written after it."""
+"""Whether what comes out of the work can be written: asked before it, and told by file when it cannot."""
 
 from __future__ import annotations
 
+import errno
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safe.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def no_room(error: BaseException | None) -> bool:
+    """Return whether an error says that the disk takes nothing more: it is full, or only to be read by now."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an `OSError` of the block name the file that it is about, which a failed write by itself does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def require_writable(path: Path, what: str) -> None:

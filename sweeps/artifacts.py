@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safe.documents import yaml_text
 from safe.errors import UserError
+from safe.writable import naming
 from sweeps.jobs import ARM, CONTROL, FINAL
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _write_config(file: Path, config: Mapping[str, Any]) -> None:
 def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # Names of files and classes need not be text: what is none is escaped.
-    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+    with naming(file), file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
@@ -207,5 +208,6 @@ def _write_text(file: Path, text: str) -> None:
     """Write a file that is either the old one or the whole new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(text, "utf-8")
+    with naming(file):
+        draft.write_text(text, "utf-8")
     os.replace(draft, file)

@@ -21,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from safe.errors import UserError
+from safe.writable import no_room
 from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
@@ -213,6 +214,8 @@ class Driver:
         self._broken.pop(job.id, None)
         raised = self.raised.pop(trial.trial_id)
         cause = getattr(raised, "cause", None) or raised
+        if no_room(cause):  # no run's fault, and none of the others would find any
+            raise cause
         details = Path(trial.path) / "error.txt"
         details.parent.mkdir(parents=True, exist_ok=True)
         details.write_text(f"{raised}\n", "utf-8", errors="backslashreplace")

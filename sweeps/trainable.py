@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from safe.writable import naming
 from sweeps.artifacts import keep_session
 from sweeps.worker_environment import take_back_umask
 from tracking.system import SystemMeter
@@ -62,7 +63,8 @@ class SafeTrainable(tune.Trainable):
                 return {"paused": True, "done": True, "should_checkpoint": True}
             event = self.trainer.advance()
         session = self._record(event)
-        keep_session(self.job, self.trainer, session)
+        with naming(Path(self.job["states"])):
+            keep_session(self.job, self.trainer, session)
         return {"session": session, "done": event.session >= session["sessions"]}
 
     def _record(self, result: SessionResult) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class SafeTrainable(tune.Trainable):
             return super().save(checkpoint_dir)
         folder = Path(self._storage.trial_fs_path)
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix="draft-", dir=folder) as draft:
+        with naming(folder), TemporaryDirectory(prefix="draft-", dir=folder) as draft:
             return super().save(draft)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -81,6 +81,8 @@ def connect(tracking_uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    # What a database refuses comes back as an exception and is told in words; here it would be a page of traces too.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     # The registry is unused, but without its own URI the client would look up the global one.
     if path is None:
         with in_words(tracking_uri):

@@ -12,6 +12,7 @@ from tracking.errors import TrackingError, UnreachableError
 LONGEST_REASON = 500
 
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
+_SQL_ADVICE = "(Background on this error at"  # SQLAlchemy's, after the error itself
 _UNAUTHENTICATED = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 # MLflow gives INTERNAL_ERROR to every request that brought no answer.
 _PASSING = (
@@ -63,7 +64,7 @@ def _worded(uri: str, code: str, message: str) -> TrackingError:
             "to edit the experiment, or use another account (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
             "or MLFLOW_TRACKING_TOKEN)"
         )
-    reason = _without_secrets(uri, message)[:LONGEST_REASON]
+    reason = " ".join(_without_secrets(uri, message).partition(_SQL_ADVICE)[0].split())[:LONGEST_REASON]
     if code in _PASSING:
         return UnreachableError(f"MLflow at {shown(uri)} does not answer as it should: {reason}")
     return TrackingError(f"MLflow at {shown(uri)} refused: {reason}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import shlex
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from safe.errors import UserError, nearest
+from safe.writable import no_room
 from sweeps.ablation import show_ablation
 from sweeps.campaign import Folders
 from sweeps.ledger import SweepLog, has_ledger, read_ledger
@@ -22,7 +22,6 @@ from sweeps.spec import Spec, SweepSpec, checked_name
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def add_results(command: argparse.ArgumentParser) -> None:
@@ -62,7 +61,7 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
         print(f"error: {error}; try again with: {resume}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if not no_room(error):
             raise
         where = error.filename or folder
         words = f"{where}: {error.strerror}; what is done is kept: make room, then continue with: {resume}"

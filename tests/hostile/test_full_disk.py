@@ -21,7 +21,7 @@ from sweeps.artifacts import RECORDS, keep_session
 from sweeps.jobs import Job
 from sweeps.ledger import read_ledger
 from sweeps.stages import DiskStages
-from tracking import lines
+from tracking import JournalRecorder, lines
 from tracking.jsonl import read_journal
 
 from .conftest import tiny
@@ -92,8 +92,9 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int) -> Non
 def test_a_state_is_written_whole_or_not_at_all(small_disk: Path) -> None:
     save_state({"old": 1}, small_disk / "run.state")
     ballast = fill_up(small_disk, leave=4096)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as told:
         save_state({"new": "x" * 100_000}, small_disk / "run.state")
+    assert told.value.filename == str(small_disk / "run.state")
     assert load_state(small_disk / "run.state") == {"old": 1}
     assert {file.name for file in small_disk.iterdir()} == {"run.state", "ballast"}, "no temporary file stays"
     ballast.unlink()
@@ -127,10 +128,28 @@ def test_a_runs_files_are_whole_or_absent(small_disk: Path, trained: SafeTrainer
     keep_session(job, trained, record)
     before = files(small_disk)
     fill_up(small_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as told:
         keep_session(job, trained, {**record, "session": 2, "metrics": {"val/accuracy": 0.5}})
+    assert Path(told.value.filename).parent == small_disk / "checkpoints", "the error names the file"
     assert {name: content for name, content in files(small_disk).items() if name != "ballast"} == before
     assert RECORDS in before
+
+
+def test_a_full_database_of_mlflow_is_told_in_words(
+    tmp_path: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = JournalRecorder(tmp_path / "journal.jsonl", f"sqlite:///{small_disk}/mlflow.db", "digits")
+    recorder.start("demo", {}, {})
+    assert recorder.drain()
+    ballast = fill_up(small_disk)
+    recorder.start("demo/trial-00", {"a" * 200: "b" * 400}, {}, parent="demo")
+    assert not recorder.drain()
+    told = capsys.readouterr().err.splitlines()
+    assert any("database or disk is full" in line for line in told)
+    assert all(line.startswith("tracking: ") for line in told), told
+    ballast.unlink()
+    assert recorder.drain()
+    recorder.close()
 
 
 # ---------------------------------------------------------------- a whole sweep

@@ -195,6 +195,17 @@ def test_all_failed_ends_with_the_first_cause(engine: Engine) -> None:
     assert "final-0" not in engine.ledger.log.jobs
 
 
+def test_a_full_disk_ends_everything_with_the_file_and_is_no_runs_failure(engine: Engine) -> None:
+    with pytest.raises(OSError, match="No space left") as error:
+        engine.run([engine.job(f"trial-{i}", faults={"2": "full"}) for i in range(2)], [engine.job("trial-2")])
+    assert error.value.filename == "/full/session.pt"
+    assert {job.status for job in engine.ledger.log.jobs.values()} == {"KILLED"}
+    assert [len(job.sessions) for job in engine.ledger.log.jobs.values()].count(1) >= 1, "what was done is kept"
+    assert "trial-2" not in engine.ledger.log.jobs
+    engine.run([engine.job(f"trial-{i}") for i in range(2)])
+    assert [engine.told(f"trial-{i}") for i in range(2)] == [("FINISHED", None, SESSIONS)] * 2
+
+
 def test_a_job_that_went_down_with_its_node_is_told_from_one_whose_process_died(ray: None) -> None:
     from ray.exceptions import ActorDiedError, ActorDiedErrorContext
 
