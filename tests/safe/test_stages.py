@@ -696,8 +696,8 @@ OTHERS = {
     # The digest of a data set and the images of every session say what these gave.
     "data", "data.__main__", "data.archive", "data.characters", "data.check", "data.cifar", "data.contents",
     "data.digits", "data.distort", "data.domainnet", "data.download", "data.fetch", "data.folder", "data.glyphs",
-    "data.layout", "data.listing", "data.locations", "data.registry", "data.sessions", "data.split", "data.split_folder",
-    "data.weights",
+    "data.layout", "data.listing", "data.locations", "data.registry", "data.sessions", "data.split",
+    "data.split_folder", "data.weights",
 }  # fmt: skip
 
 
