@@ -55,21 +55,6 @@ class Contents:
         """Return those of a data root's files; see `cache_folder`."""
         return cls(cache_folder(root), strict=strict)
 
-    def digest(self, paths: Sequence[str], places: Iterable[tuple[str, ...]]) -> str:
-        """Return one SHA-256 of what images hold and where each belongs, in order: their paths do not count.
-
-        Args:
-            paths: of the image files.
-            places: of each, by names: its split, its class and what else the data set tells apart.
-
-        Raises:
-            UserError: as `hashes`.
-        """
-        digest = hashlib.sha256()
-        for place, content in zip(places, self.hashes(paths), strict=True):
-            digest.update(os.fsencode("\0".join(place)) + b"\0" + content)
-        return digest.hexdigest()
-
     def hashes(self, paths: Sequence[str]) -> list[bytes]:
         """Return the SHA-256 of every file, in order, empty for one that is passed over; tells how far it is.
 
@@ -136,6 +121,40 @@ class Contents:
                 file.write(records)
         except OSError:
             _here.update(fresh)
+
+
+def digest_of(hashes: Sequence[bytes], places: Iterable[tuple[str, ...]]) -> str:
+    """Return one SHA-256 of what images hold and where each belongs, in order: their paths do not count.
+
+    Args:
+        hashes: of the image files.
+        places: of each, by names: its split, its class and what else the data set tells apart.
+    """
+    digest = hashlib.sha256()
+    for place, content in zip(places, hashes, strict=True):
+        digest.update(os.fsencode("\0".join(place)) + b"\0" + content)
+    return digest.hexdigest()
+
+
+def trained_on_too(root: Path, paths: Sequence[str], hashes: Sequence[bytes], train: int) -> str:
+    """Return in a sentence how many test images are training images too, byte for byte; an empty word for none.
+
+    Args:
+        root: of the data set; the example is named from there.
+        paths: of the image files, those of training first.
+        hashes: of each; those of files that could not be read are empty and equal nothing.
+        train: how many are of training.
+    """
+    known = {content: path for path, content in zip(paths[:train], hashes[:train], strict=True) if content}
+    tested = zip(paths[train:], hashes[train:], strict=True)
+    twice = [(path, known[content]) for path, content in tested if content in known]
+    if not twice:
+        return ""
+    test_image, training_image = (shown(os.path.relpath(path, root)) for path in twice[0])
+    return (
+        f"{root}: {len(twice)} of {len(paths) - train} test images are training images too, byte for byte, so they say "
+        f"nothing about new ones: {test_image} is {training_image}{' ...' if len(twice) > 1 else ''}"
+    )
 
 
 def _key(path: str) -> bytes:

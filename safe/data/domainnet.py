@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from safe.data.contents import Contents
+from safe.data.contents import Contents, digest_of, trained_on_too
 from safe.data.images import FileImages
 from safe.data.registry import DOMAINS
 from safe.data.sources import Dataset, Domains
@@ -61,13 +61,16 @@ def load_domainnet(name: str, root: Path, size: int, contents: Contents | None =
         domains[split] = torch.arange(len(DOMAINS)).repeat_interleave(torch.tensor(counts))
     if sorted(names) != list(range(len(names))):
         raise UserError(f"{root}: labels must be 0 to {len(names) - 1}, but the largest in the lists is {max(names)}")
+    hashes = (contents or Contents()).hashes(everything)
+    twice = trained_on_too(root, everything, hashes, len(sets["train"]))
     return Dataset(
         name,
         tuple(names[label] for label in range(len(names))),
         sets["train"],
         sets["test"],
-        (contents or Contents()).digest(everything, places),
+        digest_of(hashes, places),
         Domains(DOMAINS, domains["train"], domains["test"]),
+        notes=(twice,) if twice else (),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from safe.data.contents import Contents
+from safe.data.contents import Contents, digest_of, trained_on_too
 from safe.data.images import FileImages
 from safe.data.layout import require_classes, test_folder
 from safe.data.listing import IMAGE_SUFFIXES, class_folders, image_files, lying_flat, passed_over
@@ -52,8 +52,10 @@ def load_folder(name: str, root: Path, size: int, contents: Contents | None = No
         )
         paths += sets[split].paths
         places += [(split, there.classes[label]) for label in labels]
-    digest = (contents or Contents()).digest(paths, places)
-    return Dataset(name, there.classes, sets["train"], sets["test"], digest, notes=there.notes)
+    hashes = (contents or Contents()).hashes(paths)
+    twice = trained_on_too(root, paths, hashes, len(sets["train"]))
+    notes = (*there.notes, twice) if twice else there.notes
+    return Dataset(name, there.classes, sets["train"], sets["test"], digest_of(hashes, places), notes=notes)
 
 
 def list_folder(name: str, root: Path) -> Listed:

@@ -24,7 +24,7 @@ from safe.data.check import check
 from safe.data.contents import INDEX, Contents
 from safe.data.folder import load_folder
 from safe.data.registry import load_dataset
-from safe.errors import UserError
+from safe.errors import Notice, UserError
 from safe.stages import StageKeys
 
 RECORD = 52
@@ -74,6 +74,42 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def digest(folder: Path, kept: Path | None = None) -> str:
     return load_folder("x", folder, 32, Contents(kept)).digest
+
+
+# ---------------------------------------------------------------- test images that were trained on
+
+
+def test_test_images_that_are_training_images_are_counted_and_told(
+    birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`birds` has the same bitmaps in train and in test, of which only class 3 keeps its own here."""
+    for number, file in enumerate(sorted((birds / "test" / "class 3").iterdir())):
+        Image.new("RGB", (32, 32), (250, number, 0)).save(file)
+    told = (
+        f"{birds}: 18 of 24 test images are training images too, byte for byte, so they say nothing about new ones: "
+        "test/class 0/0.bmp is train/class 0/0.bmp ..."
+    )
+    with pytest.warns(Notice) as notices:
+        load_dataset(str(birds), tmp_path, 32)
+    assert [str(notice.message) for notice in notices] == [told]
+    assert main(["check", str(birds), "--root", str(tmp_path)]) == 0
+    assert f"note: {told}\n" in capsys.readouterr().out
+
+
+def test_one_copy_under_another_name_and_class_is_found_and_what_cannot_be_read_equals_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "birds"
+    for place in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png"):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(place)
+    for place in ("train/a/gone.png", "test/b/gone.png"):
+        (root / place).symlink_to("nowhere.png")
+    assert load_folder("x", root, 32, Contents(strict=False)).notes == ()
+    shutil.copyfile(root / "train/b/2.png", root / "test/a/3.png")
+    (note,) = load_folder("x", root, 32, Contents(strict=False)).notes
+    assert note == (
+        f"{root}: 1 of 3 test images are training images too, byte for byte, so they say nothing about new ones: "
+        "test/a/3.png is train/b/2.png"
+    )
 
 
 # ---------------------------------------------------------------- what it tells apart

@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
                 for i in range(count):
                     path = folder / domain / name / f"{domain}_{split}_{i}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    Image.new("RGB", (8, 8), (40 * number, 80 * label, i)).save(path)
+                    Image.new("RGB", (8, 8), (40 * number, 80 * label, i + 50 * (split == "test"))).save(path)
                     lines.append(f"{path.relative_to(folder)} {label}")
             (folder / f"{domain}_{split}.txt").write_text("\n".join(reversed(lines)) + "\n")
     return folder
@@ -172,6 +172,15 @@ def test_the_digest_follows_bytes_labels_and_order_and_not_the_place(root: Path,
     changed = load_domainnet("domainnet", moved, 16).digest
     file_list.write_text("\n".join(reversed(lines)))
     assert len({dataset.digest, changed, load_domainnet("domainnet", moved, 16).digest}) == 3
+
+
+def test_test_images_that_are_training_images_are_told(root: Path, dataset: Dataset) -> None:
+    assert dataset.notes == ()
+    with (root / "clipart_test.txt").open("a") as file:
+        file.write("real/zebra/real_train_1.png 2\n")
+    (note,) = load_domainnet("domainnet", root, 16).notes
+    assert note.startswith(f"{root}: 1 of 37 test images are training images too, byte for byte")
+    assert note.endswith(": real/zebra/real_train_1.png is real/zebra/real_train_1.png")
 
 
 def test_missing_lists_and_folders_are_named(tmp_path: Path, root: Path) -> None:

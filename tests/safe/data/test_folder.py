@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
     for number, name in enumerate(reversed(CLASSES)):
         for split, count in (("train", 3), ("test", 2)):
             for i in range(count):
-                write(tmp_path / split / name / f"{i}.png", colour=(40 * number, i, 0))
+                write(tmp_path / split / name / f"{i}.png", colour=(40 * number, i, 9 * (split == "test")))
     return tmp_path
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import unicodedata
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -18,13 +20,15 @@ from safe.data.registry import class_count, load_dataset, require_dataset, surve
 from safe.errors import Notice, UserError
 
 CLASSES = ("ant", "bee", "cat")
+_numbers = cycle(range(256))
 
 
 def put(folder: Path, count: int, shade: int = 0) -> None:
-    """Write pictures directly into a folder."""
+    """Write pictures directly into a folder, which are others than in any other folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    own = next(_numbers)
     for number in range(count):
-        Image.new("RGB", (16, 16), (shade, 10 * number, 50)).save(folder / f"{number}.png")
+        Image.new("RGB", (16, 16), (shade, 10 * number, own)).save(folder / f"{number}.png")
 
 
 def classes(folder: Path, count: int, names: tuple[str, ...] = CLASSES) -> None:
@@ -138,7 +142,8 @@ def test_a_benchmark_is_told_what_is_there_but_its_split_is_never_made_up(tmp_pa
 
 def test_val_stands_for_a_test_that_is_not_there_and_this_is_told(tmp_path: Path) -> None:
     pair("train", "val")(tmp_path / "one")
-    pair("train", "test")(tmp_path / "other")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    (tmp_path / "other" / "val").rename(tmp_path / "other" / "test")
     with pytest.warns(Notice, match=r"one has no test/, so val/ holds the test images") as told:
         one = load_dataset(str(tmp_path / "one"), "data", 16)
     assert len(told) == 1
