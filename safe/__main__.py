@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, print_notices_once
+from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, bad_path, print_notices_once
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has seen enough; what Python still flushes at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        print(f"error: {bad_path(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
 
 
 def _parser() -> Parser:

@@ -12,11 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safe.data.registry import canonical_name
 from safe.documents import parse_yaml
-from safe.errors import UserError, nearest
+from safe.errors import UserError, nearest, shortened
 from safe.opening import read_regular
 
 # Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
@@ -25,11 +25,19 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
 WholeNumber = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Seed = WholeNumber
+MOST_LAMBDAS = 100  # every session tries all of them, and they are written down as one parameter
 Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _no_nul(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"no name and no path has a NUL in it, got {value!r}")
+        return value
 
 
 class DataConfig(_Section):
@@ -165,8 +173,8 @@ class HeadConfig(_Section):
 
     @model_validator(mode="after")
     def _grid(self) -> HeadConfig:
-        if not self.ridge_grid:
-            raise ValueError("ridge_grid needs at least one value")
+        if not 1 <= len(self.ridge_grid) <= MOST_LAMBDAS:
+            raise ValueError(f"ridge_grid takes 1 to {MOST_LAMBDAS} values, got {len(self.ridge_grid)}")
         return self
 
 
@@ -360,15 +368,10 @@ def _problems(error: ValidationError) -> list[str]:
         parts = [str(p) for p in item["loc"]]
         name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
         message = item["msg"].removeprefix("Value error, ")
-        given = "" if item["type"] == "value_error" else f", got {_shortened(item['input'])}{_plainly(item)}"
+        given = "" if item["type"] == "value_error" else f", got {shortened(repr(item['input']))}{_plainly(item)}"
         told = f"{name}: {message}" if name else message  # a rule about several settings names them itself
         lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{told}{given}"
     return list(lines.values())
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:190]}... ({len(text)} letters)"
 
 
 def _plainly(item: Mapping[str, Any]) -> str:

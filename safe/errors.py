@@ -7,6 +7,7 @@ traceback and end with exit code 2. Every other exception is a bug and keeps its
 from __future__ import annotations
 
 import difflib
+import errno
 import warnings
 from collections.abc import Iterable
 
@@ -52,6 +53,18 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"` for the closest allowed word, or `""` when none is close."""
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def shortened(text: str) -> str:
+    """Return a text as it is, or the beginning of a long one and how long it is."""
+    return text if len(text) <= 200 else f"{text[:190]}... ({len(text)} letters)"
+
+
+def bad_path(error: OSError) -> str:
+    """Return the message for a path that no system takes, too long a name or links in a circle; raise other errors."""
+    if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+        raise error
+    return f"{error.strerror}: {shown(shortened(str(error.filename)))}; give another path"
 
 
 def shown(name: str) -> str:

@@ -15,7 +15,7 @@ from safe.config import load_config, parse_overrides, validate
 from safe.data.registry import class_count
 from safe.errors import UserError, choices
 from sweeps.arms import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
-from sweeps.ask import DEFAULT_HOLDOUT_SHARE
+from sweeps.ask import DEFAULT_HOLDOUT_SHARE, check_numbers
 from sweeps.campaign import Campaign, Folders, absolute, carry_out
 from sweeps.jobs import ARM, Job
 from sweeps.ledger import JobLog, Ledger, SweepLog
@@ -44,8 +44,7 @@ def build_ablation(
         UserError: a name, number, arm or setting is not valid.
     """
     known = CATALOGUES[catalogue].arms
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {seeds}")
+    check_numbers(seeds=seeds, concurrency=concurrency)
     for arm in arms:
         if arm not in known:
             raise UserError(choices(arm, known, "arm"))

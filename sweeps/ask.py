@@ -8,16 +8,31 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from safe.config import Config, load_config, parse_overrides
-from safe.errors import UserError, choices
+from safe.errors import UserError, choices, shortened
 from sweeps.objective import objectives
+from sweeps.packing import check_share
+from sweeps.ray_environment import ray_address
 from sweeps.space import Space, parse_space, read_space, without_effect
-from sweeps.spec import Checkpoints, Search, Selection, Stop, SweepSpec, checked_name, default_name, resources
+from sweeps.spec import (
+    Checkpoints,
+    Search,
+    Selection,
+    Stop,
+    SweepSpec,
+    checked_name,
+    default_name,
+    gpu_count,
+    resources,
+)
 
 DEFAULT_TRIALS = 6
 DEFAULT_SEEDS = 3
 DEFAULT_SEARCH = "staged"
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4
+# More would be planned for hours before it is begun.
+MOST = {"trials": 10_000, "slow_candidates": 10_000, "carried": 10_000, "seeds": 1_000, "concurrency": 1_000}
+MOST_OF_OTHERS = 2**31 - 1
 SESSION_SIZES = ("data.init_classes", "data.increment")  # belong to one data set
 
 
@@ -50,7 +65,7 @@ def build_spec(
     Raises:
         UserError: a name, number, choice, setting or space is not valid.
     """
-    _check_numbers(trials=trials, seeds=seeds, concurrency=concurrency, first_k=first_k, **more)
+    check_numbers(trials=trials, seeds=seeds, concurrency=concurrency, first_k=first_k, **more)
     stop, checkpoints = more.get("stop") or "none", more.get("checkpoints") or "all"
     for word, allowed, what in (
         (search, Search, "search"),
@@ -72,6 +87,8 @@ def build_spec(
     raw_space, space = _space(space_file, config, given)
     target = _target(evaluate_on, config, given)
     share = _gpus(gpus_per_trial)
+    if ray_address() is None:
+        check_share(share, gpu_count() if config.runtime.device != "cpu" else 0)
     threads, concurrency = resources(config, concurrency, share)
     now = datetime.now()
     return SweepSpec(
@@ -100,7 +117,7 @@ def build_spec(
     )
 
 
-def _check_numbers(**numbers: Any) -> None:
+def check_numbers(**numbers: Any) -> None:
     """Refuse numbers out of range; what is not a number here is checked elsewhere."""
     above_zero = ("max_hours", "trial_timeout", "stage_limit_gb")
     for what, number in numbers.items():
@@ -114,6 +131,8 @@ def _check_numbers(**numbers: Any) -> None:
             raise UserError(f"{option} must be at least 1, got {number}")
         elif number < 0:
             raise UserError(f"{option} must be at least 0, got {number}")
+        elif number > (most := MOST.get(what, MOST_OF_OTHERS)):
+            raise UserError(f"{option} must be at most {most}, got {shortened(str(number))}")
 
 
 def _check_selection(selection: str, dataset: str, first_k: int | None, evaluate_on: str | None) -> None:

@@ -24,6 +24,16 @@ def fitting_share(peak: float, total: float) -> float:
     return 1 / max(1, min(MOST, math.floor(HEADROOM * total / peak))) if peak > 0 else 1 / MOST
 
 
+def check_share(asked: GpusPerTrial, gpus: float) -> None:
+    """Refuse a share of more GPUs than runs may take."""
+    if not isinstance(asked, (int, float)):
+        return
+    if not gpus:
+        raise UserError(f"--gpus-per-trial {asked:g}: there is no GPU that runs may take; leave it out")
+    if asked > gpus:
+        raise UserError(f"--gpus-per-trial {asked:g}: there are {gpus:g} GPUs; ask for at most that")
+
+
 class Packing:
     """The share of a GPU that the next run asks for.
 
@@ -38,8 +48,7 @@ class Packing:
     """
 
     def __init__(self, asked: GpusPerTrial, gpus: float, concurrency: int) -> None:
-        if gpus and isinstance(asked, (int, float)) and asked > gpus:
-            raise UserError(f"--gpus-per-trial {asked:g}: there are {gpus:g} GPUs; ask for at most that")
+        check_share(asked, gpus)
         self._gpus = gpus
         self._measuring = asked == "auto" and gpus > 0
         if not gpus:

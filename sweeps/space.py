@@ -31,6 +31,7 @@ from safe.opening import read_regular
 from sweeps.conditions import unmet, used
 
 PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
+MOST_PREDICTIONS = 2_000
 ZERO_SHARE = 0.25
 RANGES = ("zero_or_loguniform", "loguniform", "uniform")
 LISTS = ("choice", "grid")
@@ -180,19 +181,21 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
         problems = [f"{name}: changes nothing, because {why}" for name, why in without_effect(raw, base).items()]
     if problems:
         raise UserError("\n".join(["the search space is not valid:", *(f"  - {problem}" for problem in problems)]))
-    combinations = [
-        dict(zip(at_prediction, values, strict=True)) for values in itertools.product(*at_prediction.values())
-    ]
-    return Space(domains, fixed, _different(combinations, base), base)
+    if (count := math.prod(map(len, at_prediction.values()))) > MOST_PREDICTIONS:
+        raise UserError(
+            f"the settings of prediction ({', '.join(PREDICTION_SETTINGS)}) have {count} combinations, each of which "
+            f"is scored after every session and written down; at most {MOST_PREDICTIONS} are: list fewer values"
+        )
+    return Space(domains, fixed, _predictions(at_prediction, base), base)
 
 
-def _different(combinations: Sequence[Mapping[str, Any]], base: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return the settings of prediction that differ in effect; one without effect keeps its value of `base`."""
-    found: list[dict[str, Any]] = []
-    for values in combinations:
-        kept = {name: value if used(name, {**base, **values}) else base[name] for name, value in values.items()}
-        found += [] if kept in found else [kept]
-    return tuple(found)
+def _predictions(lists: Mapping[str, Sequence[Any]], base: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the combinations of listed values that differ in effect; one without effect keeps its value of `base`."""
+    different: dict[tuple[Any, ...], None] = {}
+    for values in itertools.product(*lists.values()):
+        config = {**base, **dict(zip(lists, values, strict=True))}
+        different[tuple(config[name] if used(name, config) else base[name] for name in lists)] = None
+    return tuple(dict(zip(lists, values, strict=True)) for values in different)
 
 
 def without_effect(raw: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrackingError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_UNREACHABLE if isinstance(error, UnreachableError) else EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"error: {error.strerror}: {str(error.filename)[:190]}...; give another path", file=sys.stderr)
+        return EXIT_USER_ERROR
     return 0
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safe.data.registry import DATASETS, DOMAINS, DatasetInfo, canonical_name
-from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once, shown
+from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once, shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        print(f"error: {bad_path(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, UserError, print_notices_once
+from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once
 from sweeps.cli import (
     ablation,
     compare,
@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(arguments)
     except (UserError, TrackingError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        print(f"error: {bad_path(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

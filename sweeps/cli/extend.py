@@ -8,6 +8,7 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
+from sweeps.ask import check_numbers
 from sweeps.cli.common import add_results, go_on, known_sweep
 from sweeps.space import parse_space, read_space
 from sweeps.spec import Spec, SweepSpec
@@ -43,6 +44,7 @@ def extended(spec: Spec, numbers: dict[str, Any], space: Path | None) -> Spec:
     """
     if not numbers and space is None:
         raise UserError("say what to extend: --trials, --seeds, --space, --max-sessions or --max-hours")
+    check_numbers(**numbers)
     for name, value in numbers.items():
         option = f"--{name.replace('_', '-')}"
         if name not in type(spec).model_fields:

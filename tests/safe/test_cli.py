@@ -153,12 +153,24 @@ def test_a_device_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str
         (["fast.epochs=many"], "fast.epochs: Input should be a valid integer"),
         (["fast.epochs"], "write settings as key=value"),
         (["fast.epochs=[1"], "the value of 'fast.epochs' is not valid YAML"),
+        (["--dataset", "glyphs", 'data.root="a\\0b"'], "no name and no path has a NUL in it"),
+        (["--state", "s" * 300], "cannot be written"),
         (["seed=1", "--json", "seed=2"], "seed is set twice, by 'seed=1' and by 'seed=2'; give it once"),
         (["--config", "does/not/exist.yaml"], "cannot read the configuration file does/not/exist.yaml"),
     ],
 )
 def test_bad_input_is_refused_in_words(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert message in refused(capsys, *arguments)
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_too_long_a_path_is_refused_wherever_it_is_noticed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safe.trainer.load_backbone", lambda _, weights, **__: Path(weights).exists())
+    assert main(["train", "backbone.weights=" + "b" * 5000]) == 2
+    told = f"error: File name too long: {'b' * 190}... (5000 letters); give another path\n"
+    assert capsys.readouterr().err == told
 
 
 def test_all_bad_settings_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:

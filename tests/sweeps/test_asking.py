@@ -16,7 +16,8 @@ def asked(*words: str) -> SweepSpec:
     return asked_spec(parser().parse_args(["run", "runtime.device=cpu", *words]))
 
 
-def test_every_option_reaches_the_specification(tmp_path: Path) -> None:
+def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.ask.gpu_count", lambda: 1)
     space = tmp_path / "space.yaml"
     space.write_text("slow.lr: {loguniform: [1e-3, 1e-1]}\nfast.lr: {grid: [0.01, 0.02]}\n")
     values: dict[str, Any] = {
@@ -41,7 +42,7 @@ def test_every_option_reaches_the_specification(tmp_path: Path) -> None:
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--space", str(space), "--no-stages", "--fresh", "--no-control", "--no-audit"]
     words += ["--system-metrics", "fast.momentum=0.5"]
-    spec = asked(*words, "--results", str(tmp_path))
+    spec = asked_spec(parser().parse_args(["run", *words, "--results", str(tmp_path)]))
     assert {name: getattr(spec, name) for name in values} == values
     assert list(spec.space) == ["slow.lr", "fast.lr"]
     assert (spec.stages, spec.fresh, spec.control, spec.audit) == (False, True, False, False)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,13 @@ def run(tmp_path: Path, *words: str) -> int:
         (["fast.epochs"], "write settings as key=value"),
         (["--dataset", "omnibenchmark"], "89697 training and 5985 test images"),
         (["--space", "missing.yaml"], "cannot read the search space"),
+        (["--trials", "9" * 400], f"--trials must be at most 10000, got {'9' * 190}... (400 letters)"),
+        (["--seeds", "1001"], "--seeds must be at most 1000, got 1001"),
+        (["--concurrency", "9" * 400], "--concurrency must be at most 1000"),
+        (["--search-seed", "9" * 400], "--search-seed must be at most 2147483647"),
+        (["--max-hours", "9" * 400], "--max-hours must be above 0, got inf"),
+        (["backbone.weights=" + "b" * 5000], f"File name too long: {'b' * 190}... (5000 letters); give another path"),
+        (["--name", "demo", f"head.ridge_grid={[*range(1, 2001)]}"], "ridge_grid takes 1 to 100 values, got 2000"),
     ],
 )
 def test_bad_input_ends_with_one_message_and_nothing_written(
@@ -46,6 +54,31 @@ def test_bad_input_ends_with_one_message_and_nothing_written(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "show demo", "resume demo", "list", "prune", "compare a b", "ui"])
+def test_a_results_folder_with_too_long_a_name_is_refused(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([*command.split(), "--results", "r" * 300]) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        f"fast.cross_weight: {{uniform: [0, {'9' * 400}]}}",
+        f"aggregation.temperature: {{grid: {[*range(1, 201)]}}}\nhead.logit_scale: {{grid: {[*range(1, 201)]}}}",
+    ],
+)
+def test_what_a_space_cannot_hold_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], space: str
+) -> None:
+    (tmp_path / "space.yaml").write_text(space)
+    began = time.monotonic()
+    assert run(tmp_path, "--space", str(tmp_path / "space.yaml")) == 2
+    assert time.monotonic() - began < 2
+    told = capsys.readouterr().err
+    assert "a number of 400 digits is too large" in told or "have 40000 combinations" in told
     assert not (tmp_path / "results").exists()
 
 

@@ -127,6 +127,8 @@ def test_a_run_waits_for_room_and_may_ask_for_less_by_then() -> None:
     assert Packing(None, 0, 4).fits([0.0] * 100), "without GPUs there is always room"
     with pytest.raises(UserError, match="--gpus-per-trial 2: there are 1 GPUs"):
         Packing(2, 1, 1)
+    with pytest.raises(UserError, match=r"--gpus-per-trial 0\.5: there is no GPU"):
+        Packing(0.5, 0, 1)
     assert Packing(2, 4, 2).share == 2
 
 

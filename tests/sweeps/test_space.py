@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from safe.config import load_config
 from safe.errors import UserError
 from sweeps.conditions import CONDITIONS, PET_SETTINGS
 from sweeps.search.random_ import draw
-from sweeps.space import PREDICTION_SETTINGS, ZERO_SHARE, Space, parse_domain, parse_space, read_space
+from sweeps.space import MOST_PREDICTIONS, PREDICTION_SETTINGS, ZERO_SHARE, Space, parse_domain, parse_space, read_space
 
 BASE = load_config("digits").flat()
 
@@ -125,6 +126,16 @@ def test_a_space_file_that_cannot_be_read_is_refused(tmp_path: Any) -> None:
     (tmp_path / "list.yaml").write_text("- slow.lr")
     with pytest.raises(UserError, match="one setting a line"):
         read_space(tmp_path / "list.yaml", "digits")
+
+
+def test_predictions_are_many_at_most_and_take_no_time() -> None:
+    values = [*range(1, 1 + MOST_PREDICTIONS)]
+    began = time.process_time()
+    space = parse_space({"aggregation.temperature": {"grid": values}}, BASE)
+    assert time.process_time() - began < 1
+    assert [p["aggregation.temperature"] for p in space.predictions] == values
+    with pytest.raises(UserError, match=f"have {MOST_PREDICTIONS + 1} combinations.* at most {MOST_PREDICTIONS} are"):
+        parse_space({"aggregation.temperature": {"grid": [*values, 0.5]}}, BASE)
 
 
 def test_every_combination_of_the_settings_of_prediction_is_scored() -> None:

@@ -183,6 +183,7 @@ CPU = ["runtime.device=cpu"]
         ({"stop": "hyperband"}, "unknown stop 'hyperband'; choose one of: none, asha."),
         ({"gpus_per_trial": "2.5"}, "--gpus-per-trial must be auto, a share in (0, 1] or a whole number, got 2.5"),
         ({"gpus_per_trial": "half"}, "got half"),
+        ({"gpus_per_trial": "1"}, "--gpus-per-trial 1: there is no GPU that runs may take; leave it out"),
         ({"checkpoints": "newest"}, "unknown checkpoints 'newest'"),
         ({"objective": "acuracy"}, "Did you mean 'accuracy'?"),
         ({"search": "grid"}, "the space has ranges for"),
