@@ -20,6 +20,7 @@ from safe.backbone import load_backbone, weights_digest
 from safe.build import build_learner, build_stream, prediction_of, projection_seed, resolve_device
 from safe.closing import ClosingStep
 from safe.config import Config
+from safe.continuing import require_same_inputs, require_same_settings
 from safe.data.registry import load_dataset
 from safe.data.sources import Dataset
 from safe.data.stream import Session, Stream
@@ -306,18 +307,17 @@ class SafeTrainer:
         """Continue from a state of the same configuration.
 
         Raises:
-            UserError: a newer format, or a state of another configuration, other data or other weights.
+            UserError: a newer format, or a state of another configuration, other data or other weights. Data may lie
+                elsewhere, as long as they are the same.
         """
         if state["version"] > STATE_VERSION:
             raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
-        if state["config"] != self.config.model_dump_json(exclude={"runtime"}):
-            raise UserError("the state belongs to another configuration; continue it with the settings it began with")
+        require_same_settings(state["config"], self.config.model_dump_json(exclude={"runtime"}))
         begun = state["computation"]
         if begun != self._computation():
             told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
             raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")
-        if state["provenance"] != self.provenance():
-            raise UserError("the state belongs to other data or other backbone weights than are loaded now")
+        require_same_inputs(state["provenance"], self.provenance())
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
         self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}

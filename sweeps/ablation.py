@@ -71,7 +71,7 @@ def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.campaign.carry_out` for what is raised."""
     for arm in spec.arms:
         arm_config(spec, arm, spec.seeds - 1)  # refuses now what would only come out later
-    return carry_out(spec, results, _run_arms, parent_params={}, summarise=_summarise)
+    return carry_out(spec, results, _run_arms, parent_params=(), summarise=_summarise)
 
 
 def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:

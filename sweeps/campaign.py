@@ -18,13 +18,14 @@ from sweeps.asha import Halving
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.budget import Budget
 from sweeps.cluster.connect import existing_ray
+from sweeps.datasets import settle_data
 from sweeps.display import LiveDisplay
-from sweeps.jobs import AUDIT, BUDGET, SEARCH_KINDS, Job
+from sweeps.jobs import AUDIT, BUDGET, CONTROL, FINAL, SEARCH_KINDS, Job
 from sweeps.ledger import Ledger, SweepLog, has_ledger
 from sweeps.lock import locked
 from sweeps.ray_environment import ray_address
 from sweeps.rounds import Rounds
-from sweeps.spec import MAY_GROW, Spec, SweepSpec, continued
+from sweeps.spec import MAY_GROW, Spec, SweepSpec, continued, data_origins, located
 from sweeps.titles import title_of
 from sweeps.tuner import check_local, local_ray, run_work
 from tracking import default_uri
@@ -40,6 +41,7 @@ _MANNER = (
     "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
     "system_metrics",
 )  # fmt: skip
+_WHERE = ("dataset", "evaluate_on", "base", "target")  # where they may differ, data lie elsewhere and nothing else
 
 
 class Folders:
@@ -108,12 +110,13 @@ class Campaign:
             until: session after which it is complete; None is the last of the stream.
         """
         spec = self.log.spec
-        stages = self.folders.stages(spec)
+        stages, origins = self.folders.stages(spec), data_origins(spec)
+        role = "evaluate_on" if kind in (FINAL, CONTROL) and "evaluate_on" in origins else "dataset"
         return Job(
             id,
             kind,
             title,
-            config,
+            located(config, origins[role]),  # a trial of an earlier call may name where the data lay then
             [dict(prediction) for prediction in predictions],
             states=str(self.folders.states / id),
             stages=str(stages) if stages else None,
@@ -124,6 +127,7 @@ class Campaign:
             beat=str(self.folders.beats / id),
             stop=str(self.folders.stop),
             until=until,
+            data=self.log.data[role]["digest"] if self.log.data else None,
         )
 
 
@@ -140,7 +144,7 @@ def carry_out(
     results: Path,
     work: Work,
     *,
-    parent_params: Mapping[str, object],
+    parent_params: Sequence[str],
     summarise: Summarise,
     retry_failed: bool = False,
 ) -> SweepLog:
@@ -152,7 +156,7 @@ def carry_out(
         spec: what the name stands for.
         results: results folder.
         work: see `Work`.
-        parent_params: params of the MLflow parent run besides the base configuration.
+        parent_params: fields of the specification that are params of the parent run besides the base configuration.
         summarise: writes the outcome to the parent run.
         retry_failed: go on with a finished campaign too when some of its runs failed.
 
@@ -175,7 +179,9 @@ def carry_out(
         new = not has_ledger(folders.sweep)
         ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
         try:
-            if not new:
+            if new:
+                settle_data(ledger, spec)
+            else:
                 _go_on(ledger, spec, retry_failed)
             if ledger.log.finished:
                 _catch_up(ledger, folders, summarise)
@@ -207,9 +213,15 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
             f"the name {old.name!r} belongs to another kind of run ({old.kind}); choose another with NAME or --name"
         )
     spec = continued(old, asked)
+    settle_data(ledger, spec)
     failed = any(job.status == "FAILED" for job in ledger.log.jobs.values())
-    if (retry_failed and failed) or spec.model_dump(exclude=set(_MANNER)) != old.model_dump(exclude=set(_MANNER)):
+    before, now = (one.model_dump(exclude={*_MANNER, *_WHERE}) for one in (old, spec))
+    does_more = before != now or (retry_failed and failed)
+    if does_more or spec.places() != old.places():
+        finished = ledger.log.finished and not does_more
         ledger.append("spec", spec=spec.model_dump(mode="json"))
+        if finished:  # that data lie elsewhere is nothing to do
+            ledger.append("finished")
     else:
         ledger.log.spec = spec
 
@@ -218,7 +230,7 @@ def _run(
     ledger: Ledger,
     folders: Folders,
     work: Work,
-    parent_params: Mapping[str, object],
+    parent_params: Sequence[str],
     summarise: Summarise,
 ) -> None:
     from tracking import environment_tags
@@ -228,9 +240,9 @@ def _run(
     tags = environment_tags()
     if tags != ledger.log.environment:
         ledger.append("environment", tags=tags)
-    recorder = _recorder(folders, spec)
+    recorder = _recorder(folders, ledger.log)
     try:
-        _start_parent(recorder, spec, parent_params, tags)
+        _start_parent(recorder, ledger.log, parent_params, tags)
         try:
             # Refuses a name that the store has with other settings before anything is trained.
             recorder.flush(FIRST_FLUSH_S)
@@ -265,25 +277,28 @@ def _catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
     journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
     if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
         return
-    with closing(_recorder(folders, ledger.log.spec)) as recorder:
+    with closing(_recorder(folders, ledger.log)) as recorder:
         if recorder.drain():
             _append_tracking(ledger, recorder)  # first, because the summary leads to the parent run
             if later:
                 summarise(recorder, ledger, folders)
 
 
-def _recorder(folders: Folders, spec: Spec) -> JournalRecorder:
+def _recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
     from tracking import JournalRecorder, journal_path, telemetry_off
 
     telemetry_off()
-    return JournalRecorder(journal_path(folders.results, spec.name), folders.tracking_uri(), Path(spec.dataset).name)
+    journal, experiment = journal_path(folders.results, log.spec.name), Path(log.began_as.dataset).name
+    return JournalRecorder(journal, folders.tracking_uri(), experiment)
 
 
-def _start_parent(recorder: Recorder, spec: Spec, parent_params: Mapping[str, object], tags: Mapping[str, str]) -> None:
+def _start_parent(recorder: Recorder, log: SweepLog, parent_params: Sequence[str], tags: Mapping[str, str]) -> None:
+    spec = log.spec
     counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
     marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
     digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
-    params = {**parent_params, **spec.base}
+    # Params are written once, so they say where the data lay at first.
+    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in parent_params} | log.began_as.base
     title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
     recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
 

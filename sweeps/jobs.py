@@ -42,6 +42,7 @@ class Job:
         stop: file whose existence asks the run to pause after the present epoch.
         gpus: share of GPUs that the run needs.
         until: session after which the run is complete; None is the last of the stream.
+        data: digest of the data that the sweep stands for; the run refuses others. None takes what there is.
     """
 
     id: str
@@ -60,3 +61,4 @@ class Job:
     stop: str | None = None
     gpus: float = 0.0
     until: int | None = None
+    data: str | None = None

@@ -5,6 +5,7 @@ loses at most the session it was in; a last line cut short by the kill is ignore
 Every line ends in its checksum (`tracking.lines`), which those of version 1 lack.
 
     {"type": "sweep", "version": 2, "spec": {...}}
+    {"type": "data", "sets": {"dataset": {"digest": ..., "classes": [["ant", 60, 25], ...]}}}
     {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
     {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
@@ -87,6 +88,9 @@ class SweepLog:
     """The state of a sweep as its ledger tells it.
 
     Attributes:
+        began_as: the first specification. It gives MLflow's params and the names of experiment and model, which stay as
+            they are when data lie elsewhere.
+        data: what the data sets held when the sweep began; see `sweeps.datasets`.
         model: what came of logging the final model; see `sweeps.model.log_final_model`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
@@ -96,6 +100,7 @@ class SweepLog:
 
     spec: Spec
     jobs: dict[str, JobLog] = field(default_factory=dict)
+    data: dict[str, Any] | None = None
     tracking: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
@@ -104,6 +109,10 @@ class SweepLog:
     search_seconds: float = 0.0
     sessions_trained: int = 0
     sessions_reused: int = 0
+    began_as: Spec = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began_as = self.spec
 
     @property
     def sweep_spec(self) -> SweepSpec:
@@ -120,6 +129,8 @@ class SweepLog:
         match record["type"]:
             case "spec":
                 self.spec, self.finished = read_spec(record["spec"]), False
+            case "data":
+                self.data = record["sets"]
             case "tracking":
                 self.tracking = {key: value for key, value in record.items() if key != "type"}
             case "selected":

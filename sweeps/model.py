@@ -96,12 +96,12 @@ def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Re
     uri, key = folders.tracking_uri(), f"{log.spec.name}/{job.id}"
     client = connect(uri)
     with in_words(uri):
-        experiment = client.get_experiment_by_name(Path(log.spec.dataset).name)
+        experiment = client.get_experiment_by_name(Path(log.began_as.dataset).name)
         run = find_run(client, experiment.experiment_id, key) if experiment else None
         if run is None:
             raise TrackingError(f"MLflow does not have the run of {job.id} yet; it may once everything is delivered")
         run_id = run.info.run_id
-        name = model_name(log.spec.dataset)
+        name = model_name(log.began_as.dataset)
         tags = _version_tags(log, job, key)
         entry = _registered(client, name, key) or _register(client, name, run_id, job, state, tags)
         champion, why = _crown(client, name, entry, log)

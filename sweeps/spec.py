@@ -32,6 +32,8 @@ MAY_CHANGE = (
     "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
     "system_metrics", "max_sessions", "max_hours", "control", "audit",
 )  # fmt: skip
+# Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.datasets`).
+PLACES = ("dataset", "data.root")
 STAYS = ("round_size", "created")  # settled when a sweep begins, whatever a later call would settle
 
 
@@ -71,7 +73,12 @@ class RunsSpec(BaseModel):
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""
-        return self.model_dump(mode="json", exclude={"name", "base", *MAY_GROW, *MAY_CHANGE, *STAYS}) | self.base
+        own = self.model_dump(mode="json", exclude={"name", "dataset", "base", *MAY_GROW, *MAY_CHANGE, *STAYS})
+        return own | _without_places(self.base)
+
+    def places(self) -> dict[str, Any]:
+        """Return where the data lie, by setting."""
+        return {name: self.base[name] for name in PLACES}
 
     def digest(self) -> str:
         """Return a digest of what defines the results."""
@@ -161,7 +168,13 @@ class SweepSpec(RunsSpec):
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, the space setting by setting."""
         rest = super().comparable()
-        return {k: v for k, v in rest.items() if k != "space"} | {f"space {k}": v for k, v in self.space.items()}
+        target = None if self.target is None else _without_places(self.target)
+        own = {k: v for k, v in rest.items() if k not in ("space", "evaluate_on")} | {"target": target}
+        return own | {f"space {k}": v for k, v in self.space.items()}
+
+    def places(self) -> dict[str, Any]:
+        """Return where the data lie, by setting."""
+        return super().places() | {"evaluate_on": self.evaluate_on}
 
     @property
     def split(self) -> Literal["val", "test"]:
@@ -183,6 +196,23 @@ class SweepSpec(RunsSpec):
 
 
 Spec = SweepSpec | AblationSpec
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in PLACES}
+
+
+def located(config: Mapping[str, Any], origin: tuple[str, str]) -> dict[str, Any]:
+    """Return a configuration whose data lie at an entry of `data_origins`."""
+    name, root = origin
+    return {**config, "dataset": name, "data.root": str(Path(root).absolute())}
+
+
+def data_origins(spec: Spec) -> dict[str, tuple[str, str]]:
+    """Return name and root of the data sets of a sweep by what they are to it: `dataset`, and `evaluate_on` if any."""
+    target = spec.target if isinstance(spec, SweepSpec) else None
+    configs = {"dataset": spec.base} | ({} if target is None else {"evaluate_on": target})
+    return {role: (config["dataset"], config["data.root"]) for role, config in configs.items()}
 
 
 def read_spec(raw: Mapping[str, Any]) -> Spec:
@@ -244,7 +274,8 @@ def continued(old: Spec, new: Spec) -> Spec:
     """Return the specification under which the sweep `old` goes on when `new` is asked for under its name.
 
     The thread count stays that of `old` unless it was given, so that another concurrency changes no result. A space may
-    grow wider: every entry holds the old entry's values, and a new one those that all trials had before.
+    grow wider: every entry holds the old entry's values, and a new one those that all trials had before. Data may lie
+    elsewhere; whether they are the same is for `sweeps.datasets` to say.
 
     Raises:
         UserError: names every setting that differs, with both values.
@@ -265,6 +296,8 @@ def continued(old: Spec, new: Spec) -> Spec:
         if getattr(new, key, 0) < getattr(old, key, 0)
     ]
     if differing:
+        places = zip(old.places().items(), new.places().values(), strict=True)
+        differing = [f"{name}: {there} -> {here}" for (name, there), here in places if there != here] + differing
         raise UserError(
             "\n".join(
                 [

@@ -36,8 +36,7 @@ PARAMS = ("search", "selection", "objective", "search_seed", "holdout_share", "s
 def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.campaign.carry_out` for what is raised."""
     check_early(spec)
-    params: dict[str, object] = {f"sweep.{name}": getattr(spec, name) for name in PARAMS}
-    return carry_out(spec, results, work, parent_params=params, summarise=_summarise, retry_failed=retry_failed)
+    return carry_out(spec, results, work, parent_params=PARAMS, summarise=_summarise, retry_failed=retry_failed)
 
 
 def check_early(spec: SweepSpec) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
+from safe.errors import UserError, shown
 from safe.writable import naming
 from sweeps.artifacts import keep_session
 from sweeps.worker_environment import take_back_umask
@@ -46,9 +47,22 @@ class SafeTrainable(tune.Trainable):
             from safe.trainer import SafeTrainer
 
             self._trainer = SafeTrainer(validate(self.job["config"]), stages=self._stages())
+            self._require_same_data()
             if self.job["resume_from"]:
                 self.load_checkpoint(self.job["resume_from"])
         return self._trainer
+
+    def _require_same_data(self) -> None:
+        """Refuse data that changed while the sweep runs: the runs before were trained on others."""
+        wanted = self.job.get("data")
+        assert self._trainer is not None
+        now = self._trainer.provenance()["data_digest"]
+        if wanted and now != wanted:
+            self._trainer = None
+            raise UserError(
+                f"the data {shown(self.job['config']['dataset'])} changed while the sweep ran: digest {wanted[:12]} -> "
+                f"{now[:12]}; bring them back and continue"
+            )
 
     def step(self) -> dict[str, Any]:
         """Train one session; write its files; return what it gave, or that it pauses where a stop was asked for."""

@@ -13,6 +13,7 @@ from safe.errors import UserError
 from sweeps.cli.common import add_results, known_sweep
 from sweeps.jobs import FINAL
 from sweeps.ledger import SweepLog
+from sweeps.spec import data_origins, located
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -54,4 +55,5 @@ def chosen_config(log: SweepLog) -> dict[str, Any]:
         raise UserError(
             f"{name!r} has not chosen a configuration yet; let it go on with: python -m sweeps resume {name}"
         )
-    return runs[0].config
+    *_, origin = data_origins(log.spec).values()  # of the final runs, where their data lie now
+    return located(runs[0].config, origin)

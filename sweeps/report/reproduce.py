@@ -13,7 +13,7 @@ from sweeps.replicate import final_config, refit_config
 from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Code, Section, Table, Text
 from sweeps.report.words import exact
-from sweeps.spec import SweepSpec
+from sweeps.spec import PLACES, SweepSpec
 
 ALWAYS = ("trials", "seeds", "search")
 OPTIONS = (
@@ -87,7 +87,7 @@ def _final(gathered: Gathered) -> dict[str, Any]:
     spec, winner = gathered.spec, gathered.winner
     config = final_config(refit_config(spec, winner.config, winner.prediction), 0)
     typed = spec.target or spec.base
-    return {**config, **{name: typed[name] for name in ("data.root", "backbone.weights")}}
+    return {**config, **{name: typed[name] for name in (*PLACES, "backbone.weights")}}
 
 
 def _nested(flat: dict[str, Any]) -> str:

@@ -226,8 +226,18 @@ def test_states_of_other_configurations_and_newer_versions_are_refused(make: Mak
         make({"fast.lr": 0.02}).load_state_dict(state)
     with pytest.raises(UserError, match=f"version {STATE_VERSION + 1}; .* up to {STATE_VERSION}"):
         make().load_state_dict({**state, "version": STATE_VERSION + 1})
-    with pytest.raises(UserError, match="other data or other backbone weights"):
-        make().load_state_dict({**state, "provenance": {**state["provenance"], "data_digest": "0"}})
+    for changes, words in (
+        (
+            {"data_digest": "0" * 64},
+            f"other data (digest 000000000000, now {state['provenance']['data_digest'][:12]});",
+        ),
+        ({"data_digest": "0", "weights_digest": "1"}, "data (digest 0, now "),
+        ({"weights_digest": "1"}, "other backbone weights (digest 1, now "),
+        ({"class_order": "1,0"}, "another order of the classes"),
+    ):
+        with pytest.raises(UserError) as refused:
+            make().load_state_dict({**state, "provenance": {**state["provenance"], **changes}})
+        assert words in str(refused.value)
     make({"runtime.eval_batch_size": 7}).load_state_dict(state)  # where it runs may change
 
 

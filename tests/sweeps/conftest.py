@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from safe.config import load_config
+from sweeps.datasets import facts
 from sweeps.ledger import Ledger
 from sweeps.search.random_ import draw
 from sweeps.spec import SweepSpec
@@ -58,6 +60,11 @@ def _make_session(session: int, grid: list[list[float]], split: str = "val", **c
     return {**record, **changes}
 
 
+@cache
+def _facts(name: str) -> dict[str, Any]:
+    return facts(name, "data")
+
+
 @pytest.fixture
 def predictions() -> list[dict[str, Any]]:
     return PREDICTIONS
@@ -84,6 +91,7 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
         folder.mkdir(parents=True)
         spec = _make_spec()
         ledger = Ledger.create(folder, spec)
+        ledger.append("data", sets={"dataset": _facts("digits")})
         ledger.append("tracking", tracking_uri="sqlite:///x", experiment="digits", parent_run_id="p")
         rows = {"trial-00": [0.8, 0.6], "trial-01": [0.9, 0.7]}
         space = spec.parsed_space()

@@ -85,7 +85,8 @@ def test_export_writes_the_first_final_run(
     ledger = finished_sweep()
     out = tmp_path / "chosen.yaml"
     assert call(tmp_path, "export", "demo", "--out", str(out)) == 0
-    assert load_config(file=out).flat() == ledger.log.jobs["final-01-0"].config
+    config = ledger.log.jobs["final-01-0"].config
+    assert load_config(file=out).flat() == {**config, "data.root": str(Path("data").absolute())}
     capsys.readouterr()
     assert call(tmp_path, "export", "demo") == 0
     assert capsys.readouterr().out == out.read_text()

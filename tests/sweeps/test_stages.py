@@ -407,6 +407,10 @@ told["warm"] = finish(begin("warm", until=2))
 for stage in (here / "stages" / "logits").glob("*.stage"):
     stage.write_bytes(stage.read_bytes()[:-9])
 told["damaged"] = finish(begin("damaged", until=2))
+try:
+    begin("others", data="0" * 64).step()
+except Exception as error:
+    told["others"] = [type(error).__name__, str(error)]
 print(json.dumps(told))
 """
 
@@ -444,6 +448,9 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
     assert (list(first), second) == (["damaged"], {}), "told once"
     assert first["damaged"].startswith("a stage is discarded and computed again: ")
     assert not any("notes" in record for record in told["warm"])
+    now = told["alone"][0]["provenance"]["data_digest"][:12]
+    words = f"the data digits changed while the sweep ran: digest 000000000000 -> {now}; bring them back and continue"
+    assert told["others"] == ["UserError", words]
 
 
 def test_nothing_is_told_where_nothing_is_wrong(tmp_path: Path) -> None:
