@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
-import re
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -18,7 +16,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.errors import UserError
 from sweeps.artifacts import CHECKPOINTS
 from sweeps.jobs import FINAL
 from sweeps.ledger import JobLog, SweepLog
@@ -185,7 +182,6 @@ def _log_model(
 
 def save_model(state: Path, folder: Path, *, run_id: str | None = None, logged: LoggedModel | None = None) -> None:
     """Write an inference state as MLflow model into `folder`, which must not exist; `logged` is its entry in MLflow."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model
@@ -220,47 +216,6 @@ def save_model(state: Path, folder: Path, *, run_id: str | None = None, logged: 
             model_config={"device": "auto", "weights": None},
             metadata={"weights_digest": whole["weights_digest"], "classes": len(whole["classes"])},
         )
-
-
-def fetch_state(model: str, tracking_uri: str, folder: Path) -> Path:
-    """Return the inference state of a model: of `models:/...` or `runs:/...`, copied into `folder`, or of a local one.
-
-    Args:
-        model: MLflow's address of a model, the folder of one, or the file of a state.
-
-    Raises:
-        UserError: there is no such model, or it holds no state.
-    """
-    place = Path(model)
-    if re.match(r"(models|runs):/", model):
-        from mlflow.artifacts import download_artifacts
-
-        from tracking.mlflow_backend import connect, sqlite_path
-        from tracking.mlflow_errors import in_words
-
-        database = sqlite_path(tracking_uri)
-        if database is not None and not database.exists():
-            raise UserError(
-                f"no model is recorded in {database.parent} yet; run a sweep first, or name it with --results"
-            )
-        connect(tracking_uri)  # refuses in words what cannot be used
-        try:
-            with in_words(tracking_uri):
-                place = Path(
-                    download_artifacts(
-                        model, dst_path=str(folder), tracking_uri=tracking_uri, registry_uri=tracking_uri
-                    )
-                )
-        except TrackingError as error:
-            raise UserError(f"no model {model} in MLflow: {error}") from None
-    if place.is_dir():
-        place = place / "artifacts" / STATE_FILE
-    if not place.is_file():
-        raise UserError(
-            f"--model {model}: no state of ours there; give models:/safe-digits@champion, models:/safe-digits/1, "
-            "the folder of such a model, or a state file (checkpoints/session-05.pt)"
-        )
-    return place
 
 
 def _signature() -> Any:

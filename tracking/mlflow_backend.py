@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
 
-# Trying again is the journal's task, which tells it once; MLflow would report every try, and print links to runs.
-_CLIENT_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+# Trying again is the journal's task, which tells it once; MLflow would report every try, and print links and bars.
+_CLIENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
 def sqlite_uri(path: Path) -> str:
@@ -177,11 +181,10 @@ def _prepare(path: Path) -> None:
 
 def _create(path: Path) -> None:
     # Made under another name and renamed when whole: a process killed on the way leaves no half-made database.
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     draft = path.with_name(f"{path.name}.creating")
     draft.unlink(missing_ok=True)
-    engine = create_sqlalchemy_engine(sqlite_uri(draft))
-    _initialize_tables(engine)
-    engine.dispose()
+    # The experiment "Default" comes with it; a client would place its artefacts in the working folder.
+    SqlAlchemyStore(sqlite_uri(draft), path.with_name("mlartifacts").as_uri()).engine.dispose()
     draft.replace(path)

@@ -1,9 +1,10 @@
-"""Reading runs back from MLflow: which there are, by tag, and what they hold."""
+"""Reading back from MLflow: which runs there are, by tag, what they hold, and artefacts by their address."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking.recorder import STOPPED, DatasetInput, Point
@@ -81,6 +82,35 @@ def read_runs(client: MlflowClient, runs: Sequence[Run]) -> Mapping[str, RunStat
         state.add_points(read_metrics(client, run.info.run_id, run.data.metrics))
         states[state.key] = state
     return states
+
+
+def download(client: MlflowClient, address: str, folder: Path) -> Path:
+    """Copy what `models:/...` or `runs:/...` names into `folder` and return the copy.
+
+    The store of the client alone is asked. MLflow's own download looks models up in the default store, whichever it is
+    given, and makes an empty one in the working folder.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    place, uri = _location(client, address), client.tracking_uri
+    return Path(download_artifacts(place, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
+
+
+def _location(client: MlflowClient, address: str) -> str:
+    """Return where the artefacts of an address lie."""
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    if address.startswith("runs:/"):
+        run_id, _, path = address.removeprefix("runs:/").partition("/")
+        run = client.get_run(run_id)
+        name, _, inside = path.partition("/")
+        models = client.search_logged_models([run.info.experiment_id], f"name = '{name}'") if name else []
+        model = next((model for model in models if model.source_run_id == run_id), None)
+        return f"{model.artifact_location}/{inside}" if model else f"{run.info.artifact_uri}/{path}"
+    named = get_model_name_and_version(client, address)
+    if len(named) == 1:
+        return client.get_logged_model(*named).artifact_location
+    return client.get_model_version_download_uri(*named)
 
 
 def dataset_name(name: str, context: str) -> str:

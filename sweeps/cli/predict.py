@@ -36,7 +36,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from safe.cli.predict import image_paths, print_predictions
     from safe.errors import UserError
     from safe.predict import load_predictor
-    from sweeps.model import fetch_state
+    from sweeps.fetched import fetch_state
 
     if arguments.top < 1:
         raise UserError(f"--top must be at least 1, got {arguments.top}")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import ViewType
 
 from safe.config import load_config
 from safe.errors import UserError
 from sweeps import doctor
 from sweeps.cli import main
 from sweeps.doctor import GIB, Finding, Node, Report, ThisMachine, Wants, diagnose, findings, grouped, healthy
+from tracking.mlflow_backend import connect
 
 DIGEST = "f" * 64
 
@@ -172,6 +174,20 @@ def test_absent_data_and_weights_are_bad_and_say_where_they_belong(tmp_path: Pat
 def test_an_mlflow_server_that_is_not_there_is_bad(tmp_path: Path) -> None:
     found = diagnose(_wants(tmp_path, uri="http://127.0.0.1:9"), ThisMachine())
     assert _bad(found) == [("MLflow", "this machine")]
+
+
+def test_a_store_of_the_results_is_tried_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "working").mkdir()
+    monkeypatch.chdir(tmp_path / "working")
+    uri = f"sqlite:///{tmp_path}/results/mlflow.db"
+    client = connect(uri)
+    (finding,) = (
+        one for one in diagnose(_wants(tmp_path / "results", uri=uri), ThisMachine()) if one.check == "MLflow"
+    )
+    assert (finding.state, finding.found) == ("ok", "a test run was logged and deleted")
+    assert [run.info.lifecycle_stage for run in client.search_runs(["0"], run_view_type=ViewType.ALL)] == ["deleted"]
+    assert client.get_experiment("0").artifact_location == f"{(tmp_path / 'results' / 'mlartifacts').as_uri()}/0"
+    assert not list((tmp_path / "working").iterdir())
 
 
 def test_the_code_digest_follows_every_byte_of_the_sources(tmp_path: Path) -> None:

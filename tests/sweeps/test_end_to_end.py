@@ -6,6 +6,7 @@ The space makes trial 0 fail (its weights file is missing) and lets the two othe
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -74,14 +75,16 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """Run the sweep `whole` once for the module."""
-    folder = tmp_path_factory.mktemp("sweeps")
+    folder, working = tmp_path_factory.mktemp("sweeps"), tmp_path_factory.mktemp("working")
     space = folder / "space.yaml"
     space.write_text(SPACE)
     found = Place(folder / "results", ["--results", str(folder / "results"), "--space", str(space)])
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(working)
         assert main(found.command("whole", seeds=2)) == 0
         yield found
+    assert not list(working.iterdir()), "something was written where it was called"
 
 
 def test_the_outcome_is_complete(place: Place) -> None:
@@ -179,7 +182,8 @@ def test_a_second_call_adds_nothing(place: Place, capsys: pytest.CaptureFixture[
 def test_an_interrupted_sweep_continues_to_the_same_numbers(place: Place) -> None:
     words = [sys.executable, "-m", "sweeps", *place.command("cut", seeds=1), "--system-metrics"]
     ledger = place.results / "sweeps" / "cut" / FILE_NAME
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, env=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + TIMEOUT_S
     while not ledger.exists() or '"checkpoint"' not in ledger.read_text():
         assert process.poll() is None, process.communicate()

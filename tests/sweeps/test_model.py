@@ -26,8 +26,9 @@ from safe.predict import load_predictor
 from safe.trainer import SafeTrainer
 from sweeps.campaign import Folders
 from sweeps.cli import main
+from sweeps.fetched import fetch_state
 from sweeps.ledger import Ledger, SweepLog
-from sweeps.model import CHAMPION, fetch_state, log_final_model, model_name
+from sweeps.model import CHAMPION, log_final_model, model_name
 from sweeps.spec import SweepSpec
 from tracking import MlflowRecorder, TrackingError
 
@@ -117,13 +118,14 @@ def store(
     tmp_path_factory: pytest.TempPathFactory, states: Path, make_spec: Callable[..., SweepSpec]
 ) -> Iterator[Store]:
     """Return a store in which the sweep `first` is finished, with a score of 0.8."""
-    results = tmp_path_factory.mktemp("results")
+    results, working = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("working")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(results)  # MLflow's own defaults would show here
+        patch.chdir(working)
         made = Store(results, states, make_spec)
         made.finish("first", 0.8)
         yield made
+    assert not list(working.iterdir()), "MLflow's own default store was asked"
 
 
 def test_the_first_model_is_the_champion(store: Store) -> None:
@@ -151,7 +153,6 @@ def test_the_model_holds_the_state_and_no_backbone_and_no_pickle(store: Store, s
     text = (folder / "MLmodel").read_text()
     assert str(Path(__file__).parents[2]) not in text
     assert found["weights_digest"] in text
-    assert not list(store.results.glob("mlruns*")), "MLflow's own default store was written to"
 
 
 def test_the_loaded_model_predicts_as_the_state_does(store: Store, states: Path, images: list[Path]) -> None:
@@ -261,7 +262,15 @@ def test_predicting_from_the_shell(
     place = ["--results", str(store.results), "--device", "cpu"]
     files = [str(file) for file in images]
     expected = load_predictor(states / "session-02.pt", device="cpu").predict(images)
-    for model in (f"models:/{NAME}@champion", f"models:/{NAME}/1", str(states / "session-02.pt")):
+    run = store.client().get_model_version(NAME, "1").run_id
+    logged = store.client().get_run(run).outputs.model_outputs[0].model_id
+    for model in (
+        f"models:/{NAME}@champion",
+        f"models:/{NAME}/1",
+        f"models:/{logged}",
+        f"runs:/{run}/{NAME}",
+        str(states / "session-02.pt"),
+    ):
         code, out, _ = predict(["--model", model, *place, "--json", "--top", "2", *files], capsys)
         lines = [json.loads(line) for line in out.splitlines()]
         assert code == 0
@@ -283,6 +292,24 @@ def test_predicting_from_the_shell(
     code, _, err = predict(["--model", "models:/x/1", "--results", str(tmp_path / "none"), *files], capsys)
     assert (code, (tmp_path / "none").exists()) == (2, False)
     assert "no model is recorded in" in err
+
+
+def test_predicting_in_a_fresh_shell(store: Store, images: list[Path], tmp_path: Path) -> None:
+    """As the README has it: nothing tells MLflow where its store is, and nothing is left where it is called."""
+    (tmp_path / "results").symlink_to(store.results)
+    (tmp_path / "img.png").symlink_to(images[0])
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RESULTS"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "sweeps", "predict", "--model", f"models:/{NAME}@champion", "img.png"],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    expected = load_predictor(store.states / "session-02.pt", device="cpu").predict(images[:1])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].split()[:2] == ["img.png", expected.labels[0]]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["img.png", "results"]
 
 
 def test_predicting_with_a_local_model_folder(store: Store, tmp_path: Path) -> None:
