@@ -173,5 +173,6 @@ $(READY): pyproject.toml constraints.txt
 	@# An environment without a working pip is what an interrupted creation leaves: it is made anew.
 	@$(RUN) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (some minutes and about 7 GB the first time) ..."
-	$(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	@# Not --quiet, which would show nothing for minutes and hide why versions conflict.
+	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -23,6 +24,7 @@ POLL_S = 0.5
 LEAVING_TIMEOUT_S = 5.0
 UPLOADS = "/srv/safe/uploads"
 EXIT_INTERRUPTED = 130
+LAST_WORDS = 15  # lines
 
 
 def up(workers: int, gpu: bool = False) -> int:
@@ -75,13 +77,37 @@ def build(compose: Compose, image: str, before: str | None) -> None:
     begin = time.monotonic()
     if before is None:
         print(f"building the image {image} (some minutes and about 7 GB the first time) ...", flush=True)
-    if sys.stdout.isatty():
-        if compose.run("build", HEAD):
-            raise UserError("the image could not be built; the engine's own words are above")
-    else:
-        compose.capture("build", "--quiet", HEAD)
+    lines, shown = [], sys.stdout.isatty()
+    words = compose.words("build", HEAD)
+    with subprocess.Popen(
+        words,
+        env=compose.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as building:
+        assert building.stdout is not None
+        for line in building.stdout:
+            lines.append(line.rstrip())
+            if shown:
+                print(lines[-1], flush=True)
+    if building.returncode:
+        machine.look()  # names what is wrong with the engine, if that is the cause
+        raise UserError("\n".join(["the image could not be built:", *reason(lines)]))
     what = "up to date" if image_id(image) == before else "built"
     print(f"image {image} {what} ({time.monotonic() - begin:.1f} s)", flush=True)
+
+
+def reason(lines: Sequence[str]) -> list[str]:
+    """Return the last words of the step that failed in what the engine printed, else its own last words.
+
+    Behind them the engine repeats its instructions, which would hide what pip says.
+    """
+    number = next((line.partition(" ")[0] for line in lines if re.match(r"#\d+ ERROR", line)), None)
+    said = [line.split(" ", 2)[-1] for line in lines if re.match(rf"{number} [\d.]+ ", line)]
+    return (said or list(lines))[-LAST_WORDS:]
 
 
 def image_id(image: str) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 from safe.errors import UserError
 from sweeps.cluster import commands
 from sweeps.cluster.__main__ import main
+from sweeps.cluster.compose import Compose
 from sweeps.cluster.machine import GIB, IMAGE_BYTES, LAYER_BYTES, Machine, is_free, look, problems
 
 
@@ -146,3 +147,44 @@ def test_a_database_whose_password_is_lost_is_not_started(tmp_path: Path, monkey
     monkeypatch.setattr(commands.machine, "run_command", lambda words: (1, "no such volume"))
     commands.secrets(settings)
     assert (tmp_path / "postgres_password").exists()
+
+
+FAILED_BUILD = """\
+#1 [internal] load build definition from Dockerfile
+#1 DONE 0.0s
+#12 [stage-1 5/9] RUN pip install --requirement requirements.txt --constraint constraints.txt
+#12 11.20 Collecting gdown<7,>=6.5
+#12 11.22 The conflict is caused by:
+#12 11.22     The user requested (constraint) soupsieve==4.1.2
+#12 11.31 ERROR: ResolutionImpossible: for help visit https://pip.pypa.io
+#12 ERROR: process "/bin/sh -c pip install" did not complete successfully: exit code: 1
+------
+ > [stage-1 5/9] RUN pip install --requirement requirements.txt --constraint constraints.txt:
+11.31 ERROR: ResolutionImpossible: for help visit https://pip.pypa.io
+------
+Dockerfile:20
+--------------------
+  20 | >>> RUN pip install
+--------------------
+failed to solve: process "/bin/sh -c pip install" did not complete successfully: exit code: 1
+"""
+
+
+def test_a_build_that_fails_ends_with_what_pip_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "said").write_text(FAILED_BUILD)
+    (tmp_path / "docker").write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 17\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(commands.machine, "look", lambda: None)
+    with pytest.raises(UserError) as refused:
+        commands.build(Compose(), "safe-sweeps:local", before="sha256:0")
+    assert str(refused.value).splitlines() == [
+        "the image could not be built:",
+        "Collecting gdown<7,>=6.5",
+        "The conflict is caused by:",
+        "    The user requested (constraint) soupsieve==4.1.2",
+        "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io",
+    ]
+    (tmp_path / "said").write_text("no space left on device\n")
+    with pytest.raises(UserError, match=r"^the image could not be built:\nno space left on device$"):
+        commands.build(Compose(), "safe-sweeps:local", before="sha256:0")
