@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
@@ -29,6 +31,10 @@ _MODULES = ("vision_transformer", "vision_transformer_hybrid", "deit")  # where 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 _UNUSED = ("head.", "head_dist.", "attn_pool.")  # what files may hold that a network without a classifier does not
 _HUB_TIMEOUT_SECONDS = 5.0
+_LONGEST_REASON, _LONGEST_NAME = 300, 80  # letters
+_NAMES_SHOWN = 3
+
+Shape = tuple[int, ...]
 
 
 def load_backbone(
@@ -171,29 +177,71 @@ def _load_file(vit: VisionTransformer, path: Path) -> None:
     if path.suffix not in (".safetensors", ".npz", *_TORCH_SUFFIXES):
         raise UserError(f"backbone.weights={path}: expected .safetensors, .npz or {', '.join(_TORCH_SUFFIXES)}")
     try:
-        missing, unexpected = _load_jax(vit, path) if path.suffix == ".npz" else _load_torch(vit, path)
+        state = _read_jax(vit, path) if path.suffix == ".npz" else _read_torch(vit, path)
     except Exception as error:  # a damaged or foreign file fails in many ways, and all mean the same to the person
-        raise UserError(f"backbone.weights={path} could not be loaded into this network: {error}") from error
-    foreign = [key for key in unexpected if not key.startswith(_UNUSED)]
-    if missing or foreign:
-        raise UserError(
-            f"backbone.weights={path} does not fit this network: "
-            f"missing {', '.join(missing) or 'nothing'}; unexpected {', '.join(foreign) or 'nothing'}"
-        )
+        reason = str(error).strip().partition("\n")[0][:_LONGEST_REASON] or type(error).__name__
+        raise UserError(f"backbone.weights={path} could not be loaded into this network: {reason}") from error
+    expected = {name: tuple(value.shape) for name, value in vit.state_dict().items()}
+    present = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, torch.Tensor)}
+    foreign = [name for name in state if name not in expected and not name.startswith(_UNUSED)]
+    if foreign or any(present.get(name) != shape for name, shape in expected.items()):
+        raise UserError(f"backbone.weights={path} {_misfit(expected, present, foreign)}")
+    for name in expected:
+        if broken := int((~state[name].isfinite()).sum()):
+            raise UserError(
+                f"backbone.weights={path}: {broken} of {state[name].numel()} values of the tensor {name} are NaN or "
+                "infinite; the file is of a training that diverged, or damaged: take another one"
+            )
+    vit.load_state_dict({name: state[name] for name in expected})
 
 
-def _load_torch(vit: VisionTransformer, path: Path) -> tuple[list[str], list[str]]:
-    """Load a state dictionary; return the names it lacks and the names it has too many."""
+def _read_torch(vit: VisionTransformer, path: Path) -> dict[str, Any]:
+    """Return the tensors of a state dictionary under timm's names, and whatever else it holds."""
     state = load_state_dict(str(path), weights_only=True)
     # timm's own conversion: older key names, and position embeddings resampled to this image size.
-    missing, unexpected = vit.load_state_dict(checkpoint_filter_fn(state, vit, adapt_layer_scale=True), strict=False)
-    return missing, unexpected
+    converted: dict[str, Any] = checkpoint_filter_fn(state, vit, adapt_layer_scale=True)
+    return converted
 
 
-def _load_jax(vit: VisionTransformer, path: Path) -> tuple[list[str], list[str]]:
-    """Load Google's JAX layout (timm reads it without pickles); return the names it lacks, and none too many."""
+def _read_jax(vit: VisionTransformer, path: Path) -> dict[str, Any]:
+    """Return the tensors of Google's JAX layout under timm's names; timm reads it into a network, without pickles."""
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            if not np.isfinite(arrays[name]).all():
+                raise ValueError(f"values of the array {name} are NaN or infinite")
     with torch.no_grad():
         for parameter in vit.parameters():
             parameter.fill_(torch.nan)  # timm does not say what it left alone: what is still NaN afterwards
         vit.load_pretrained(str(path))
-    return [name for name, parameter in vit.named_parameters() if parameter.isnan().any()], []
+    left = {name for name, parameter in vit.named_parameters() if parameter.isnan().any()}
+    return {name: value for name, value in vit.state_dict().items() if name not in left}
+
+
+def _misfit(expected: Mapping[str, Shape], present: Mapping[str, Shape], foreign: Sequence[str]) -> str:
+    """Return how many of the expected tensors there are, the first names that are wrong, and what might mend it."""
+    shapes = [
+        f"{name} {list(present[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in present and present[name] != shape
+    ]
+    missing = [name for name in expected if name not in present]
+    fits = len(expected) - len(missing) - len(shapes)
+    words = [f"fits {fits} of {len(expected)} tensors of this network"]
+    parts = (("missing", missing), ("of another shape", shapes), ("not known here", foreign))
+    words += [f"{what}: {_first(names)}" for what, names in parts if names]
+    dots = {name[: i + 1] for name in foreign for i, letter in enumerate(name) if letter == "."}
+    without = {
+        prefix: sum(present.get(prefix + name) == shape for name, shape in expected.items()) for prefix in sorted(dots)
+    }
+    best = max(without, key=lambda prefix: without[prefix], default="")
+    if without.get(best, 0) > fits:
+        words.append(
+            f"without the prefix {best!r} of their names {without[best]} would fit: save the file again with "
+            f"{{name.removeprefix({best!r}): tensor}}"
+        )
+    return "; ".join(words)
+
+
+def _first(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:_LONGEST_NAME] for name in names[:_NAMES_SHOWN])
+    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

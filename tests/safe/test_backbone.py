@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +123,14 @@ def test_a_local_copy_may_hold_a_classifier_and_another_image_size(tmp_path: Pat
 
 def test_a_local_copy_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     vit, path = tiny(weights="random"), tmp_path / "weights.safetensors"
-    with pytest.raises(UserError, match=r"missing norm.bias; unexpected blocks.9.extra"):
-        tiny(weights=save(vit, path, {"norm.bias": None, "blocks.9.extra": torch.zeros(1)}))
-    with pytest.raises(UserError, match=r"size mismatch for norm.bias"):
+    whole = len(vit.state_dict())
+    with pytest.raises(
+        UserError, match=rf"fits {whole - 1} of {whole} .*; missing: norm.bias; not known here: blocks.9.x$"
+    ):
+        tiny(weights=save(vit, path, {"norm.bias": None, "blocks.9.x": torch.zeros(1)}))
+    with pytest.raises(
+        UserError, match=rf"{whole - 1} of {whole} .*; of another shape: norm.bias \[3\] instead of \[64\]$"
+    ):
         tiny(weights=save(vit, path, {"norm.bias": torch.zeros(3)}))
     path.write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="could not be loaded into this network"):
@@ -137,6 +143,58 @@ def test_a_local_copy_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         tiny(weights=str(other))
 
 
+@pytest.mark.parametrize("prefix", ["encoder.", "model.", "module.encoder.", "net.vit."])
+def test_a_prefix_that_hides_weights_is_named(tmp_path: Path, prefix: str) -> None:
+    state = tiny(weights="random").state_dict()
+    whole, path = len(state), tmp_path / "weights.safetensors"
+    save_file({prefix + name: value for name, value in state.items()} | {"epoch": torch.zeros(1)}, path)
+    with pytest.raises(UserError) as refused:
+        tiny(weights=str(path))
+    rest = prefix.removeprefix("module.")  # timm takes that one away
+    known, foreign, hint = str(refused.value).split("; ")[1:]
+    assert str(refused.value).startswith(f"backbone.weights={path} fits 0 of {whole} tensors of this network; ")
+    assert known == f"missing: cls_token, pos_embed, patch_embed.proj.weight and {whole - 3} more"
+    assert re.fullmatch(rf"not known here: [\w.]+, [\w.]+, [\w.]+ and {whole - 2} more", foreign)
+    assert hint == (
+        f"without the prefix {rest!r} of their names {whole} would fit: save the file again with "
+        f"{{name.removeprefix({rest!r}): tensor}}"
+    )
+
+
+def test_weights_wrapped_by_data_parallel_training_fit(tmp_path: Path) -> None:
+    vit = tiny(weights="random", seed=3)
+    torch.save(
+        {"state_dict": {f"module.{name}": value for name, value in vit.state_dict().items()}}, tmp_path / "w.pth"
+    )
+    assert weights_digest(tiny(weights=str(tmp_path / "w.pth"))) == weights_digest(vit)
+
+
+def test_weights_of_a_larger_network_are_refused_in_a_line(tmp_path: Path) -> None:
+    """Of every kind that may differ, three names; the file is given, and no network is left half filled."""
+    other = load_backbone("vit_tiny_patch16_224.augreg_in21k", "random")
+    for suffix in (".safetensors", ".pth"):
+        with pytest.raises(UserError, match=r"fits \d+ of \d+ tensors") as refused:
+            tiny(weights=save(other, tmp_path / f"weights{suffix}"))
+        assert len(str(refused.value)) < 700
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, value: float) -> None:
+    vit = tiny(weights="random")
+    bias = vit.state_dict()["blocks.3.mlp.fc1.bias"].clone()
+    bias[:2] = value
+    path = save(vit, tmp_path / "weights.safetensors", {"blocks.3.mlp.fc1.bias": bias})
+    words = rf"2 of {len(bias)} values of the tensor blocks.3.mlp.fc1.bias are NaN or infinite"
+    with pytest.raises(UserError, match=words):
+        tiny(weights=path)
+    vit.load_state_dict({"blocks.3.mlp.fc1.bias": bias}, strict=False)
+    with pytest.raises(
+        UserError, match="values of the array Transformer/encoderblock_3/MlpBlock_3/Dense_0/bias are NaN"
+    ):
+        tiny(weights=save_jax(vit, tmp_path / "weights.npz"))
+
+
 def test_jax_weights_must_fill_the_whole_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_jax(tiny(weights="random"), tmp_path / "weights.npz")
     with pytest.raises(UserError, match="could not be loaded into this network"):
@@ -144,7 +202,9 @@ def test_jax_weights_must_fill_the_whole_network(tmp_path: Path, monkeypatch: py
     # Layer scale has no place in Google's layout: such a network would stay partly random.
     layer_scale: dict[str, Any] = {"model_name": TINY, "img_size": SIZE, "num_classes": 0, "init_values": 0.1}
     monkeypatch.setattr(backbone, "_build", lambda *_, **__: timm.create_model(**layer_scale))
-    with pytest.raises(UserError, match=r"does not fit this network: missing blocks.0.ls1.gamma, blocks.0.ls2.gamma"):
+    with pytest.raises(
+        UserError, match=r"fits \d+ of \d+ .*missing: blocks.0.ls1.gamma, blocks.0.ls2.gamma, .* and 9 more$"
+    ):
         tiny(weights=path)
 
 
