@@ -28,7 +28,7 @@ class StubTrainable(tune.Trainable):
         self.job: dict[str, Any] = config["job"]
         self.session = self.epoch = 0
         if self.job["resume_from"]:
-            self.load_checkpoint(self.job["resume_from"])
+            self.load_checkpoint(self.job["resume_from"][0])
 
     def step(self) -> dict[str, Any]:
         """Give the next session."""

@@ -75,7 +75,7 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
             f"{FORMAT_VERSION}: upgrade it"
         )
     if hashlib.sha256(version + payload).digest() != content[_HEADER - 32 : _HEADER]:
-        raise UserError(f"the checkpoint {path} is damaged (its checksum does not match): delete it and run again")
+        raise UserError(f"the checkpoint {path} is damaged (its checksum does not match)")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError):

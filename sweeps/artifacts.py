@@ -67,7 +67,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     """Return the session records of a run so far; none where it has not begun.
 
     Raises:
-        UserError: a newer version wrote them, or they are damaged.
+        UserError: they are damaged, or of a newer version (`NewerFormatError`).
     """
     file = folder / RECORDS
     if not file.is_file():
@@ -78,7 +78,11 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     except (ValueError, LookupError, TypeError):
         raise UserError(f"{file} is damaged: the run has to begin anew, which writes it again") from None
     if newer:
-        raise UserError(f"{file} has version {header['version']}; this installation reads up to {VERSION}: upgrade it")
+        from safe.checkpoint import NewerFormatError
+
+        raise NewerFormatError(
+            f"{file} has version {header['version']}; this installation reads up to {VERSION}: upgrade it"
+        )
     return records
 
 

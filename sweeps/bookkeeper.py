@@ -7,6 +7,7 @@ process that opens the ledger and the recorder.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +87,9 @@ class Bookkeeper:
 
     def checkpoint(self, job_id: str, path: str) -> None:
         """The state after the newest session can be resumed from `path`."""
-        self.ledger.append("checkpoint", job=job_id, session=len(self._job(job_id).sessions), path=path)
+        folder = self.ledger.path.parent
+        own = os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+        self.ledger.append("checkpoint", job=job_id, session=len(self._job(job_id).sessions), path=own)
 
     def clock(self, seconds: float) -> None:
         """The search has taken so long, over all calls."""

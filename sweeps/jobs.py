@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Job:
         kind: one of the words above.
         predictions: settings to score after every session; empty for a run whose prediction is settled.
         states: folder of the run's files.
-        resume_from: checkpoint folder to continue from.
+        resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
         stages: folder of the stage store; None shares nothing.
         stage_limit: its size limit in bytes; None is the store's default.
         checkpoints: which inference states are kept; see `sweeps.artifacts`.
@@ -51,7 +51,7 @@ class Job:
     config: Mapping[str, Any]
     predictions: list[dict[str, Any]]
     states: str
-    resume_from: str | None = None
+    resume_from: Sequence[str] = ()
     stages: str | None = None
     stage_limit: int | None = None
     checkpoints: str = "all"

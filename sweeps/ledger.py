@@ -2,9 +2,9 @@
 
 The first record carries the format version. Every record is on disk before the next step is taken, so a killed sweep
 loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
-Every line ends in its checksum (`tracking.lines`), which those of version 1 lack.
+Every line ends in its number and its checksum (`sweeps.ledger_lines`).
 
-    {"type": "sweep", "version": 2, "spec": {...}}
+    {"type": "sweep", "version": 3, "spec": {...}}
     {"type": "data", "sets": {"dataset": {"digest": ..., "classes": [["ant", 60, 25], ...]}}}
     {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
@@ -23,7 +23,6 @@ long the search has taken so far, over all calls.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Container, Mapping
@@ -33,10 +32,10 @@ from typing import Any
 
 from safe.errors import UserError
 from sweeps.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS
+from sweeps.ledger_lines import FORMAT_VERSION, advice, read_line
 from sweeps.spec import Spec, SweepSpec, read_spec
 from tracking import lines
 
-FORMAT_VERSION = 2
 FILE_NAME = "ledger.jsonl"
 
 
@@ -47,7 +46,7 @@ class JobLog:
     Attributes:
         predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
         sessions: one record per finished session, in order.
-        checkpoints: resume checkpoint after a session, by session.
+        checkpoints: folder of the resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
     """
 
@@ -77,10 +76,10 @@ class JobLog:
         """Whether no later call goes on with it: it did not fail, and was not stopped for a budget that may grow."""
         return self.status in ENDED_WELL and self.reason != BUDGET
 
-    def resume_from(self, distrusted: Container[str] = ()) -> str | None:
-        """Return the newest resume checkpoint that is still there and not distrusted."""
-        paths = (path for _, path in sorted(self.checkpoints.items(), reverse=True) if path not in distrusted)
-        return next((path for path in paths if Path(path).exists()), None)
+    def resumable(self, distrusted: Container[str] = ()) -> list[str]:
+        """Return the resume checkpoints that are still there and not distrusted, newest first."""
+        paths = [path for _, path in sorted(self.checkpoints.items(), reverse=True)]
+        return [path for path in paths if path not in distrusted and Path(path).exists()]
 
 
 @dataclass
@@ -91,6 +90,7 @@ class SweepLog:
         began_as: the first specification. It gives MLflow's params and the names of experiment and model, which stay as
             they are when data lie elsewhere.
         data: what the data sets held when the sweep began; see `sweeps.datasets`.
+        folder: holds the ledger; the paths in it begin there, so that it can be moved.
         model: what came of logging the final model; see `sweeps.model.log_final_model`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
@@ -99,6 +99,7 @@ class SweepLog:
     """
 
     spec: Spec
+    folder: Path = Path()
     jobs: dict[str, JobLog] = field(default_factory=dict)
     data: dict[str, Any] | None = None
     tracking: dict[str, Any] | None = None
@@ -125,26 +126,25 @@ class SweepLog:
         return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
 
     def apply(self, record: Mapping[str, Any]) -> None:
-        """Take one record into account; unknown types are from a later, compatible writer and are skipped."""
+        """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
         match record["type"]:
             case "spec":
                 self.spec, self.finished = read_spec(record["spec"]), False
             case "data":
                 self.data = record["sets"]
-            case "tracking":
-                self.tracking = {key: value for key, value in record.items() if key != "type"}
-            case "selected":
-                self.selected = {key: value for key, value in record.items() if key != "type"}
-            case "model":
-                self.model = {key: value for key, value in record.items() if key != "type"}
+            case "tracking" | "selected" | "model" as name:
+                setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "finished":
-                self.finished = True
+                # Version 2 does not notice that the line is lost which ends a run.
+                self.finished = all(job.status != "RUNNING" for job in self.jobs.values())
             case "job":
                 fields = {key: _named_once(record[key]) for key in ("kind", "title", "config", "predictions")}
                 self.jobs[record["job"]] = JobLog(record["job"], **fields)
             case "status":
                 job = self.jobs[record["job"]]
                 job.status, job.reason, job.recorded = record["status"], record.get("reason"), False
+                if job.status == "FINISHED" and not job.complete:
+                    raise ValueError("its last sessions are missing")
             case "recorded":
                 self.jobs[record["job"]].recorded = True
             case "environment":
@@ -153,6 +153,8 @@ class SweepLog:
                 self.search_seconds = record["seconds"]
             case "session":
                 job = self.jobs[record["job"]]
+                if record["session"] > len(job.sessions) + 1:
+                    raise ValueError("the session before it is missing")
                 # A session done again after a kill replaces the earlier record and what followed it.
                 replaced = job.sessions[record["session"] - 1 :]
                 del job.sessions[record["session"] - 1 :]
@@ -162,14 +164,12 @@ class SweepLog:
                     for old in replaced:
                         self._count(old, -1)
             case "checkpoint":
-                self.jobs[record["job"]].checkpoints[record["session"]] = record["path"]
+                self.jobs[record["job"]].checkpoints[record["session"]] = str(self.folder / record["path"])
 
     def _count(self, session: Mapping[str, Any], by: int) -> None:
-        match training_of(session):
-            case "trained":
-                self.sessions_trained += by
-            case "reused":
-                self.sessions_reused += by
+        training = training_of(session)
+        self.sessions_trained += by * (training == "trained")
+        self.sessions_reused += by * (training == "reused")
 
 
 def _named_once(value: Any) -> Any:
@@ -195,15 +195,16 @@ def trained(session: Mapping[str, Any]) -> bool:
 class Ledger:
     """The ledger file of one sweep, open for appending; `log` is always what the file says."""
 
-    def __init__(self, path: Path, log: SweepLog) -> None:
+    def __init__(self, path: Path, log: SweepLog, lines_written: int = 0) -> None:
         self.path = path
         self.log = log
+        self._lines_written = lines_written
         self._file = path.open("ab", buffering=0)
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> Ledger:
         """Begin the ledger of a new sweep in `folder`."""
-        ledger = cls(folder / FILE_NAME, SweepLog(spec))
+        ledger = cls(folder / FILE_NAME, SweepLog(spec, folder))
         ledger._write({"type": "sweep", "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")})
         return ledger
 
@@ -216,7 +217,7 @@ class Ledger:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.truncate(path, whole)
-        return cls(path, log)
+        return cls(path, log, content.count(b"\n"))
 
     def append(self, type: str, **fields: Any) -> None:
         """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
@@ -229,9 +230,10 @@ class Ledger:
         self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        line = lines.encode(record)
+        line = lines.encode(record, self._lines_written + 1)
         try:
             lines.append(self._file, line)
+            self._lines_written += 1
             os.fsync(self._file.fileno())
         except OSError as error:
             raise UserError(
@@ -258,37 +260,19 @@ def read_ledger(folder: Path) -> SweepLog:
         *whole, _ = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
-    number, version = 1, FORMAT_VERSION
+    number = 1
     try:
-        first = _record(whole[0])
-        if (version := first["version"]) <= FORMAT_VERSION:
-            log = SweepLog(read_spec(first["spec"]))
-            for line in whole[1:]:
-                number += 1
-                log.apply(_record(line, version))
-    except (ValueError, LookupError, TypeError):  # pydantic's refusal is a ValueError
-        raise UserError(
-            f"the ledger {path} is damaged in line {number}: restore it from a copy, or remove {folder} to begin that "
-            "sweep again"
-        ) from None
-    if version > FORMAT_VERSION:
-        raise UserError(
-            f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
-            "upgrade it to see or continue that sweep"
-        )
+        first = read_line(whole[0], 1)
+        if (version := first["version"]) > FORMAT_VERSION:
+            raise UserError(
+                f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
+                "upgrade it to see or continue that sweep"
+            )
+        log = SweepLog(read_spec(first["spec"]), folder)
+        for line in whole[1:]:
+            number += 1
+            log.apply(read_line(line, number, version))
+    except (ValueError, LookupError, TypeError) as error:  # pydantic's refusal is a ValueError
+        what = f" ({error})" if isinstance(error, lines.MisplacedError) else ""
+        raise UserError(f"the ledger {path} is damaged in line {number}{what}: {advice(path, number)}") from None
     return log
-
-
-def _record(line: bytes, version: int | None = None) -> dict[str, Any]:
-    """Return the record of a line of a ledger of a version, which the first line tells itself.
-
-    Raises:
-        ValueError: its checksum is wrong, or it has none, as is right in version 1 only.
-    """
-    try:
-        return lines.decode(line + b"\n")
-    except ValueError:
-        record: dict[str, Any] = json.loads(line)
-        if "crc" in record or (version or record["version"]) == FORMAT_VERSION:
-            raise
-        return record

@@ -129,13 +129,13 @@ class Rounds:
         if log.status == "FAILED":
             self._failures[job_id] += counts
             if counts and job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
-                self._distrusted.add(job.resume_from)
+                self._distrusted.add(job.resume_from[0])
             if self._failures[job_id] <= self.retries and not self._draining:
                 self._waiting.appendleft(job)
 
     def _begin(self, job: Job) -> Job:
         log = self.log.jobs.get(job.id)
-        job = replace(job, resume_from=log.resume_from(self._distrusted) if log else None)
+        job = replace(job, resume_from=log.resumable(self._distrusted) if log else [])
         self._sessions_at_start[job.id] = len(log.sessions) if log else 0
         self.running[job.id] = job
         self.budget.searching(any(other.kind in SEARCH_KINDS for other in self.running.values()))

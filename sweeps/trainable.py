@@ -11,7 +11,7 @@ from ray import tune
 
 from safe.errors import UserError, shown
 from safe.writable import naming
-from sweeps.artifacts import keep_session
+from sweeps.artifacts import keep_session, read_records
 from sweeps.worker_environment import take_back_umask
 from tracking.system import SystemMeter
 
@@ -48,8 +48,7 @@ class SafeTrainable(tune.Trainable):
 
             self._trainer = SafeTrainer(validate(self.job["config"]), stages=self._stages())
             self._require_same_data()
-            if self.job["resume_from"]:
-                self.load_checkpoint(self.job["resume_from"])
+            self._resume(self._trainer)
         return self._trainer
 
     def _require_same_data(self) -> None:
@@ -103,6 +102,30 @@ class SafeTrainable(tune.Trainable):
             "work": {**asdict(result.work), "trained": result.work.training == "trained"},
             **notes,
         }
+
+    def _resume(self, trainer: SafeTrainer) -> None:
+        """Continue from the newest checkpoint that can be read, together with the run's files; else begin anew."""
+        from safe.checkpoint import NewerFormatError, load_state
+
+        unusable: list[str] = []
+        step = "begins anew"
+        for folder in self.job["resume_from"]:
+            file = Path(folder) / RESUME_FILE
+            try:
+                state = load_state(file)
+                if len(read_records(Path(self.job["states"]))) < state["session"]:
+                    raise UserError(f"the files of the sessions before {file} are gone")
+            except NewerFormatError:
+                raise
+            except UserError as error:
+                unusable.append(str(error))
+                continue
+            trainer.load_state_dict(state)
+            step = "goes on from an earlier checkpoint"
+            break
+        if unusable:
+            words = f"{self.job['id']} {step}: {'; '.join(unusable)}"
+            self._notes[words] = words
 
     def _stages(self) -> DiskStages | None:
         if not self.job.get("stages"):

@@ -1,13 +1,14 @@
 """The journal file: the calls to a recorder, one JSON object a line, only ever appended to.
 
-    {"format": "tracking-journal", "version": 2, "id": "9f86d081884c7d65", "experiment": "digits", ...}
+    {"format": "tracking-journal", "version": 3, "id": "9f86d081884c7d65", "experiment": "digits", ...}
     {"call": "start", "run_key": "demo", "params": {...}, "tags": {...}, "name": ..., "parent": ..., ...}
     {"call": "log_points", "run_key": "demo", "points": [["val/accuracy", 0.5, 1], ...], ...}
 
 `id` is a random word by which one file is told from another. After the header, every line names a method and its
-arguments, and ends in `at`, when it was called in seconds since 1970, and, as the header does, in `crc`, the CRC-32 of
-the line without it. Each line reaches the operating system at once, so that a killed process loses nothing; `sync`
-waits for the disk, after which not even a power cut does. One process at a time writes a file.
+arguments, and ends in `at`, when it was called in seconds since 1970, and, as the header does, in its number and its
+checksum (`tracking.lines`); version 2 has no numbers. Each line reaches the operating system at once, so that a killed
+process loses nothing; `sync` waits for the disk, after which not even a power cut does. One process at a time writes a
+file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from tracking.errors import InUseError, TrackingError
 from tracking.recorder import Point, Recorder
 
 FORMAT = "tracking-journal"
-VERSION = 2
+VERSION = 3
+_OLDEST = 2  # that is read
+_NUMBERS = 3  # since which every line has its number
 
 _log = logging.getLogger(__name__)
 
@@ -61,14 +64,16 @@ class JournalFile:
             self._file.truncate(whole)
         # Counted, because the file shows a line that another thread is writing page by page.
         self._size = whole
+        self._lines = data.count(b"\n", 0, whole)
         if not whole:
             self.append(format=FORMAT, version=VERSION, id=secrets.token_hex(8), **header)
 
     def append(self, **record: object) -> None:
         """Write one record, whole or not at all; TrackingError when it cannot be written, on a full disk for one."""
-        line = lines.encode(record)
+        line = lines.encode(record, self._lines + 1)
         with self._in_words():
             lines.append(self._file, line)
+        self._lines += 1
         self._size += len(line)
 
     def sync(self) -> int:
@@ -111,13 +116,13 @@ def read_header(path: Path) -> dict[str, Any]:
         version = None
     if not isinstance(version, int):
         raise _damaged(path, 1, "no header")
-    if version != VERSION:
+    if not _OLDEST <= version <= VERSION:
         age, advice = ("newer", "use the program that wrote it") if version > VERSION else ("older", "remove it")
         raise TrackingError(
             f"{path} has format version {version}, {age} than the {VERSION} this program reads; {advice}, or choose "
             "another file"
         )
-    header = _parsed(path, 0, line)
+    header, _ = _parsed(path, 0, line, 1, version)
     if not isinstance(header.get("id"), str):
         raise _damaged(path, 1, "no id")
     return header
@@ -139,27 +144,29 @@ def experiment_of(path: Path) -> str:
 
 
 def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give the records after the header that begin at byte `start` or later, each with the byte that follows it.
+    """Give the records after the header from byte `start` on, where a line begins, each with the byte that follows it.
 
     A last line without its end is being written, or was cut off: it is left out.
 
     Raises:
         TrackingError: the file is no journal, of another format version, or damaged.
     """
-    read_header(path)
+    version = read_header(path)["version"]
+    number = 1 if start == 0 else None  # in the middle of the file, the first line tells it
     with path.open("rb") as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             begin, start = start, start + len(line)
-            record = _parsed(path, begin, line)
+            record, number = _parsed(path, begin, line, number, version)
             if begin > 0:
                 match record:
                     case {"call": str(), "run_key": str(), "at": int() | float()}:
                         yield start, record
                     case _:
-                        raise _damaged(path, _line_number(path, begin), "no record of this format version")
+                        raise _damaged(path, number, "no record of this format version")
+            number += 1
 
 
 def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
@@ -198,11 +205,15 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             raise ValueError(f"unknown record {record.get('call')!r}")
 
 
-def _parsed(path: Path, begin: int, line: bytes) -> dict[str, Any]:
+def _parsed(path: Path, begin: int, line: bytes, number: int | None, version: int) -> tuple[dict[str, Any], int]:
+    """Return the record that begins at a byte, and the number of its line, which is asked for when it is None."""
     try:
-        return lines.decode(line)
-    except ValueError:
-        raise _damaged(path, _line_number(path, begin), "wrong checksum") from None
+        record = lines.decode(line)
+        number = number or record.get("line") or _line_number(path, begin)
+        lines.take_number(record, number, needed=version >= _NUMBERS)
+    except ValueError as error:
+        raise _damaged(path, number or _line_number(path, begin), str(error)) from None
+    return record, number
 
 
 def _line_number(path: Path, begin: int) -> int:

@@ -1,6 +1,8 @@
-"""Files of records, one JSON object a line, only ever appended to; every line tells whether it is whole.
+"""Files of records, one JSON object a line, only ever appended to; every line tells whether it is whole and where it
+stands.
 
-The last entry of a line is `crc`, the CRC-32 of the line without it, so that a damaged one is noticed.
+The last two entries of a line are `line`, its number in the file counted from 1, so that one which is lost, doubled or
+moved is noticed, and `crc`, the CRC-32 of the line without it, so that a damaged one is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ from io import FileIO
 from typing import Any
 
 
+class MisplacedError(ValueError):
+    """A whole line that does not stand where it was written."""
+
+
 def open_regular(path: str | os.PathLike[str], flags: int) -> int:
     """Open a file as `os.open` does; it may not be a link, and a pipe is not waited for.
 
@@ -29,20 +35,41 @@ def open_regular(path: str | os.PathLike[str], flags: int) -> int:
     return descriptor
 
 
-def encode(record: Mapping[str, object]) -> bytes:
-    """Return a record as a line. Raises ValueError for NaN and infinity."""
+def encode(record: Mapping[str, object], number: int) -> bytes:
+    """Return a record as the line `number` of its file. Raises ValueError for NaN and infinity."""
     # Bytes of a file name that are no text come out as the escapes that JSON has for them.
-    body = json.dumps(record, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
+    body = json.dumps({**record, "line": number}, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
     return body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
 
 
 def decode(line: bytes) -> dict[str, Any]:
     """Return the record of a line. Raises ValueError for a line without checksum, or with another."""
-    body, found, crc = line.rpartition(b', "crc": "')
-    if not found or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
+    body, separator, crc = line.rpartition(b', "crc": "')
+    if not separator or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
         raise ValueError("wrong checksum")
     record: dict[str, Any] = json.loads(body + b"}")
     return record
+
+
+def take_number(record: dict[str, Any], number: int, *, needed: bool) -> None:
+    """Take the number out of the record of a line that stands as the line `number` of its file.
+
+    Args:
+        needed: whether a line must have a number, which earlier formats did not write.
+
+    Raises:
+        MisplacedError: it has another number, or none where it needs one.
+    """
+    own = record.pop("line", None)
+    if own == number or (own is None and not needed):
+        return
+    if not isinstance(own, int):
+        raise MisplacedError(f"line {number} has no number")
+    if own < number:
+        raise MisplacedError(f"line {own} stands a second time, as line {number}")
+    raise MisplacedError(
+        f"line {number} is missing" if own == number + 1 else f"lines {number} to {own - 1} are missing"
+    )
 
 
 def append(file: FileIO, line: bytes) -> None:

@@ -20,7 +20,7 @@ KILLED = "KILLED"
 FINAL_STATUSES = (FINISHED, STOPPED, FAILED, KILLED)
 
 # Metrics that differ each time the same work is done; of two values at one step the first is kept.
-VOLATILE_PREFIXES = ("time/", "system/", "memory/")
+VOLATILE_PREFIXES = ("time/", "system/", "memory/", "work.")
 
 
 @dataclass(frozen=True)

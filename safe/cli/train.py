@@ -94,9 +94,16 @@ class _Interrupt:
 
 def _continue(trainer: SafeTrainer, file: Path) -> int:
     """Take over the run in `file`; return how many epochs it has done."""
-    from safe.checkpoint import load_state
+    from safe.checkpoint import NewerFormatError, load_state
 
-    state = load_state(file)
+    try:
+        state = load_state(file)
+    except NewerFormatError:
+        raise
+    except UserError as error:
+        raise UserError(
+            f"--state: {error}; name another file, or, if it was this run, delete it to begin anew"
+        ) from None
     if "optimizer" not in state:
         raise UserError(f"--state: {file} holds no run to continue; name another file")
     try:

@@ -6,7 +6,10 @@ tests/safe/data/test_cache.py.
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from safe.errors import UserError
 from safe.inference import load_inference_state, save_session, session_file
 from safe.trainer import SafeTrainer
 from sweeps.artifacts import RECORDS, read_records
+from sweeps.cli import main
 from sweeps.ledger import FILE_NAME, Ledger, SweepLog, read_ledger
 from sweeps.spec import SweepSpec
 from sweeps.stages import DiskStages
@@ -26,7 +30,7 @@ from tracking import FINISHED, JsonlRecorder, TrackingError
 from tracking.jsonl import read_journal
 
 from .conftest import tiny
-from .sweeping import fake_sessions, small_spec
+from .sweeping import fake_sessions, no_engine, run, small_spec
 
 
 def flipped(content: bytes, step: int) -> Iterator[tuple[int, bytes]]:
@@ -82,18 +86,93 @@ def test_a_ledger_cut_anywhere_says_what_its_whole_lines_say(ledger: Path) -> No
         assert read_ledger(ledger.parent) == known[whole[:end].count(b"\n") - 1]
 
 
-def test_a_ledger_without_checksums_is_read_and_continued(ledger: Path) -> None:
-    """Version 1 had none; what is added to such a file has."""
-    log, text = read_ledger(ledger.parent), ledger.read_text("utf-8")
-    lines = [line.rpartition(', "crc": ')[0] + "}" for line in text.splitlines()]
-    ledger.write_text("\n".join([lines[0].replace('"version": 2', '"version": 1'), *lines[1:-1]]) + "\n")
+def disorders(lines: list[bytes]) -> Iterator[tuple[list[bytes], int, str]]:
+    """Give the lines with one lost, moved or doubled, with the line that is told and what of it."""
+    for place in range(len(lines) - 1):  # without the last one, the file is one of before, as after a kill
+        yield [*lines[:place], *lines[place + 1 :]], place + 1, f"line {place + 1} is missing"
+        for to in {place + 1, len(lines) - 1}:  # swapped with the next, moved to the end
+            others = [*lines[:place], *lines[place + 1 :]]
+            yield [*others[:to], lines[place], *others[to:]], place + 1, f"line {place + 1} is missing"
+        doubled = f"line {place + 1} stands a second time, as line {place + 2}"
+        yield [*lines[: place + 1], *lines[place:]], place + 2, doubled
+    yield [*lines, lines[-1]], len(lines) + 1, f"line {len(lines)} stands a second time, as line {len(lines) + 1}"
+    yield [lines[0], *lines[4:]], 2, "lines 2 to 4 are missing"
+
+
+def test_every_line_of_a_real_ledger_that_is_lost_moved_or_doubled_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    no_engine(monkeypatch)
+    results = tmp_path / "results"
+    assert run(results) == 0
+    ledger = results / "sweeps" / "demo" / FILE_NAME
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 20
+    for disordered, number, what in disorders(lines):
+        ledger.write_bytes(b"".join(disordered))
+        with pytest.raises(UserError) as refusal:
+            read_ledger(ledger.parent)
+        assert str(refusal.value).startswith(f"the ledger {ledger} is damaged in line {number} ({what}): restore it")
+    capsys.readouterr()
+    for command in (["show", "demo"], ["resume", "demo"], ["report", "demo"]):
+        assert main([*command, "--results", str(results)]) == 2
+        told = capsys.readouterr()
+        assert "is damaged in line 2 (lines 2 to 4 are missing): restore it" in told.err
+        assert len(told.err.splitlines()) == 1, told.err
+
+    advice = f"head -n 1 {ledger} > {ledger}.kept && mv {ledger}.kept {ledger}"
+    assert told.err.endswith(f"does again what came after: {advice}\n")
+    subprocess.run(advice, shell=True, check=True)
+    assert main(["resume", "demo", "--results", str(results)]) == 0
+    assert read_ledger(ledger.parent).finished
+
+
+def as_version(number: int, ledger: Path) -> list[str]:
+    """Return the lines of a ledger as an earlier version would have written them."""
+    found = []
+    for line in ledger.read_text("utf-8").splitlines():
+        body = re.sub(r', "line": \d+, "crc": "\w+"}$', "}", line).replace('"version": 3', f'"version": {number}')
+        crc = f', "crc": "{zlib.crc32(body.encode()):08x}"}}'
+        found.append(body[:-1] + crc if number > 1 else body)
+    return found
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_ledger_of_an_earlier_version_is_read_and_continued(ledger: Path, version: int) -> None:
+    """Version 2 has no numbers of lines, version 1 no checksums either; what is added to such a file has both."""
+    log, lines = read_ledger(ledger.parent), as_version(version, ledger)
+    ledger.write_text("\n".join(lines[:-1]) + "\n")
     old = Ledger.open(ledger.parent)
     old.append("finished")
     old.close()
     assert read_ledger(ledger.parent) == log
-    ledger.write_text(ledger.read_text().replace('"finished"', '"finishee"'))
-    with pytest.raises(UserError, match="is damaged in line 9"):
+    whole = ledger.read_text()
+    ledger.write_text(whole.replace('"finished"', '"finishee"'))
+    with pytest.raises(UserError, match="is damaged in line 9:"):
         read_ledger(ledger.parent)
+    ledger.write_text("".join(line for line in whole.splitlines(keepends=True) if "RUNNING" not in line))
+    with pytest.raises(UserError, match=r"is damaged in line 8 \(line 8 is missing\)"):
+        read_ledger(ledger.parent)
+
+
+def test_a_line_lost_from_a_ledger_without_numbers_changes_no_result_unnoticed(ledger: Path) -> None:
+    """It is refused where it shows, and where it does not, the run is not taken for finished or all is as before."""
+    log, lines = read_ledger(ledger.parent), as_version(2, ledger)
+    fates = []
+    for place in range(1, len(lines)):
+        ledger.write_text("\n".join([*lines[:place], *lines[place + 1 :]]) + "\n")
+        try:
+            found = read_ledger(ledger.parent)
+        except UserError:
+            fates.append("refused")
+            continue
+        job = found.jobs["trial-00"]
+        assert job.sessions == log.jobs["trial-00"].sessions
+        fates.append("as before" if (job.status, found.finished) == ("FINISHED", True) else "goes on")
+    # Of the lines: job, session and checkpoint twice, RUNNING, FINISHED, finished.
+    expected = ["refused", "refused", "as before", "refused", "as before", "as before", "goes on", "goes on"]
+    assert fates == expected
 
 
 def test_any_flipped_bit_of_a_journal_is_refused(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class Narrow(io.FileIO):
 
 @pytest.mark.parametrize("room", [0, 1, 7, 40])
 def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int) -> None:
-    first, second = lines.encode({"a": 1}), lines.encode({"b": "x" * 50})
+    first, second = lines.encode({"a": 1}, 1), lines.encode({"b": "x" * 50}, 2)
     with Narrow(tmp_path / "log", "ab") as file:
         file.room = len(first)
         lines.append(file, first)
@@ -85,7 +85,7 @@ def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int) -> Non
         file.room = 1000
         lines.append(file, second)
     assert [lines.decode(line + b"\n") for line in (tmp_path / "log").read_bytes().splitlines()] == [
-        {"a": 1}, {"b": "x" * 50}
+        {"a": 1, "line": 1}, {"b": "x" * 50, "line": 2}
     ]  # fmt: skip
 
 

@@ -228,7 +228,8 @@ def test_files_that_hold_no_run_are_refused(run: Run, tmp_path: Path) -> None:
     file.write_text("notes")
     code, _, error = run("--state", str(file))
     assert (code, file.read_text()) == (2, "notes")
-    assert "is not a checkpoint of this project" in error
+    advice = "name another file, or, if it was this run, delete it to begin anew"
+    assert error == f"error: --state: {file} is not a checkpoint of this project; {advice}\n"
     save_state({"version": 1}, file)
     code, _, error = run("--state", str(file))
     assert (code, error) == (2, f"error: --state: {file} holds no run to continue; name another file\n")

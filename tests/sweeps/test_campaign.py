@@ -125,6 +125,6 @@ def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) ->
     assert found.states == str(sweep / "runs" / "trial-00")
     assert found.beat == str(sweep / "beats" / "trial-00")
     assert found.stop == str(sweep / "stop")
-    assert found.resume_from is None
+    assert found.resume_from == ()
     assert job(name="b", fresh=True).stages == str(tmp_path / "results" / "sweeps" / "b" / "stages")
     assert job(name="c", stages=False).stages is None

@@ -22,8 +22,9 @@ from sweeps.artifacts import CHECKPOINTS
 from sweeps.bookkeeper import Bookkeeper
 from sweeps.cli import main
 from sweeps.jobs import Job
-from sweeps.ledger import SweepLog, read_ledger
+from sweeps.ledger import FILE_NAME, SweepLog, read_ledger
 from sweeps.model import CHAMPION
+from sweeps.outcome import outcome
 from sweeps.rounds import Rounds
 from sweeps.spec import SweepSpec
 from sweeps.sweep import run_sweep
@@ -83,15 +84,19 @@ class Place:
             predictions = [dict(prediction) for prediction in job.predictions]
             books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=predictions)
             self.ran.append(job.id)
-            self._run(job, books)
+            self._run(job, books, again=self.ran.count(job.id) > 1)
             rounds.ended(job.id)
 
-    def _run(self, job: Job, books: Bookkeeper) -> None:
+    def _run(self, job: Job, books: Bookkeeper, again: bool) -> None:
+        """Run a job; what is done again has its training from the stage store."""
         for record in self._runner(job):
+            work = {"training": "reused" if again else "trained", "seconds": 2.0 - again, "saved_seconds": 0.5 * again}
             provenance = {"data_digest": "d" * 16, "weights_digest": "w" * 16, "class_order": "0,1"}
             row = [record["metrics"][f"{record['split']}/accuracy"]] * record["session"]
-            books.session(job.id, {**record, "provenance": provenance, "row": row})
-        shutil.copytree(self._checkpoints, Path(job.states) / CHECKPOINTS)
+            books.session(
+                job.id, {**record, "provenance": provenance, "row": row, "work": {**work, "waited_seconds": 0.0}}
+            )
+        shutil.copytree(self._checkpoints, Path(job.states) / CHECKPOINTS, dirs_exist_ok=True)
         books.ended(job.id, "FINISHED")
 
     def stored(self) -> dict[str, Any]:
@@ -206,3 +211,30 @@ def test_after_a_delivery_by_hand_the_model_is_what_is_missing(
     assert place.stored()["aliases"] == [{CHAMPION: 1}]
     assert place.ran == ran
     assert "Traceback" not in capsys.readouterr().err
+
+
+def numbers(log: SweepLog) -> dict[str, Any]:
+    """Return all that a sweep found, without what it cost and where MLflow has it."""
+    return {name: value for name, value in outcome(log).items() if name not in ("work", "mlflow")}
+
+
+def test_a_finished_ledger_cut_anywhere_goes_on_to_the_same_end(make_place: Callable[[str], Place]) -> None:
+    """A copy of before, or what stands before damage: what followed is done again, from the stage store."""
+    place = make_place("results")
+    expected, stored = numbers(place.sweep()), place.stored()
+    ledger = place.results / "sweeps" / "demo" / FILE_NAME
+    runs, lines = ["demo", *(f"demo/{job}" for job in set(place.ran))], ledger.read_bytes().splitlines(keepends=True)
+    cuts = [1, *range(4, len(lines), 9), len(lines) - 1]
+    for cut in cuts:
+        ledger.write_bytes(b"".join(lines[:cut]))
+        log = place.sweep()
+        assert log.finished
+        assert numbers(log) == expected
+        found = place.stored()
+        # What the sweep cost, that the model was the first of its data set, and that a run was ended and went on.
+        for tags in (store[run]["tags"] for store in (found, stored) for run in runs):
+            for told in ("mlflow.note.content", "model.note", "reason"):
+                tags.pop(told, None)
+        assert found == stored
+        if cut == 1:
+            assert (log.sessions_trained, log.sessions_reused) == (0, 4)

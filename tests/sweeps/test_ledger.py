@@ -49,22 +49,26 @@ def test_a_session_done_again_replaces_the_old_record_and_what_followed(
     assert not job.complete
 
 
-def test_the_newest_checkpoint_that_exists_is_resumed(tmp_path: Path, make_spec: Make) -> None:
+def test_the_checkpoints_that_exist_are_resumed_newest_first(tmp_path: Path, make_spec: Make) -> None:
     ledger = Ledger.create(tmp_path, make_spec())
     ledger.append("job", job="trial-00", kind="trial", title="t", config={}, predictions=[{}])
     for session in (1, 2):
         ledger.append("checkpoint", job="trial-00", session=session, path=str(tmp_path / str(session)))
-    assert ledger.log.jobs["trial-00"].resume_from() is None
+    job = ledger.log.jobs["trial-00"]
+    assert job.resumable() == []
     (tmp_path / "1").mkdir()
-    assert ledger.log.jobs["trial-00"].resume_from() == str(tmp_path / "1")
+    assert job.resumable() == [str(tmp_path / "1")]
+    (tmp_path / "2").mkdir()
+    assert job.resumable() == [str(tmp_path / "2"), str(tmp_path / "1")]
+    assert job.resumable({str(tmp_path / "2")}) == [str(tmp_path / "1")]
 
 
 def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the ledger"):
         read_ledger(tmp_path)
     path = tmp_path / FILE_NAME
-    path.write_text('{"type": "sweep", "version": 3, "spec": {}}\n')
-    with pytest.raises(UserError, match="format version 3; this installation reads up to 2: upgrade"):
+    path.write_text('{"type": "sweep", "version": 4, "spec": {}}\n')
+    with pytest.raises(UserError, match="format version 4; this installation reads up to 3: upgrade"):
         read_ledger(tmp_path)
     path.write_text('{"type": "sweep", "ver\n{"type": "finished"}\n')
     with pytest.raises(UserError, match="is damaged"):

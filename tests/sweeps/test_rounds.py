@@ -127,11 +127,11 @@ def test_a_checkpoint_is_not_blamed_for_a_failure_that_does_not_count(bench: Ben
     for counts in (False, True):
         job = rounds.next()
         assert job is not None
-        assert job.resume_from == str(bench.folder / "1")
+        assert job.resume_from == [str(bench.folder / "1")]
         bench.end(rounds, "a", "FAILED", 1, counts=counts)
     job = rounds.next()
     assert job is not None
-    assert job.resume_from is None
+    assert job.resume_from == []
 
 
 def test_a_job_that_fails_before_its_first_result_goes_back_one_checkpoint(bench: Bench) -> None:
@@ -143,9 +143,9 @@ def test_a_job_that_fails_before_its_first_result_goes_back_one_checkpoint(bench
     for _ in range(3):
         job = rounds.next()
         assert job is not None
-        tried.append(job.resume_from and Path(job.resume_from).name)
+        tried.append([Path(folder).name for folder in job.resume_from])
         bench.end(rounds, "a", "FAILED", 1)
-    assert tried == ["1", "0", None]
+    assert tried == [["1", "0"], ["0"], []]
     job = rounds.next()
     assert job is not None
     bench.end(rounds, "a", "FAILED", 2)

@@ -383,7 +383,7 @@ fast = {"slow.epochs": 2, "fast.epochs": 1, "head.projection_dim": 16, "runtime.
 
 def begin(name, stages=str(here / "stages"), **more):
     job = {"id": name, "kind": "trial", "title": name, "config": {**load_config("digits").flat(), **fast},
-           "predictions": [], "states": str(here / name), "resume_from": None, "stages": stages, **more}
+           "predictions": [], "states": str(here / name), "resume_from": [], "stages": stages, **more}
     return SafeTrainable({"job": job})
 
 def finish(trainable):
@@ -402,7 +402,7 @@ told["locks"] = [str(path) for path in (here / "stages").rglob("*.lock")]
 (here / "at").mkdir()
 paused.save_checkpoint(str(here / "at"))
 (here / "stop").unlink()
-told["cold"] = finish(begin("cold", resume_from=str(here / "at")))
+told["cold"] = finish(begin("cold", resume_from=[str(here / "at")]))
 told["warm"] = finish(begin("warm", until=2))
 for stage in (here / "stages" / "logits").glob("*.stage"):
     stage.write_bytes(stage.read_bytes()[:-9])
@@ -411,6 +411,22 @@ try:
     begin("others", data="0" * 64).step()
 except Exception as error:
     told["others"] = [type(error).__name__, str(error)]
+
+# Of its checkpoints the newest is damaged, the one before gone, and the first as it was; then that one is damaged too.
+def spoilt(*unusable):
+    (here / "new").mkdir(exist_ok=True)
+    for name in unusable:
+        (here / name / "resume.pt").write_bytes((here / "at" / "resume.pt").read_bytes()[:-9])
+    return [str(here / name) for name in ("new", "gone", "at")]
+
+told["earlier"] = finish(begin("cold", until=1, resume_from=spoilt("new")))
+told["anew"] = finish(begin("cold", until=1, resume_from=spoilt("new", "at")))
+lost = begin("lost", until=2)
+lost.step()
+(here / "lost-at").mkdir()
+lost.save_checkpoint(str(here / "lost-at"))
+(here / "lost" / "sessions.jsonl").write_text("{")
+told["lost"] = finish(begin("lost", until=2, resume_from=[str(here / "lost-at")]))
 print(json.dumps(told))
 """
 
@@ -451,6 +467,26 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
     now = told["alone"][0]["provenance"]["data_digest"][:12]
     words = f"the data digits changed while the sweep ran: digest 000000000000 -> {now}; bring them back and continue"
     assert told["others"] == ["UserError", words]
+
+    def note(name: str) -> str:
+        (words,) = told[name][0]["notes"].values()
+        return str(words)
+
+    assert note("earlier") == (
+        f"cold goes on from an earlier checkpoint: {unusable(tmp_path, 'new')}; cannot read the checkpoint "
+        f"{tmp_path / 'gone' / 'resume.pt'}: No such file or directory"
+    )
+    assert note("anew").startswith(f"cold begins anew: {unusable(tmp_path, 'new')}; ")
+    assert note("anew").endswith(f"; {unusable(tmp_path, 'at')}")
+    assert note("lost").startswith(f"lost begins anew: {tmp_path / 'lost' / 'sessions.jsonl'} is damaged")
+    assert [r["session"] for r in told["lost"]] == [1, 2]
+    assert numbers(told["lost"]) == numbers(told["alone"][:2])
+    assert numbers(told["earlier"]) == numbers(told["anew"]) == numbers(told["alone"][:1])
+
+
+def unusable(folder: Path, checkpoint: str) -> str:
+    file = folder / checkpoint / "resume.pt"
+    return f"the checkpoint {file} is damaged (its checksum does not match)"
 
 
 def test_nothing_is_told_where_nothing_is_wrong(tmp_path: Path) -> None:

@@ -287,8 +287,7 @@ def test_an_interrupt_pauses_within_the_session_and_the_next_call_goes_on_there(
     thread.join()
     for trial in ("trial-0", "trial-1"):
         assert engine.told(trial) == ("KILLED", "interrupted", 0)
-        saved = engine.ledger.log.jobs[trial].resume_from()
-        assert saved is not None
+        (saved,) = engine.ledger.log.jobs[trial].resumable()
         session, epoch = (int(word) for word in (Path(saved) / "state.json").read_text().strip("[]").split(","))
         assert session == 0
         assert epoch > 0

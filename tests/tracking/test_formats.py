@@ -32,12 +32,12 @@ def rewrite(journal: Path, change: Change) -> None:
     for record in records:
         del record["crc"]
     change(records)
-    journal.write_bytes(b"".join(lines.encode(record) for record in records))
+    journal.write_bytes(b"".join(lines.encode(record, number) for number, record in enumerate(records, start=1)))
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
-    "older": (lambda records: records[0].update(version=1), "has format version 1, older than the 2 .*; remove it"),
-    "newer": (lambda records: records[0].update(version=9), "has format version 9, newer than the 2 .*; use the prog"),
+    "older": (lambda records: records[0].update(version=1), "has format version 1, older than the 3 .*; remove it"),
+    "newer": (lambda records: records[0].update(version=9), "has format version 9, newer than the 3 .*; use the prog"),
     "no id": (lambda records: records[0].pop("id"), r"line 1 is not a line of a tracking journal \(no id\)"),
     "no time": (lambda records: records[2].pop("at"), r"line 3 is not a line .*no record of this format version"),
     "no run": (lambda records: records[1].pop("run_key"), r"line 2 is not a line .*no record of this format version"),

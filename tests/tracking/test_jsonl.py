@@ -6,11 +6,13 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tracking import FINISHED, InUseError, JsonlRecorder, Point, TrackingError
+from tracking import FINISHED, KILLED, InUseError, JsonlRecorder, Point, TrackingError
+from tracking.journal_file import read_records
 from tracking.jsonl import read_journal
 
 
@@ -34,12 +36,13 @@ def test_one_line_a_call_and_none_for_nothing_new(journal: Path) -> None:
     for line, record in zip(lines, records, strict=True):
         crc = record.pop("crc")
         assert int(crc, 16) == zlib.crc32(line.replace(f', "crc": "{crc}"'.encode(), b""))
+    assert [record.pop("line") for record in records] == [1, 2, 3, 4]
     times = [record.pop("at") for record in records[1:]]
     assert sorted(times) == times
     assert abs(times[-1] - time.time()) < 60
     assert len(records[0].pop("id")) == 16
     assert records == [
-        {"format": "tracking-journal", "version": 2},
+        {"format": "tracking-journal", "version": 3},
         {"call": "start", "run_key": "demo", "params": {"seed": "0"}, "tags": {}, "name": None, "parent": None},
         {"call": "log_points", "run_key": "demo", "points": [["val/accuracy", 0.5, 1], ["val/loss", 1.5, 1]]},
         {"call": "finish", "run_key": "demo", "status": "FINISHED"},
@@ -77,10 +80,55 @@ def test_a_changed_digit_is_noticed(journal: Path) -> None:
         read_journal(journal)
 
 
-def test_a_lost_line_is_noticed(journal: Path) -> None:
+DISORDER: dict[str, Callable[[list[bytes]], object]] = {
+    "line 3 is missing": lambda lines: lines.pop(2),
+    "lines 2 to 3 are missing": lambda lines: lines.__delitem__(slice(1, 3)),
+    "line 2 is missing": lambda lines: lines.insert(1, lines.pop(2)),
+    "line 2 stands a second time, as line 3": lambda lines: lines.insert(1, lines[1]),
+}
+
+
+@pytest.mark.parametrize(("told", "disturb"), DISORDER.items(), ids=["lost", "two lost", "swapped", "doubled"])
+def test_a_line_that_is_lost_moved_or_doubled_is_named(
+    journal: Path, told: str, disturb: Callable[[list[bytes]], object]
+) -> None:
+    """That all fit together does not help: metrics of a session that are gone would go unnoticed."""
     lines = journal.read_bytes().splitlines(keepends=True)
-    journal.write_bytes(b"".join([lines[0], *lines[2:]]))
-    with pytest.raises(TrackingError, match="does not fit together"):
+    disturb(lines)
+    journal.write_bytes(b"".join(lines))
+    for read in (read_journal, JsonlRecorder):
+        with pytest.raises(TrackingError, match=rf"journal\.jsonl, line \d is not .* \({told}\); restore the file"):
+            read(journal)
+
+
+def test_a_lost_line_is_named_also_from_the_middle_of_a_file(journal: Path) -> None:
+    lines = journal.read_bytes().splitlines(keepends=True)
+    start = len(lines[0])
+    assert [record["call"] for _, record in read_records(journal, start)] == ["start", "log_points", "finish"]
+    journal.write_bytes(b"".join([lines[0], lines[1], lines[3]]))
+    with pytest.raises(TrackingError, match="line 3 is missing"):
+        list(read_records(journal, start))
+
+
+def test_a_journal_of_version_2_is_read_and_continued(journal: Path) -> None:
+    """Its lines have no numbers; those that are added have."""
+    runs, old = dict(read_journal(journal)), b""
+    for line in journal.read_bytes().splitlines():
+        record = json.loads(line)
+        del record["line"], record["crc"]
+        body = json.dumps(record | ({"version": 2} if "version" in record else {})).encode()
+        old += body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
+    journal.write_bytes(old)
+    assert read_journal(journal) == runs
+    recorder = JsonlRecorder(journal)
+    for status in (KILLED, FINISHED):
+        recorder.finish("demo", status)
+    recorder.close()
+    assert read_journal(journal) == runs
+    *_, lost, last = journal.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["line"] for line in (lost, last)] == [5, 6]
+    journal.write_bytes(old + last)
+    with pytest.raises(TrackingError, match="line 5 is missing"):
         read_journal(journal)
 
 
@@ -102,9 +150,9 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path, content: str) ->
 
 
 def test_another_version_is_refused(journal: Path) -> None:
-    for version, age in ((3, "newer"), (1, "older")):
+    for version, age in ((4, "newer"), (1, "older")):
         journal.write_text(f'{{"format": "tracking-journal", "version": {version}}}\n')
-        with pytest.raises(TrackingError, match=f"format version {version}, {age} than the 2"):
+        with pytest.raises(TrackingError, match=f"format version {version}, {age} than the 3"):
             JsonlRecorder(journal)
 
 
