@@ -72,6 +72,14 @@ def load_backbone(
     return vit.float().requires_grad_(False).eval()
 
 
+def skeleton(name: str) -> VisionTransformer:
+    """Return a backbone without weights and without memory for them, for its sizes; `UserError` as `load_backbone`."""
+    if name != SMALL_VIT:
+        _check_name(name)
+    with torch.device("meta"):
+        return _build(name, None, pretrained=False)
+
+
 def weights_file(folder: str | Path, name: str) -> Path:
     """Return where `python -m safe.data weights` places a backbone's weights under the data root `folder`."""
     return Path(folder) / "weights" / f"{name}.safetensors"

@@ -44,7 +44,7 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
             version = FORMAT_VERSION.to_bytes(4, "big")
-            file.write(_MAGIC + version + hashlib.sha256(version + payload).digest())
+            file.write(_MAGIC + version + _checksum(version, payload))
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
@@ -66,15 +66,17 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
         content = read_regular(path)
     except OSError as error:
         raise UserError(f"cannot read the checkpoint {path}: {error.strerror}") from None
-    if len(content) < _HEADER or not content.startswith(_MAGIC):
+    header, payload = content[:_HEADER], content[_HEADER:]
+    del content  # a state may be gigabytes
+    if len(header) < _HEADER or not header.startswith(_MAGIC):
         raise UserError(f"{path} is not a checkpoint of this project")
-    version, payload = content[len(_MAGIC) : len(_MAGIC) + 4], content[_HEADER:]
+    version = header[len(_MAGIC) : len(_MAGIC) + 4]
     if int.from_bytes(version, "big") > FORMAT_VERSION:
         raise NewerFormatError(
             f"{path} has format version {int.from_bytes(version, 'big')}; this installation reads up to "
             f"{FORMAT_VERSION}: upgrade it"
         )
-    if hashlib.sha256(version + payload).digest() != content[_HEADER - 32 : _HEADER]:
+    if _checksum(version, payload) != header[-32:]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum does not match)")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
@@ -83,3 +85,9 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
     if not isinstance(state, dict):
         raise UserError(f"the checkpoint {path} holds no state but a {type(state).__name__}")
     return state
+
+
+def _checksum(version: bytes, payload: bytes) -> bytes:
+    digest = hashlib.sha256(version)
+    digest.update(payload)  # not of both joined, which would be one more copy
+    return digest.digest()

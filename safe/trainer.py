@@ -30,6 +30,7 @@ from safe.features import FeatureExtractor
 from safe.inference import WHOLE_VERSION
 from safe.judge import Judge
 from safe.learners.learner import Learner
+from safe.memory import require_memory, room_here, stream_sizes
 from safe.pet import class_token_alone
 from safe.precision import deterministic_algorithms, resolve_precision
 from safe.resources import images_per_second, peak_mib, reset_peak, total_mib
@@ -54,6 +55,9 @@ class SafeTrainer:
         backbone: frozen ViT to use instead of loading `config.backbone`; it is never changed.
         stages: finished work of other runs, and where this one leaves its own. Without it nothing is shared.
 
+    Raises:
+        UserError: data, weights or device are not to be had, or the run needs more memory than there is.
+
     Attributes:
         session: sessions finished so far.
         precision: of the networks' forward passes, `float32` or `bf16`.
@@ -77,6 +81,8 @@ class SafeTrainer:
         self._size = int(vit.patch_embed.img_size[0])
         self._dataset = dataset or load_dataset(config.dataset, config.data.root, self._size)
         self._stream = build_stream(config, self._dataset)
+        sizes = stream_sizes(vit, self._stream, len(self._dataset.classes))
+        require_memory(config, sizes, self.device, room_here(self.device))
         first_classes = len(self._stream.sessions[0].classes)
         self.slow = build_learner(config, self._backbone, first_classes, self.device)
         self.fast: Learner | None = None

@@ -21,6 +21,7 @@ from sweeps.jobs import ARM, Job
 from sweeps.ledger import JobLog, Ledger, SweepLog
 from sweeps.replicate import final_config, paired_difference, summarise
 from sweeps.results import print_mlflow, spread
+from sweeps.room import check_room
 from sweeps.spec import AblationSpec, checked_name, default_name, resources
 from tracking.recorder import Recorder
 
@@ -69,8 +70,8 @@ def build_ablation(
 
 def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.campaign.carry_out` for what is raised."""
-    for arm in spec.arms:
-        arm_config(spec, arm, spec.seeds - 1)  # refuses now what would only come out later
+    # Refuses now what would only come out later.
+    check_room(spec, [validate(arm_config(spec, arm, spec.seeds - 1)) for arm in spec.arms])
     return carry_out(spec, results, _run_arms, parent_params=(), summarise=_summarise)
 
 

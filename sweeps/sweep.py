@@ -22,6 +22,7 @@ from sweeps.ray_environment import ray_address
 from sweeps.replicate import audit_config, control_config, final_config, refit_config
 from sweeps.report import FOLDER, write_report
 from sweeps.results import describe, trial_title
+from sweeps.room import check_room, largest_configs
 from sweeps.rounds import AllFailedError
 from sweeps.search import proposals
 from sweeps.search.depth import acts_in_session_1
@@ -43,7 +44,8 @@ def check_early(spec: SweepSpec) -> None:
     """Refuse now what would otherwise come out during the search or after it.
 
     Raises:
-        UserError: the first proposals, the final runs or the sessions to judge are not possible.
+        UserError: the first proposals, the final runs or the sessions to judge are not possible, or a run needs more
+            memory than there is.
     """
     first = next(proposals(spec, SweepLog(spec)))[0].config
     final_config(refit_config(spec, first, {}), spec.seeds - 1)
@@ -54,6 +56,7 @@ def check_early(spec: SweepSpec) -> None:
 
         # The head of a cluster trains nothing, so its own devices say nothing.
         preflight(validate({**spec.target, **({"runtime.device": "cpu"} if ray_address() else {})}))
+    check_room(spec, largest_configs(spec))
 
 
 def work(campaign: Campaign) -> Iterator[list[Job]]:

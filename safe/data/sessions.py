@@ -1,8 +1,11 @@
-"""How many sessions a stream has, before any image is read."""
+"""How many sessions a stream has and how many images, before any image is read."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from safe.config import Config
+from safe.data.folder import image_files
 from safe.data.registry import DOMAINS, class_count, require_dataset
 from safe.data.split import session_sizes
 
@@ -17,3 +20,16 @@ def session_count(config: Config) -> int:
     if require_dataset(config.dataset, data.root).kind == "domains" and data.scenario == "auto":
         return len(DOMAINS)
     return len(session_sizes(class_count(config.dataset, data.root), data.init_classes, data.increment))
+
+
+def image_counts(name: str, root: str | Path) -> tuple[int, int]:
+    """Return how many training and test images a data set has: the published numbers, or the image files of a folder.
+
+    Raises:
+        UserError: the data set is not there.
+    """
+    info = require_dataset(name, root)
+    if info.train_images is not None and info.test_images is not None:
+        return info.train_images, info.test_images
+    train, test = (len(image_files(info.folder(root) / split)) for split in ("train", "test"))
+    return train, test

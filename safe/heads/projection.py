@@ -28,4 +28,4 @@ class Projection:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return relu(features W_rand), shape (N, M), for features (N, D)."""
-        return features if self._weight is None else (features @ self._weight).relu()
+        return features if self._weight is None else (features @ self._weight).relu_()
