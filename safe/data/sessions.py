@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safe.config import Config
-from safe.data.folder import image_files
+from safe.data.folder import list_folder
 from safe.data.registry import DOMAINS, class_count, require_dataset
 from safe.data.split import session_sizes
 
@@ -26,10 +26,11 @@ def image_counts(name: str, root: str | Path) -> tuple[int, int]:
     """Return how many training and test images a data set has: the published numbers, or the image files of a folder.
 
     Raises:
-        UserError: the data set is not there.
+        UserError: the data set is not there, or its folder is none.
     """
     info = require_dataset(name, root)
     if info.train_images is not None and info.test_images is not None:
         return info.train_images, info.test_images
-    train, test = (len(image_files(info.folder(root) / split)) for split in ("train", "test"))
+    files = list_folder(info.name, info.folder(root)).files
+    train, test = (sum(map(len, files[split])) for split in ("train", "test"))
     return train, test
