@@ -41,10 +41,13 @@ def settle_data(ledger: Ledger, spec: Spec) -> None:
 
 
 def facts(name: str, root: str) -> dict[str, Any]:
-    """Return what identifies a data set by name or folder: its digest, and how many images its classes have."""
-    from safe.data.registry import read_dataset, require_dataset
+    """Return what identifies a data set by name or folder: its digest, and how many images its classes have.
 
-    dataset = read_dataset(require_dataset(name, root), root, image_size=224)
+    What its user should know is told here, since nobody sees what workers tell.
+    """
+    from safe.data.registry import load_dataset
+
+    dataset = load_dataset(name, root, image_size=224)
     train, test = (Counter(side.labels.tolist()) for side in (dataset.train, dataset.test))
     classes = [[word, train[label], test[label]] for label, word in enumerate(dataset.classes)]
     return {"digest": dataset.digest, "classes": classes}

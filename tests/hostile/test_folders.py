@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,21 @@ import pytest
 import torch
 
 from safe.__main__ import main as safe_main
+from safe.config import load_config
 from safe.data.__main__ import main as data_main
 from safe.data.listing import IMAGE_SUFFIXES
 from safe.data.registry import load_dataset
-from safe.errors import UserError
+from safe.errors import Notice, UserError
 from safe.inference import load_inference_state, session_file
 from safe.trainer import SafeTrainer
 from safe.types import SessionResult
 from sweeps.artifacts import CHECKPOINTS, keep_session
 from sweeps.cli import main as sweeps_main
+from sweeps.datasets import settle_data
+from sweeps.ledger import Ledger
 
 from .conftest import fill, picture, tiny
+from .sweeping import small_spec
 
 
 def run(folder: Path, **changes: Any) -> tuple[SafeTrainer, list[SessionResult]]:
@@ -133,6 +138,20 @@ def test_what_is_passed_over_is_told_once_a_command(tmp_path: Path) -> None:
         f"note: {root}: 1 file is passed over (.avif: 1); images are {', '.join(IMAGE_SUFFIXES)}",
     ]
     assert "Warning" not in done.stderr
+
+
+def test_a_sweep_tells_what_its_workers_would(tmp_path: Path) -> None:
+    """When it settles which data it stands for."""
+    root = fill(tmp_path / "data", "abcd", train=3, test=1)
+    (root / "test" / "a" / "0.png").write_bytes((root / "train" / "b" / "1.png").read_bytes())
+    spec = small_spec(dataset=str(root), base={**load_config("digits").flat(), "dataset": str(root)})
+    (tmp_path / "sweep").mkdir()
+    with closing(Ledger.create(tmp_path / "sweep", spec)) as ledger, pytest.warns(Notice) as told:
+        settle_data(ledger, spec)
+    assert {str(notice.message) for notice in told if notice.category is Notice} == {
+        f"{root}: 1 of 4 test images are training images too, byte for byte, so they say nothing about new ones: "
+        "test/a/0.png is train/b/1.png"
+    }
 
 
 def test_one_image_a_class_trains_and_cannot_be_held_out(tmp_path: Path) -> None:
