@@ -691,8 +691,8 @@ def test_domains_tell_streams_apart(make_config: Callable[..., Config], domains:
 # Modules of `safe` on which no stage depends: they judge, check, show, fetch, or build on finished logits.
 OTHERS = {
     "", "__main__", "aggregate", "checkpoint", "config", "continuing", "documents", "errors", "image_metrics",
-    "inference", "judge", "metrics", "numerics", "opening", "predict", "pretrain", "progress", "resources", "types",
-    "writable",
+    "inference", "judge", "memory", "metrics", "numerics", "opening", "predict", "pretrain", "progress", "resources",
+    "types", "writable",
     "cli", "cli.evaluate", "cli.parser", "cli.predict", "cli.show", "cli.train",
     # The digest of a data set and the images of every session say what these gave.
     "data", "data.__main__", "data.archive", "data.characters", "data.check", "data.cifar", "data.contents",
