@@ -33,6 +33,7 @@ TO             :=
 MODEL          :=
 IMAGES         :=
 SUITE          :=
+AUTH           :=
 ARGS           :=
 
 VENV  := .venv
@@ -109,8 +110,8 @@ data: $(READY) ## fetch and check a data set: DATASET, FROM=archive
 weights: $(READY) ## fetch, check and place the weights of a data set's backbone: DATASET, FROM=file
 	@$(RUN) -m safe.data weights "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)
 
-ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1
-	@$(RUN) -m sweeps ui $(ARGS)
+ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1; AUTH=1 asks for a password
+	@$(RUN) -m sweeps ui $(if $(AUTH),--auth) $(ARGS)
 
 deliver: $(READY) ## bring to MLflow what it does not have yet: NAME
 	@$(RUN) -m tracking deliver $(if $(NAME),"$(NAME)") $(ARGS)

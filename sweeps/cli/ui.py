@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
+from sweeps.accounts import USER, ask_for_password
 from sweeps.campaign import Folders
 from sweeps.cli.common import add_results
 
@@ -21,6 +22,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("ui", help="open MLflow's UI on 127.0.0.1")
     command.add_argument("--port", type=int, default=UI_PORT, help="first port to try (default: %(default)s)")
+    command.add_argument("--auth", action="store_true", help="ask for a password, which is made at the first time")
     add_results(command)
     command.set_defaults(command=_ui)
 
@@ -32,16 +34,27 @@ def _ui(arguments: argparse.Namespace) -> int:
     folders = Folders(arguments.results, "")
     uri = folders.tracking_uri()
     if uri.startswith("http"):
+        if arguments.auth:
+            raise UserError(
+                f"--auth protects a server that this command starts, but MLFLOW_TRACKING_URI names one: {shown(uri)}; "
+                "its owner decides who may use it"
+            )
         print(f"MLflow UI: {shown(uri)}")
         return 0
     if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
     telemetry_off()
+    protected = ask_for_password(folders.results) if arguments.auth else None
     port = free_port(arguments.port)
     print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)")
-    print('at the first visit choose "Model training" at the top left: MLflow begins with pages for traces', flush=True)
+    print('at the first visit choose "Model training" at the top left: MLflow begins with pages for traces')
+    if protected:
+        print(f"user {USER}, password in {protected}", flush=True)
+    else:
+        print("all users of this machine can change and delete what it shows; --auth asks for a password", flush=True)
     words = ["mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--default-artifact-root", str(folders.results / "mlartifacts")]
+    words += ["--app-name", "basic-auth"] if protected else []
     # Not as a word of the command, which everyone on this machine can read: it may hold a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri
     # MLflow's own job queues, eight more processes, serve features that nothing here uses.

@@ -90,7 +90,7 @@ def test_the_image_installs_what_the_project_and_its_cluster_extra_ask_for() -> 
     root = DOCKER_FOLDER.parent
     words = [sys.executable, str(DOCKER_FOLDER / "requirements.py"), str(root / "pyproject.toml")]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert {"torch", "mlflow", "ray[default]", "ray[tune]", "psycopg2-binary"} <= {
+    assert {"torch", "mlflow[auth]", "ray[default]", "ray[tune]", "psycopg2-binary"} <= {
         re.split("[<>=]", line)[0] for line in printed
     }
     assert not any("pytest" in line or "ruff" in line for line in printed)
