@@ -170,7 +170,9 @@ def _trials(trials: int | None, search: str, space: Space) -> int:
     trials = trials or DEFAULT_TRIALS
     if not space.domains and trials > 1:
         raise UserError("nothing is left to search, so every trial would be the same; ask for one trial (TRIALS=1)")
-    return trials
+    from sweeps.search import possible
+
+    return possible(trials, search, space)
 
 
 def _target(evaluate_on: str | None, config: Config, given: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ from sweeps.outcome import (
     status_of,
 )
 from sweeps.report import FILE_NAME, FOLDER
-from sweeps.selection import leaderboard, measured, slow_ranking
+from sweeps.selection import carried_on, leaderboard, measured, slow_ranking
 from sweeps.titles import short_name, short_value, title_of, trial_title
 from sweeps.work import work_account
 
@@ -189,9 +189,10 @@ def _slow_table(log: SweepLog) -> Table:
     varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
     table = _table(f"{title}{_mark(spec.selection)}{_cut(rows)}", "setting", *map(short_name, varied), "average", "")
-    for place, job in enumerate(rows[:MOST_ROWS]):
+    carried = carried_on(log)
+    for job in rows[:MOST_ROWS]:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
-        word = ("carried on" if place < spec.carried_count else "") if job in ranked else job.status
+        word = ("carried on" if job.id in carried else "") if job in ranked else job.status
         table.add_row(job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word)
     return table
 

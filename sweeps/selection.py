@@ -9,7 +9,8 @@ from typing import Any
 
 from safe.errors import UserError
 from safe.metrics import session_metrics
-from sweeps.ledger import JobLog
+from sweeps.jobs import SLOW, TRIAL
+from sweeps.ledger import JobLog, SweepLog
 from sweeps.objective import Objective, objectives
 
 
@@ -119,6 +120,14 @@ def choose(jobs: Iterable[JobLog], objective: str, split: str) -> Scored | None:
     ]:
         raise UserError(f"no finished trial has the metric {missing[0]}; choose another with --objective")
     return board[0]
+
+
+def carried_on(log: SweepLog) -> set[str]:
+    """Return the ids of the slow settings that trials were made of."""
+    slow = log.of_kind(SLOW)
+    names = [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in slow}) > 1]
+    made_of = {tuple(str(trial.config[name]) for name in names) for trial in log.of_kind(TRIAL)}
+    return {job.id for job in slow if tuple(str(job.config[name]) for name in names) in made_of}
 
 
 def slow_ranking(jobs: Iterable[JobLog], objective: str, split: str) -> list[JobLog]:

@@ -32,6 +32,7 @@ from sweeps.conditions import unmet, used
 
 PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
 MOST_PREDICTIONS = 2_000
+MOST_VALUES = 20_000  # of a range of whole numbers that are looked at one by one: more than a sweep has trials
 ZERO_SHARE = 0.25
 RANGES = ("zero_or_loguniform", "loguniform", "uniform")
 LISTS = ("choice", "grid")
@@ -84,6 +85,15 @@ class Domain:
         if value == 0:
             return zero / 2
         return zero + (1 - zero) * (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+
+    def every(self) -> Sequence[Any] | None:
+        """Return all values; None of a range of fractions, which has no end."""
+        if self.listed:
+            return self.values
+        if not self.whole:
+            return None
+        low, high = map(round, self.values)
+        return [*([0] if self.kind == "zero_or_loguniform" else []), *range(low, min(high, low + MOST_VALUES) + 1)]
 
     def __contains__(self, value: Any) -> bool:
         if self.listed:

@@ -60,4 +60,11 @@ def extended(spec: Spec, numbers: dict[str, Any], space: Path | None) -> Spec:
             raise UserError(f"{spec.name!r} is an ablation, which has no --space; it can be given more --seeds")
         changes["space"] = read_space(space, spec.dataset)
         parse_space(changes["space"], spec.base)
+    if isinstance(spec, SweepSpec) and "trials" in numbers:
+        from sweeps.search import possible  # brings torch
+
+        larger = spec.model_copy(update=changes)
+        changes["trials"] = possible(larger.trials, larger.search, larger.parsed_space())
+        if changes["trials"] <= spec.trials:
+            raise UserError(f"--trials: {spec.name!r} has all trials that its space holds; give it a wider --space")
     return spec.model_copy(update=changes)

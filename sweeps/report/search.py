@@ -12,7 +12,7 @@ from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.importance import importances
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
 from sweeps.report.words import MOST_ROWS, Measure, plural, settings_line
-from sweeps.selection import measured, slow_ranking
+from sweeps.selection import carried_on, measured, slow_ranking
 from sweeps.titles import short_name, short_value
 
 
@@ -23,15 +23,15 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
         return Missing(title, "only staged search does so.")
     ranked = slow_ranking(jobs, spec.objective, spec.split)
     varied = [name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1]
-    measure = Measure("average_accuracy")
+    measure, carried = Measure("average_accuracy"), carried_on(gathered.log)
     rows = [
         [
             job.id,
             *(short_value(job.config[name]) for name in varied),
             measure.write(measured(job, "slow/average_accuracy", spec.split)),
-            "carried on" if place < spec.carried_count else "",
+            "carried on" if job.id in carried else "",
         ]
-        for place, job in enumerate(ranked[:MOST_ROWS])
+        for job in ranked[:MOST_ROWS]
     ]
     words = (
         f"{plural(len(ranked), 'setting')} of the slow learner were judged by its own {gathered.judged_on} accuracy "

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from safe.errors import UserError
@@ -16,7 +17,7 @@ from sweeps.jobs import TRIAL
 from sweeps.search.depth import acts_in_session_1
 from sweeps.search.history import History
 from sweeps.search.layout import Round
-from sweeps.space import Space
+from sweeps.space import MOST_VALUES, Space
 from sweeps.spec import SweepSpec
 
 
@@ -43,10 +44,28 @@ def combinations(space: Space) -> list[dict[str, Any]]:
             f"grid search needs listed values, {{grid: [...]}}, but the space has ranges for {', '.join(ranges)}; "
             "list values there, or choose --search staged, tpe or random"
         )
-    names = sorted(space.domains, key=acts_in_session_1)  # stable: the order of the space within each of the two
-    lists = [space.domains[name].values for name in names]
-    found = [space.settings(dict(zip(names, values, strict=True))) for values in itertools.product(*lists)]
-    return list({key(settings): settings for settings in found}.values())
+    return _combined(space, {name: domain.values for name, domain in space.domains.items()})
+
+
+def every(space: Space) -> list[dict[str, Any]] | None:
+    """Return what every combination sets, without repetition; None of a space with no end, or none in sight."""
+    lists = {name: domain.every() for name, domain in space.domains.items()}
+    finite = {name: values for name, values in lists.items() if values is not None}
+    if len(finite) < len(lists) or math.prod(map(len, finite.values())) > MOST_VALUES:
+        return None
+    return _combined(space, finite)
+
+
+def unused(space: Space, taken: Container[str]) -> Iterator[dict[str, Any]]:
+    """Yield of `every` combination those whose `key` is not taken by then; none where there is no end."""
+    return (settings for settings in every(space) or () if key(settings) not in taken)
+
+
+def _combined(space: Space, lists: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    names = sorted(lists, key=acts_in_session_1)  # stable: the order of the space within each of the two
+    products = itertools.product(*(lists[name] for name in names))
+    settings = (space.settings(dict(zip(names, values, strict=True))) for values in products)
+    return list({key(one): one for one in settings}.values())
 
 
 def key(settings: Mapping[str, Any]) -> str:

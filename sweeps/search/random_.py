@@ -1,18 +1,19 @@
 """Random search: every trial is drawn on its own, in one round.
 
 The values of a trial depend on the seed, its index and the setting's name alone, so more trials, or more settings,
-extend a sweep without changing what was drawn before. Trial 0 takes the preset's own values wherever they lie in the
-space: it is the control of the search.
+extend a sweep without changing what was drawn before; only one that would repeat another is drawn again. Trial 0 takes
+the preset's own values wherever they lie in the space: it is the control of the search.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from typing import Any
 
 from sweeps.jobs import TRIAL
-from sweeps.search.grid import key
+from sweeps.search.grid import key, unused
 from sweeps.search.history import History
 from sweeps.search.layout import Round
 from sweeps.space import Space
@@ -27,24 +28,34 @@ def layout(spec: SweepSpec, space: Space) -> list[Round]:
 
 
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
-    """Return what each trial of a round sets, by index."""
-    return {index: space.settings(draw(space, spec.search_seed, index)) for index in now.indices}
+    """Return what each trial that has not begun sets, by index; fewer when the space is used up."""
+    taken = {key(space.settings(settings)) for settings in history.begun.values()}
+    found: dict[int, dict[str, Any]] = {}
+    for index in (index for index in now.indices if index not in history.begun):
+        draws = (space.settings(draw(space, spec.search_seed, index, again)) for again in range(DRAWN_AGAIN))
+        others = itertools.chain((settings for settings in draws if key(settings) not in taken), unused(space, taken))
+        if (settings := next(others, None)) is None:
+            break
+        taken.add(key(settings))
+        found[index] = settings
+    return found
 
 
-def draw(space: Space, seed: int, index: int) -> dict[str, Any]:
+def draw(space: Space, seed: int, index: int, again: int = 0) -> dict[str, Any]:
     """Return a value for every varied setting: a pure function of its arguments."""
     values = {}
     for name, domain in space.domains.items():
-        if index == 0 and space.base[name] in domain:
+        if index == again == 0 and space.base[name] in domain:
             values[name] = space.base[name]
         else:
-            digest = hashlib.sha256(f"{seed}\x1f{index}\x1f{name}".encode()).digest()
+            which = f"{index}.{again}" if again else f"{index}"
+            digest = hashlib.sha256(f"{seed}\x1f{which}\x1f{name}".encode()).digest()
             values[name] = domain.at(random.Random(digest).random())
     return values
 
 
 def distinct(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
-    """Return what the first `count` different draws set; fewer when listed values run out.
+    """Return what the first `count` different draws set; fewer when the space is used up.
 
     With a larger count the first ones stay as they are.
     """
@@ -54,4 +65,6 @@ def distinct(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
         found.setdefault(key(settings), settings)
         if len(found) == count:
             break
+    for settings in itertools.islice(unused(space, found), count - len(found)):
+        found[key(settings)] = settings
     return list(found.values())

@@ -10,6 +10,7 @@ stages and is searched by plain TPE.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from typing import Any
 from sweeps.jobs import SLOW
 from sweeps.search import random_, tpe
 from sweeps.search.depth import acts_in_session_1
-from sweeps.search.grid import key
+from sweeps.search.grid import every, key, unused
 from sweeps.search.history import History
 from sweeps.search.layout import Round, in_rounds
 from sweeps.space import Domain, Space
@@ -42,7 +43,7 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
         return tpe.propose(spec, space, now, history)
     if now.kind == SLOW:
         return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
-    carried = [_slow(space, settings) for settings in history.slow[: spec.carried_count]]
+    carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
     within = _carried_space(space, carried)
     if now.first:
         found = _first_round(spec, within, now, len(carried))
@@ -63,8 +64,21 @@ def _first_round(spec: SweepSpec, within: Space, now: Round, carried: int) -> di
             found[index] = within.settings(values if index == 0 else {**values, CARRIED: index % carried})
             if key(found[index]) not in tried:
                 break
+        else:
+            if (other := next(unused(within, tried), None)) is None and every(within) is not None:
+                del found[index]
+                break
+            found[index] = other or found[index]
         tried.add(key(found[index]))
     return found
+
+
+def _carried_count(spec: SweepSpec, space: Space) -> int:
+    """Return how many slow settings are carried on: more than a third of the trials where their trials are too few."""
+    later = every(_part(space, slow=False))
+    if spec.carried is not None or later is None:
+        return spec.carried_count
+    return max(spec.carried_count, math.ceil(spec.trials / len(later)))
 
 
 def has_stages(space: Space) -> bool:

@@ -16,7 +16,7 @@ from safe.errors import UserError
 from sweeps.conditions import used
 from sweeps.ray_environment import prepare_ray, ray_address
 from sweeps.search import random_
-from sweeps.search.grid import key
+from sweeps.search.grid import every, key, unused
 from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
 from sweeps.space import Domain, Space
@@ -47,12 +47,11 @@ def propose(
         return True
 
     if now.first:
-        found = random_.distinct(space, spec.search_seed, len(now.indices))
-        return {index: found[index % len(found)] for index in now.indices}
+        return dict(enumerate(random_.distinct(space, spec.search_seed, len(now.indices))))
     before = [settings for index, settings in history.begun.items() if index < now.indices.start]
     tried = {key(space.settings(settings)) for settings in before}
     seed = f"{spec.search_seed}\x1f{now.indices.start}"
-    return dict(zip(now.indices, suggest(space, seed, history.trials, tried, len(now.indices), valid), strict=True))
+    return dict(zip(now.indices, suggest(space, seed, history.trials, tried, len(now.indices), valid), strict=False))
 
 
 def suggest(
@@ -63,9 +62,10 @@ def suggest(
     count: int,
     valid: Callable[[dict[str, Any]], bool],
 ) -> list[dict[str, Any]]:
-    """Return what `count` trials set.
+    """Return what `count` trials set; fewer when the space is used up.
 
-    Settings that were `tried` before, by `key`, or are not valid together come only when nothing else is found.
+    In a space without end, settings that were `tried` before, by `key`, or are not valid together come when nothing
+    else is found.
     """
     prepare_ray(joins=ray_address() is not None)
     import optuna
@@ -92,12 +92,17 @@ def suggest(
         ),
     )
     known = set(tried)
+    others = (settings for settings in unused(space, known) if valid(settings))
     found: list[dict[str, Any]] = []
     for position in range(count):
         for attempt in range(ASKED_AGAIN):
             settings = space.settings(_values(space, searcher.suggest(f"{position}.{attempt}")))
             if key(settings) not in known and valid(settings):
                 break
+        else:
+            if (other := next(others, None)) is None and every(space) is not None:
+                break
+            settings = other or settings
         known.add(key(settings))
         found.append(settings)
     return found

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
+from safe.errors import Notice
 from safe.inference import save_session, session_file
 from sweeps.cli import main
 from sweeps.ledger import Ledger, read_ledger
 from sweeps.spec import Spec
 
 Written = Callable[[], Ledger]
+
+TEMPERATURES = "aggregation.temperature: {grid: [0.1, 1.0, 10.0]}"
 
 
 @pytest.fixture
@@ -46,11 +49,11 @@ def test_extend_changes_what_is_said_and_nothing_else(
 ) -> None:
     spec = finished_sweep().log.spec
     space = tmp_path / "space.yaml"
-    space.write_text("fast.cross_weight: {choice: [0.0, 1.0, 2.0]}\naggregation.temperature: {grid: [0.1, 1.0, 10.0]}")
+    space.write_text(f"fast.cross_weight: {{choice: [0.0, 1.0, 2.0, 3.0, 4.0]}}\n{TEMPERATURES}")
     assert call(tmp_path, "extend", "demo", "--trials", "5", "--seeds", "3", "--space", str(space)) == 0
     ((extended, retry),) = asked
     assert (extended.trials, extended.seeds, retry) == (5, 3, False)
-    assert extended.space["fast.cross_weight"] == {"choice": [0.0, 1.0, 2.0]}
+    assert extended.space["fast.cross_weight"] == {"choice": [0.0, 1.0, 2.0, 3.0, 4.0]}
     same = {"trials": spec.trials, "seeds": spec.seeds, "space": spec.space}  # type: ignore[union-attr]
     assert extended.model_copy(update=same) == spec
 
@@ -77,6 +80,19 @@ def test_extend_refuses_what_extends_nothing(
     assert call(tmp_path, "extend", "demo", *words) == 2
     assert told in capsys.readouterr().err
     assert not asked
+
+
+def test_extend_tells_where_the_space_is_used_up(
+    finished_sweep: Written, tmp_path: Path, asked: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished_sweep()
+    space = tmp_path / "space.yaml"
+    for choice, code in (([0.0, 1.0], 2), ([0.0, 1.0, 2.0], 0)):
+        space.write_text(f"fast.cross_weight: {{choice: {choice}}}\n{TEMPERATURES}")
+        with pytest.warns(Notice, match=f"used up: {len(choice)} different trials are all there are of the 5 asked"):
+            assert call(tmp_path, "extend", "demo", "--trials", "5", "--space", str(space)) == code
+    assert "'demo' has all trials that its space holds; give it a wider --space" in capsys.readouterr().err
+    assert [extended.trials for extended, _ in asked] == [3]
 
 
 def test_export_writes_the_first_final_run(

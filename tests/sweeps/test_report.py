@@ -171,7 +171,10 @@ def test_work_is_counted(log: SweepLog) -> None:
 
 
 def test_slow_settings_judged_alone_are_ranked() -> None:
-    made = sections(make_log(slow=3, search="staged", carried=1, slow_candidates=3))["slow-settings"]
+    log = make_log(slow=3, search="staged", carried=1, slow_candidates=3)
+    for trial in log.of_kind("trial"):
+        trial.config["slow.diag_weight"] = log.jobs["slow-01"].config["slow.diag_weight"]
+    made = sections(log)["slow-settings"]
     # 0.8 + 0.1 sin(1.7 index) less 0.75 points over the sessions and 2 points for the slow learner.
     assert [list(row) for row in tables(made)[0].rows] == [
         ["slow-01", "0.01", "87.2", "carried on"],

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
-from safe.errors import UserError
+from safe.errors import Notice, UserError
 from sweeps.jobs import SLOW, TRIAL
 from sweeps.ledger import SweepLog
 from sweeps.replay import KilledError, Replay
-from sweeps.search import layout, proposals, tpe
+from sweeps.search import layout, possible, proposals, tpe
 from sweeps.search.depth import acts_in_session_1
-from sweeps.search.grid import combinations
+from sweeps.search.grid import combinations, every, key
 from sweeps.search.history import Observation
 from sweeps.space import Space, parse_space
 from sweeps.spec import SweepSpec
@@ -162,6 +162,69 @@ def test_no_trial_is_proposed_twice_while_there_are_others(make_spec: MakeSpec, 
     points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(TRIAL)]
     assert len(set(points)) == 9
     assert len(log.of_kind(SLOW)) == (3 if search == "staged" else 0), "three different slow settings are all there are"
+
+
+ENDS = {
+    "lists": ({"slow.lr": {"grid": [0.01, 0.02]}, "fast.cross_weight": {"grid": [0.0, 1.0]}}, 4),
+    "whole numbers": ({"slow.epochs": {"uniform": [1, 3]}, "fast.epochs": {"zero_or_loguniform": [2, 3]}}, 9),
+    "no stages": ({"fast.cross_weight": {"choice": [0.0, 1.0, 2.0]}, "fast.lr": {"choice": [0.1, 0.2]}}, 6),
+    "without effect": ({"pet.kind": {"choice": ["adapter", "lora"]}, "pet.rank": {"choice": [2, 4, 8]}}, 4),
+}
+
+
+@pytest.mark.filterwarnings("ignore::safe.errors.Notice")  # of the run that is killed
+@pytest.mark.parametrize("search", ["random", "tpe", "staged"])
+@pytest.mark.parametrize("kind", ENDS)
+def test_a_space_is_used_up_without_repeats_and_then_the_search_ends(
+    make_spec: MakeSpec, search: str, kind: str, fake: Any
+) -> None:
+    space, size = ENDS[kind]
+
+    def settings(log: SweepLog) -> list[str]:
+        return [key({name: job.config[name] for name in space}) for job in log.of_kind(TRIAL)]
+
+    for trials in (size - 1, size):
+        spec = sweep(make_spec, search, space=space, trials=trials)
+        made = settings(Replay(spec).run(fake(bowl)))
+        assert len(set(made)) == len(made) == trials, "no repeats while there is something new"
+    spec = sweep(make_spec, search, space=space, trials=2 * size + 3)
+    with pytest.warns(Notice, match=f"used up: {size} different trials are all there are of the {2 * size + 3} asked"):
+        log = Replay(spec).run(fake(bowl))
+    assert len(set(settings(log))) == len(settings(log)) == size
+    assert log.selected is not None, "it goes on to the choice"
+    killed = Replay(spec)
+    with pytest.raises(KilledError):
+        killed.run(fake(bowl), kill_after=size)
+    with pytest.warns(Notice):
+        assert settings(killed.again().run(fake(bowl))) == settings(log)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "staged"])
+def test_a_wider_space_adds_only_what_is_new(make_spec: MakeSpec, search: str, fake: Any) -> None:
+    lists = {"slow.lr": {"grid": [0.01, 0.02]}, "fast.cross_weight": {"grid": [0.0, 1.0]}}
+    replay = Replay(sweep(make_spec, search, space=lists, trials=4))
+    replay.run(fake(bowl))
+    wide = {**lists, "fast.cross_weight": {"grid": [0.0, 0.5, 1.0]}}
+    log = replay.again(sweep(make_spec, search, space=wide, trials=6)).run(fake(bowl))
+    points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(TRIAL)]
+    assert len(set(points)) == len(points) == 6
+
+
+def test_the_carried_settings_that_were_asked_for_bound_a_staged_search(make_spec: MakeSpec, fake: Any) -> None:
+    space, _ = ENDS["lists"]
+    with pytest.warns(Notice, match="used up: 2 different trials"):
+        log = Replay(sweep(make_spec, "staged", space=space, trials=4, carried=1)).run(fake(bowl))
+    assert len({job.config["slow.lr"] for job in log.of_kind(TRIAL)}) == 1
+
+
+def test_what_a_space_holds_is_counted_where_it_has_an_end() -> None:
+    assert [len(every(parse_space(space, BASE)) or ()) for space, _ in ENDS.values()] == [n for _, n in ENDS.values()]
+    assert every(parse_space({"slow.lr": SLOW_LR}, BASE)) is None
+    assert every(parse_space({"slow.epochs": {"uniform": [1, 2_000_000_000]}}, BASE)) is None
+    with pytest.warns(Notice, match="used up: 4 different trials are all there are of the 10 asked for"):
+        assert possible(10, "tpe", parse_space(ENDS["lists"][0], BASE)) == 4
+    assert possible(4, "tpe", parse_space(ENDS["lists"][0], BASE)) == 4
+    assert possible(10_000, "tpe", parse_space(MIXED, BASE)) == 10_000
 
 
 def test_tpe_finds_more_than_chance(make_spec: MakeSpec, fake: Any) -> None:

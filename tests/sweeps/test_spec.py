@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from safe.errors import UserError
+from safe.errors import Notice, UserError
 from sweeps.ask import build_spec
 from sweeps.spec import NAME_LENGTH, SweepSpec, checked_name, continued, default_name
 
@@ -194,6 +194,15 @@ def test_every_option_is_checked_in_one_message(asked: dict[str, Any], words: st
     with pytest.raises(UserError) as caught:
         build_spec(**{"name": "a", "dataset": "digits", "overrides": CPU, **asked})
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("search", ["tpe", "random", "staged"])
+def test_more_trials_than_the_space_holds_are_told_and_left_out(tmp_path: Path, search: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text("fast.cross_weight: {grid: [0, 1]}\nslow.lr: {grid: [0.01, 0.02]}\n")
+    with pytest.warns(Notice, match="the space is used up: 4 different trials are all there are of the 10 asked for"):
+        spec = build_spec(name="a", dataset="digits", trials=10, search=search, space_file=file, overrides=CPU)
+    assert spec.trials == 4
 
 
 def test_a_grid_without_trials_is_all_of_it(tmp_path: Path) -> None:
