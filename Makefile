@@ -41,7 +41,7 @@ READY := $(VENV)/.ready
 RUN   := $(VENV)/bin/python
 
 SESSIONS := $(if $(INIT),data.init_classes=$(INIT)) $(if $(INC),data.increment=$(INC))
-CAMPAIGN := --dataset "$(DATASET)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NAME),--name "$(NAME)") \
+STUDY := --dataset "$(DATASET)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NAME),--name "$(NAME)") \
   $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(ARGS) $(SESSIONS)
 SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(if $(SEARCH),--search $(SEARCH)) \
   $(if $(SELECTION)$(EVALUATE_ON),--selection $(or $(SELECTION),transfer)) \
@@ -71,7 +71,7 @@ help: ## list the targets
 setup: $(READY) ## install into .venv
 
 sweep: $(PREPARE) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME; CLUSTER=1 hands it to the cluster
-	@$(SWEEPS) run $(SWEEP) $(CAMPAIGN)
+	@$(SWEEPS) run $(SWEEP) $(STUDY)
 
 resume: $(READY) ## go on with a sweep where it ended, and try again what failed: NAME
 	@$(RUN) -m sweeps resume "$(NAME)" $(ARGS)
@@ -83,16 +83,16 @@ export: $(READY) ## the chosen configuration as YAML for make train ARGS="--conf
 	@$(RUN) -m sweeps export "$(NAME)" $(ARGS)
 
 plan: $(READY) ## what a sweep will cost, before anything runs: the variables of sweep
-	@$(RUN) -m sweeps plan $(SWEEP) $(CAMPAIGN)
+	@$(RUN) -m sweeps plan $(SWEEP) $(STUDY)
 
 train: $(READY) ## one training run without Ray and MLflow: DATASET, ARGS
 	@$(RUN) -m safe train --dataset "$(DATASET)" $(ARGS) $(SESSIONS)
 
 ablation: $(PREPARE) ## SAFE beside baselines and bounds, on the test images: DATASET, SEEDS
-	@$(SWEEPS) ablation $(CAMPAIGN)
+	@$(SWEEPS) ablation $(STUDY)
 
 variants: $(PREPARE) ## the choices that the method leaves open, on the holdout: DATASET, SEEDS
-	@$(SWEEPS) variants $(CAMPAIGN)
+	@$(SWEEPS) variants $(STUDY)
 
 report: $(READY) ## one HTML page about a sweep: NAME
 	@$(RUN) -m sweeps report "$(NAME)" $(ARGS)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from safe.errors import EXIT_USER_ERROR, UserError, choices
-from safe.writable import require_writable
+from safe.io.writable import require_writable
 
 # Suites of pairs: `items()` of the module of that name proves that both ways agree and returns them to be timed.
 PAIRED = ("step", "head", "evaluate", "data", "trial")

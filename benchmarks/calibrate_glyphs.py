@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from safe.data.glyphs import CLASSES, HATCH, TEST_PER_CLASS, TRAIN_PER_CLASS, draw_split
+from safe.backbones.small_vit import small_vit
+from safe.data.benchmarks.glyphs import CLASSES, HATCH, TEST_PER_CLASS, TRAIN_PER_CLASS, draw_split
 from safe.data.sources import ArrayImages
 from safe.data.transforms import plain_view
 from safe.heads.cosine import CosineHead, uniform_rows
@@ -29,7 +30,6 @@ from safe.heads.ridge import choose_ridge, one_hot, readout
 from safe.heads.symmetric import Symmetric
 from safe.pet import attach
 from safe.seeding import generator
-from safe.small_vit import small_vit
 
 PROJECTION_DIM = 1000
 GRID = tuple(10.0**exponent for exponent in range(9))

@@ -23,17 +23,17 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as by_pillow
 
-from safe.build import build_stream
 from safe.config import validate
 from safe.data.cache import ImageCache
-from safe.data.folder import load_folder
+from safe.data.folders.dataset import load_folder
 from safe.data.images import FileImages
 from safe.data.parallel import ahead
 from safe.data.sources import Dataset
 from safe.data.transforms import plain_view, random_crop_boxes, train_view
-from safe.features import FeatureExtractor
 from safe.seeding import generator
-from safe.training import GradientSteps
+from safe.training.build import build_stream
+from safe.training.features import FeatureExtractor
+from safe.training.steps import GradientSteps
 
 IMAGES, CLASSES, WIDTH, HEIGHT, QUALITY = 300, 5, 500, 375, 90
 SIZE, BATCH, SCALE, RATIO = 224, 48, (0.05, 1.0), (3 / 4, 4 / 3)

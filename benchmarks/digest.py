@@ -13,8 +13,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from safe.data.contents import INDEX, Contents
-from safe.data.folder import load_folder
+from safe.data.folders.contents import INDEX, Contents
+from safe.data.folders.dataset import load_folder
 
 IMAGES, CLASSES, SIDE = 60_000, 100, 32
 SETTLE_S = 2.5  # what was written just now is not kept

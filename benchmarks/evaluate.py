@@ -8,18 +8,18 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from safe.aggregate import aggregate
-from safe.backbone import load_backbone
-from safe.build import build_learner, build_stream
+from safe.backbones.loading import load_backbone
 from safe.config import load_config
-from safe.data.registry import load_dataset
+from safe.data.loading import load_dataset
 from safe.data.stream import Subset
 from safe.data.transforms import plain_view
-from safe.evaluate import Prediction, SessionLogits, score_grid
-from safe.features import FeatureExtractor
+from safe.evaluation.aggregation import aggregate
+from safe.evaluation.logits import Prediction, SessionLogits, score_grid
 from safe.learners.learner import Learner
 from safe.pet import class_token_alone
 from safe.seeding import generator
+from safe.training.build import build_learner, build_stream
+from safe.training.features import FeatureExtractor
 
 TEMPERATURES = [10 ** (-2 + 4 * step / 31) for step in range(32)]
 

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from benchmarks.head import GRID, SPLIT
-from safe.backbone import load_backbone
-from safe.build import build_learner, build_stream
+from safe.backbones.loading import load_backbone
 from safe.config import load_config
-from safe.data.registry import load_dataset
-from safe.evaluate import Prediction, SessionLogits, score_grid
-from safe.features import FeatureExtractor
+from safe.data.loading import load_dataset
+from safe.evaluation.logits import Prediction, SessionLogits, score_grid
 from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead, readout
 from safe.heads.symmetric import Symmetric
 from safe.seeding import generator
-from safe.trainer import SafeTrainer
+from safe.training.build import build_learner, build_stream
+from safe.training.features import FeatureExtractor
+from safe.training.trainer import SafeTrainer
 
 REPEATS = 3  # of each size; the shortest counts
 WIDTH = 64

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweeps.ask import build_spec
-from sweeps.campaign import Campaign, carry_out
-from sweeps.jobs import SEARCH_KINDS, TRIAL, Job
-from sweeps.ledger import SweepLog
-from sweeps.spec import SweepSpec
-from sweeps.sweep import work
+from sweeps.engine.study import Study, carry_out
+from sweeps.ledger.jobs import SEARCH_KINDS, TRIAL, Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.options import build_spec
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.sweep import work
 
 Grid = Mapping[str, Sequence[float]]
 
@@ -50,8 +50,8 @@ def search(spec: SweepSpec, results: Path) -> tuple[SweepLog, float]:
     return log, seconds
 
 
-def _search_only(campaign: Campaign) -> Iterator[list[Job]]:
-    return itertools.takewhile(lambda jobs: jobs[0].kind in SEARCH_KINDS, work(campaign))
+def _search_only(study: Study) -> Iterator[list[Job]]:
+    return itertools.takewhile(lambda jobs: jobs[0].kind in SEARCH_KINDS, work(study))
 
 
 def combinations(grid: Grid) -> Iterator[dict[str, float]]:

@@ -1,7 +1,7 @@
 """A sweep in the plain form: every combination of trained and prediction-time settings is a Tune trial of its own,
 which trains from scratch. Nothing is shared, recorded or kept, so it is the leanest sweep of that form.
 
-Ray reads its environment when it is imported: import this module inside `sweeps.tuner.local_ray`.
+Ray reads its environment when it is imported: import this module inside `sweeps.engine.tuner.local_ray`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ray import tune
 
 from safe.config import validate
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 
 
 class NaiveRun(tune.Trainable):

@@ -16,11 +16,11 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from safe.data.digits import load_digits
-from safe.data.distort import PRETRAINING
-from safe.data.glyphs import CLASSES, draw_split
-from safe.pretrain import pretraining_source
+from safe.data.benchmarks.digits import load_digits
+from safe.data.benchmarks.distort import PRETRAINING
+from safe.data.benchmarks.glyphs import CLASSES, draw_split
 from safe.seeding import generator
+from safe.training.pretrain import pretraining_source
 
 COLUMNS = 20
 GAP = 2

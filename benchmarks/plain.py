@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from safe.build import build_learner, build_stream, projection_seed
 from safe.config import Config
 from safe.data.sources import Dataset
 from safe.data.stream import Subset
@@ -23,6 +22,7 @@ from safe.data.transforms import plain_view, train_view
 from safe.heads.cosine import CosineHead, new_class_rows
 from safe.learners.learner import cosine_lr
 from safe.seeding import generator
+from safe.training.build import build_learner, build_stream, projection_seed
 
 
 class PlainSafe:

@@ -18,13 +18,14 @@ from rich.table import Table
 
 from benchmarks.exponents import measured_exponents
 from safe.config import load_config
-from sweeps.bookkeeper import Bookkeeper
-from sweeps.budget import Budget
-from sweeps.jobs import TRIAL, Job
-from sweeps.ledger import Ledger
-from sweeps.rounds import Rounds
-from sweeps.spec import SweepSpec, core_count
-from sweeps.tuner import local_ray, run_work
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.budget import Budget
+from sweeps.engine.job_queue import JobQueue
+from sweeps.engine.tuner import local_ray, run_work
+from sweeps.ledger.jobs import TRIAL, Job
+from sweeps.ledger.ledger import Ledger
+from sweeps.spec.machine import core_count
+from sweeps.spec.specs import SweepSpec
 from tracking import JournalRecorder, sqlite_uri, telemetry_off
 
 TRIALS = (100, 500, 1000)
@@ -87,7 +88,7 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
     ledger = Ledger.create(folder, spec)
     recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
     recorder.start(spec.name, base, {})
-    (folder / "beats").mkdir()
+    (folder / "heartbeats").mkdir()
     rows: list[dict[str, Any]] = []
 
     def work() -> Iterator[list[Job]]:
@@ -107,7 +108,7 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
         from benchmarks.stub import StubTrainable
 
         run_work(
-            Rounds(work(), ledger.log, Budget(ledger.log), spec.concurrency),
+            JobQueue(work(), ledger.log, Budget(ledger.log), spec.concurrency),
             Bookkeeper(ledger, recorder, _Quiet(), folder / "runs", {}),
             storage=folder / "ray",
             stop=folder / "stop",
@@ -125,8 +126,8 @@ def _job(index: int, base: dict[str, Any], folder: Path) -> Job:
         for tau in TEMPERATURES
     ]
     config = {**base, "sessions": SESSIONS, "accuracy": index / 1000}
-    beat, stop = str(folder / "beats" / id), str(folder / "stop")
-    return Job(id, TRIAL, id, config, predictions, str(folder / "runs" / id), beat=beat, stop=stop)
+    heartbeat, stop = str(folder / "heartbeats" / id), str(folder / "stop")
+    return Job(id, TRIAL, id, config, predictions, str(folder / "runs" / id), heartbeat=heartbeat, stop=stop)
 
 
 def _resident_mb() -> float:

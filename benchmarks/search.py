@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from safe.errors import UserError
-from sweeps.ask import build_spec
-from sweeps.jobs import SLOW, TRIAL, Job
-from sweeps.ledger import SweepLog
-from sweeps.replay import Replay
-from sweeps.search.depth import acts_in_session_1
-from sweeps.search.grid import key
-from sweeps.selection import score_trial
-from sweeps.spec import SweepSpec
+from sweeps.ledger.jobs import SLOW, TRIAL, Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.results.selection import score_trial
+from sweeps.spec.combinations import key
+from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.options import build_spec
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.simulator import Replay
 
 NAME = "bench-search"
 SESSIONS = 3  # of ten: enough to tell settings apart
@@ -60,7 +60,7 @@ def run(console: Console) -> list[dict[str, Any]]:
 
 def grid_log(results: Path) -> SweepLog:
     """Return the log of the exhaustive grid, run or continued if it is not finished."""
-    from sweeps.sweep import run_sweep
+    from sweeps.studies.sweep import run_sweep
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "space.yaml"

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from benchmarks.plain import PlainSafe
-from safe.backbone import load_backbone
+from safe.backbones.loading import load_backbone
 from safe.config import Config, load_config
-from safe.data.registry import load_dataset
+from safe.data.loading import load_dataset
 from safe.data.sources import Dataset
 from safe.pet import PetViT, attach, class_token_alone
 from safe.seeding import generator
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 
 TOLERANCE = 1e-4  # of an epoch's mean loss: both sum float32 in another order
 PASSES = 20  # in one timing

@@ -33,13 +33,13 @@ class StubTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Give the next session."""
         config = self.job["config"]
-        self._beat()
+        self._heartbeat()
         self._fail_at(self.session + 1)
         epochs = config.get("epochs", 1)
         while self.epoch < epochs:
             time.sleep(config.get("seconds", 0.0) / epochs)
             self.epoch += 1
-            self._beat()
+            self._heartbeat()
             if self.epoch < epochs and self.job["stop"] and Path(self.job["stop"]).exists():
                 return {"paused": True, "done": True, "should_checkpoint": True}
         self.session, self.epoch = self.session + 1, 0
@@ -62,9 +62,9 @@ class StubTrainable(tune.Trainable):
         self.setup(new_config)
         return True
 
-    def _beat(self) -> None:
-        if self.job["beat"]:
-            Path(self.job["beat"]).touch()
+    def _heartbeat(self) -> None:
+        if self.job["heartbeat"]:
+            Path(self.job["heartbeat"]).touch()
 
     def _fail_at(self, session: int) -> None:
         config = self.job["config"]
@@ -77,7 +77,7 @@ class StubTrainable(tune.Trainable):
             Path(config["once"]).touch()
         if fault == "raise":
             raise ValueError(f"broken in session {session}")
-        if fault == "full":  # as `safe.writable.naming` tells it of a disk
+        if fault == "full":  # as `safe.io.writable.naming` tells it of a disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/session.pt")
         if fault == "die":
             os._exit(1)

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.grid import Grid, alone, combinations, grid_spec, search
-from sweeps.jobs import TRIAL
-from sweeps.ledger import JobLog, SweepLog
-from sweeps.plan import plan_of
-from sweeps.selection import aggregated
-from sweeps.spec import SweepSpec
-from sweeps.tuner import local_ray
-from sweeps.work import work_account
+from sweeps.engine.tuner import local_ray
+from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.accounting import work_account
+from sweeps.results.selection import aggregated
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.plan import plan_of
 
 SLOW: Grid = {"slow.diag_weight": [0.0, 1.0], "slow.offdiag_weight": [0.0, 100.0]}
 FAST: Grid = {"fast.feature_weight": [0.0, 24.0], "fast.cross_weight": [0.0, 1.0]}

@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console
 
-from safe.backbone import load_backbone
+from safe.backbones.loading import load_backbone
 from safe.config import Config, load_config
-from safe.data.registry import load_dataset
-from safe.trainer import SafeTrainer
+from safe.data.loading import load_dataset
+from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
 from tracking import FINISHED, JournalRecorder, Point, load_sweep, sqlite_uri
 

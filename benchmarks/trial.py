@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plain import PlainSafe
-from safe.backbone import load_backbone
+from safe.backbones.loading import load_backbone
 from safe.config import Config, load_config
-from safe.data.registry import load_dataset
+from safe.data.loading import load_dataset
 from safe.data.sessions import session_count
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
-from sweeps.stages import DiskStages
+from sweeps.worker.stage_store import DiskStages
 
 SEEDS = 5  # that kept views are proven to change nothing for
 # Fewer epochs than the presets' (10 and 5; 60 and 5) keep the suite short: the same on both sides.

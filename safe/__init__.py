@@ -3,7 +3,7 @@
 Train, keep what predicting needs, predict:
 
     from safe import SafeTrainer, load_config, load_predictor
-    from safe.checkpoint import save_state
+    from safe.states.checkpoint import save_state
 
     trainer = SafeTrainer(load_config("digits"))
     while not trainer.done:
@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safe.config import load_config
-    from safe.predict import load_predictor
-    from safe.trainer import SafeTrainer
+    from safe.predictor import load_predictor
+    from safe.training.trainer import SafeTrainer
 
 __all__ = ["SafeTrainer", "load_config", "load_predictor"]
 
-_HOMES = {"SafeTrainer": "safe.trainer", "load_config": "safe.config", "load_predictor": "safe.predict"}
+_HOMES = {"SafeTrainer": "safe.training.trainer", "load_config": "safe.config", "load_predictor": "safe.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from safe.data.registry import canonical_name
-from safe.documents import parse_yaml
+from safe.datasets.facts import canonical_name
 from safe.errors import UserError, nearest, shortened
-from safe.opening import read_regular
+from safe.io.documents import parse_yaml
+from safe.io.opening import read_regular
 
 # Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]

@@ -39,7 +39,7 @@ class Work:
         seconds: wall time of the session's own computing, without waiting.
         saved_seconds: what the reused stages had cost where they were computed.
         waited_seconds: spent waiting for stages that other runs were computing.
-        stages: by kind of stage (`safe.stages`): how many were `computed` and `reused`, and the `seconds` and
+        stages: by kind of stage (`safe.sharing.stages`): how many were `computed` and `reused`, and the `seconds` and
             `saved_seconds` of these. A stage's seconds are without those of the stages it is made of, save that
             gradient steps count the features that new rows are imprinted from.
     """

@@ -19,7 +19,7 @@ FORBIDDEN = {
     "safe": ("ray", "mlflow", "pandas", "sweeps", "tracking"),
     "tracking": ("safe", "sweeps", "ray", "torch"),
 }
-NUMERICS = ("safe.losses", "safe.aggregate", "safe.metrics", "safe.heads")
+NUMERICS = ("safe.losses", "safe.evaluation.aggregation", "safe.evaluation.metrics", "safe.heads")
 ABOVE_NUMERICS = tuple(f"safe.{m}" for m in ("config", "trainer", "build", "data", "learners", "evaluate", "pet"))
 RULES = {**FORBIDDEN, **dict.fromkeys(NUMERICS, ABOVE_NUMERICS)}
 
@@ -83,16 +83,16 @@ def test_packages_import_downwards_only() -> None:
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("safe.trainer", "import ray"),
+        ("safe.training.trainer", "import ray"),
         ("safe.data.new", "def f():\n    from mlflow.tracking import MlflowClient"),
         ("safe", "import pandas as pd"),
-        ("safe.metrics", "import os, tracking.recorder"),
+        ("safe.evaluation.metrics", "import os, tracking.recorder"),
         ("tracking.jsonl", "import torch.nn"),
         ("tracking.memory", "if True:\n    from safe import types"),
         ("safe.losses", "from safe.config import Config"),
         ("safe.heads.ridge", "from safe import trainer"),
         ("safe.heads.new", "from safe.data.sources import Dataset"),
-        ("safe.aggregate", "import safe.learners.fast"),
+        ("safe.evaluation.aggregation", "import safe.learners.fast"),
     ],
 )
 def test_a_violation_is_caught(module: str, code: str) -> None:
@@ -101,7 +101,7 @@ def test_a_violation_is_caught(module: str, code: str) -> None:
 
 def test_what_is_allowed_is_not_a_violation() -> None:
     allowed = {
-        "sweeps.trainable": "import ray\nfrom safe.trainer import SafeTrainer\nfrom tracking import recorder",
+        "sweeps.worker.trainable": "import ray\nfrom safe.training import trainer\nfrom tracking import recorder",
         "safe.heads.ridge": "from safe.heads.projection import Projection\nimport torch",
         "tracking.mlflow_recorder": "import mlflow",
         "safe.rays": "import raylib",

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sweeps.jobs import TRIAL, Job
-from sweeps.ledger import SweepLog
-from sweeps.plan import plan_of
-from sweeps.replay import Replay
+from sweeps.ledger.jobs import TRIAL, Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.studies.plan import plan_of
+from sweeps.studies.simulator import Replay
 
 
 @pytest.fixture

@@ -71,10 +71,10 @@ def test_results_go_to_the_named_folder_or_results(
 def test_the_plain_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch, dropout: float) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     from benchmarks.plain import PlainSafe
-    from safe.backbone import load_backbone
+    from safe.backbones.loading import load_backbone
     from safe.config import load_config
-    from safe.data.digits import load_digits
-    from safe.trainer import SafeTrainer
+    from safe.data.benchmarks.digits import load_digits
+    from safe.training.trainer import SafeTrainer
 
     settings = {"slow.epochs": 1, "fast.epochs": 1, "head.projection_dim": 64, "pet.dropout": dropout}
     config, dataset, vit = load_config("digits", overrides=settings), load_digits(), load_backbone("safe_small_vit")

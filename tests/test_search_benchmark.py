@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
-from sweeps.jobs import SLOW, TRIAL, Job
-from sweeps.ledger import SweepLog
-from sweeps.replay import Replay
-from sweeps.spec import SweepSpec
+from sweeps.ledger.jobs import SLOW, TRIAL, Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.simulator import Replay
 
 SLOW_VALUES, FAST_VALUES = [0.0, 0.01, 1.0], [0.0, 1.0, 5.0]
 

@@ -9,15 +9,16 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from safe.evaluate import SessionLogits
+    from safe.evaluation.logits import SessionLogits
 
 DEFAULT_TEMPERATURES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Print one row per temperature, one for any other aggregation of the checkpoint, one per learner alone."""
-    from safe.data.registry import canonical_name, load_dataset
-    from safe.predict import load_predictor
+    from safe.data.loading import load_dataset
+    from safe.datasets.facts import canonical_name
+    from safe.predictor import load_predictor
 
     name = arguments.dataset and canonical_name(arguments.dataset)
     predictor = load_predictor(arguments.checkpoint, device=arguments.device, weights=arguments.weights)
@@ -54,7 +55,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _accuracies(logits: SessionLogits, kind: str, temperature: float | None) -> tuple[float, float]:
     """Return the accuracy over all images and its unweighted mean over session groups, both in [0, 1]."""
-    from safe.evaluate import Prediction, accuracy_row
+    from safe.evaluation.logits import Prediction, accuracy_row
 
     combined = logits.combined(Prediction(kind, 1.0 if temperature is None else temperature))
     overall = accuracy_row(combined, logits.labels, [len(logits.labels)])[0]

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from safe.errors import UserError, shown, tell
 
 if TYPE_CHECKING:
-    from safe.predict import Prediction, Predictor
+    from safe.predictor import Prediction, Predictor
 
 
 def predict(arguments: argparse.Namespace) -> int:
     """Predict every image; return 1 if one could not be read, else 0."""
-    from safe.predict import load_predictor
+    from safe.predictor import load_predictor
 
     files = image_paths(arguments.paths)
     predictor = load_predictor(arguments.checkpoint, device=arguments.device, weights=arguments.weights)
@@ -60,7 +60,7 @@ def image_paths(paths: Sequence[Path]) -> list[str]:
     Raises:
         UserError: a path that is not there or cannot be listed, or no image at all.
     """
-    from safe.data.listing import IMAGE_SUFFIXES, image_files, passed_over
+    from safe.datasets.listing import IMAGE_SUFFIXES, image_files, passed_over
 
     files: list[str] = []
     others: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from safe.types import EpochDone, Event, SessionResult
 
 if TYPE_CHECKING:
-    from safe.trainer import SafeTrainer
+    from safe.training.trainer import SafeTrainer
 
 
 class JsonLines:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from safe.cli.show import JsonLines, Table
 from safe.config import load_config
-from safe.data.registry import require_dataset
+from safe.datasets.facts import require_dataset
 from safe.errors import UserError
+from safe.io.writable import require_writable
 from safe.types import SessionResult
-from safe.writable import require_writable
 
 if TYPE_CHECKING:
-    from safe.trainer import SafeTrainer
+    from safe.training.trainer import SafeTrainer
 
 
 def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -28,7 +28,7 @@ def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     require_dataset(config.dataset, config.data.root)
     _check_files(arguments.save, arguments.state, arguments.every_epoch)
 
-    from safe.trainer import SafeTrainer
+    from safe.training.trainer import SafeTrainer
 
     trainer = SafeTrainer(config)
     file: Path | None = arguments.state
@@ -94,7 +94,7 @@ class _Interrupt:
 
 def _continue(trainer: SafeTrainer, file: Path) -> int:
     """Take over the run in `file`; return how many epochs it has done."""
-    from safe.checkpoint import NewerFormatError, load_state
+    from safe.states.checkpoint import NewerFormatError, load_state
 
     try:
         state = load_state(file)
@@ -116,7 +116,7 @@ def _continue(trainer: SafeTrainer, file: Path) -> int:
 
 
 def _write(state: dict[str, Any], path: Path, option: str) -> None:
-    from safe.checkpoint import save_state
+    from safe.states.checkpoint import save_state
 
     try:
         save_state(state, path)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from safe.data.registry import DATASETS, DOMAINS, DatasetInfo, canonical_name
+from safe.datasets.facts import DATASETS, DOMAINS, DatasetInfo, canonical_name
 from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once, shown
 
 
@@ -95,8 +95,8 @@ def _sessions(info: DatasetInfo) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from safe.data.fetch import MIRROR_VARIABLE, fetch, get_archive
-    from safe.data.locations import Archive
+    from safe.data.fetching.fetch import MIRROR_VARIABLE, fetch, get_archive
+    from safe.data.fetching.locations import Archive
 
     console = Console(stderr=True)
 
@@ -144,9 +144,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _split(arguments: argparse.Namespace) -> int:
-    from safe.data.layout import quoted
-    from safe.data.listing import passed_over
-    from safe.data.split_folder import split_folder
+    from safe.data.folders.split import split_folder
+    from safe.datasets.layout import quoted
+    from safe.datasets.listing import passed_over
 
     made = split_folder(arguments.source, arguments.target, share=arguments.test, seed=arguments.seed)
     if made.kept:
@@ -164,7 +164,7 @@ def _split(arguments: argparse.Namespace) -> int:
 
 def _weights(arguments: argparse.Namespace) -> int:
     from safe.config import load_config
-    from safe.data.weights import place_weights
+    from safe.data.fetching.weights import place_weights
 
     name = arguments.name
     if "." not in name:
@@ -177,7 +177,7 @@ def _weights(arguments: argparse.Namespace) -> int:
 
 def _cache(arguments: argparse.Namespace) -> int:
     from safe.data.cache import image_cache
-    from safe.data.contents import INDEX
+    from safe.data.folders.contents import INDEX
 
     cache = image_cache(arguments.root)
     if cache is None:

@@ -32,9 +32,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from safe.data.images import decoder
+from safe.data.decoder import decoder
 from safe.errors import UserError, shown
-from safe.opening import open_own
+from safe.io.opening import open_own
 
 VERSION = 2  # of the two files; part of a pack's name, so other versions are passed over
 FOLDER_VARIABLE = "SAFE_IMAGE_CACHE"

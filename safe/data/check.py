@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safe.data.images import FileImages, require_readable
-from safe.data.registry import count_differences, dataset_info, read_dataset, require_dataset
+from safe.data.loading import count_differences, read_dataset
+from safe.datasets.facts import dataset_info, require_dataset
 from safe.errors import UserError
 
 _BATCH = 1024

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cache, partial
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from safe.data.parallel import in_threads
 from safe.errors import UserError, shown
-from safe.numerics import sources_digest
-from safe.opening import open_regular
+from safe.io.opening import open_regular
 
 if TYPE_CHECKING:
     from safe.data.cache import ImageCache, Pack
@@ -84,16 +81,6 @@ class FileImages:
     def _decoded(self, i: int) -> Tensor:
         """Return image `i` as Pillow lays it out, row by row, (H, W, 3)."""
         return V.pil_to_tensor(read_rgb(self.paths[i])).permute(1, 2, 0)
-
-
-@cache
-def decoder() -> str:
-    """Return what decoded and resized pixels depend on besides the file: our code, libraries and the processor."""
-    place = Path(__file__)
-    code = sources_digest([(place.name, place.read_text("utf-8"))])
-    versions = [version(package) for package in ("pillow", "torch", "torchvision")]
-    jpeg = features.version("libjpeg_turbo") or features.version("jpg")
-    return repr((code, versions, jpeg, platform.machine(), torch.backends.cpu.get_cpu_capability()))
 
 
 def square_side(size: int) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from safe.config import Config
-from safe.data.folder import list_folder
-from safe.data.registry import DOMAINS, class_count, require_dataset
+from safe.data.folders.dataset import list_folder
+from safe.data.loading import class_count
 from safe.data.split import session_sizes
+from safe.datasets.facts import DOMAINS, require_dataset
 
 
 def session_count(config: Config) -> int:

@@ -11,12 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from safe.backbones.precision import LoweredNet, Precision
 from safe.errors import NonFiniteLossError
 from safe.heads.class_means import ClassMeansHead
 from safe.heads.cosine import CosineHead, cosines
 from safe.heads.ridge import RidgeHead
 from safe.pet import PetViT
-from safe.precision import LoweredNet, Precision
 
 ClosedFormHead = RidgeHead | ClassMeansHead
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from sweeps.ablation import CATALOGUES, build_ablation, run_ablation
 from sweeps.cli.common import add_results, carry_out
+from sweeps.studies.ablation import CATALOGUES, build_ablation, run_ablation
 
 DEFAULT_SEEDS = 5
 ABOUT = {

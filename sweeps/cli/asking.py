@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sweeps import ask
 from sweeps.cli.common import add_results
-from sweeps.ledger import has_ledger, read_ledger
-from sweeps.spec import SweepSpec, checked_name
+from sweeps.ledger.ledger import has_ledger, read_ledger
+from sweeps.spec import options as ask
+from sweeps.spec.names import checked_name
+from sweeps.spec.specs import SweepSpec
 
 # Option, its type and its help; None as type is a switch. What is not given takes the default of `ask.build_spec`.
 OPTIONS: tuple[tuple[str, Any, str], ...] = (

@@ -13,12 +13,13 @@ from pathlib import Path
 from rich.console import Console
 
 from safe.errors import UserError, nearest
-from safe.writable import no_room
-from sweeps.ablation import show_ablation
-from sweeps.campaign import Folders
-from sweeps.ledger import SweepLog, has_ledger, read_ledger
-from sweeps.results import show
-from sweeps.spec import Spec, SweepSpec, checked_name
+from safe.io.writable import no_room
+from sweeps.ledger.folders import Folders
+from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
+from sweeps.report.terminal import show
+from sweeps.spec.names import checked_name
+from sweeps.spec.specs import Spec, SweepSpec
+from sweeps.studies.ablation import show_ablation
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -43,7 +44,7 @@ def results_folder(text: str) -> Path:
 
 def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Namespace) -> int:
     """Do the work and show what it gave; after an interrupt show what there is and how to continue."""
-    from sweeps.rounds import AllFailedError
+    from sweeps.engine.job_queue import AllFailedError
 
     folder = Folders(arguments.results, name).sweep
     resume = resume_words(name, arguments.results)
@@ -76,11 +77,11 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
 def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
     """Carry out what the specification of a known sweep or ablation still lacks."""
     if isinstance(spec, SweepSpec):
-        from sweeps.sweep import run_sweep
+        from sweeps.studies.sweep import run_sweep
 
         work = partial(run_sweep, spec, arguments.results, retry_failed=retry_failed)
     else:
-        from sweeps.ablation import run_ablation
+        from sweeps.studies.ablation import run_ablation
 
         work = partial(run_ablation, spec, arguments.results)
     return carry_out(work, spec.name, arguments)

@@ -12,7 +12,8 @@ from safe.cli.parser import Parser
 from sweeps.cli.common import EXIT_FAILED, add_results
 
 if TYPE_CHECKING:
-    from sweeps.doctor import Finding, Wants
+    from sweeps.doctor.examine import Wants
+    from sweeps.doctor.findings import Finding
 
 _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 
@@ -28,9 +29,11 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from sweeps.cluster.connect import RayNodes, existing_ray
-    from sweeps.doctor import ThisMachine, as_json, diagnose, healthy
-    from sweeps.ray_environment import ray_address
+    from sweeps.doctor.examine import ThisMachine
+    from sweeps.doctor.findings import as_json, diagnose, healthy
+    from sweeps.doctor.nodes import RayNodes
+    from sweeps.engine.joining import existing_ray
+    from sweeps.spec.machine import ray_address
 
     wants = wanted(arguments)
     address = ray_address()
@@ -46,8 +49,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def wanted(arguments: argparse.Namespace) -> Wants:
     """Return what the runs of a command line with a data set, settings and a results folder need."""
     from safe.config import load_config, parse_overrides
-    from sweeps.campaign import Folders
-    from sweeps.doctor import Wants
+    from sweeps.doctor.examine import Wants
+    from sweeps.ledger.folders import Folders
 
     config = load_config(arguments.dataset, overrides=parse_overrides(arguments.settings))
     return Wants.of(config, arguments.results, Folders(arguments.results, "").tracking_uri())
@@ -59,7 +62,7 @@ def print_findings(found: Sequence[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sweeps.doctor import grouped, healthy
+    from sweeps.doctor.findings import grouped, healthy
 
     table = Table(title="doctor", title_justify="left")
     for heading in ("check", "", "node", "found"):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from safe.cli.parser import Parser
-from safe.documents import yaml_text
 from safe.errors import UserError
+from safe.io.documents import yaml_text
 from sweeps.cli.common import add_results, known_sweep
-from sweeps.jobs import FINAL
-from sweeps.ledger import SweepLog
-from sweeps.spec import data_origins, located
+from sweeps.ledger.jobs import FINAL
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.specs import data_origins, located
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.ask import check_numbers
 from sweeps.cli.common import add_results, go_on, known_sweep
-from sweeps.space import parse_space, read_space
-from sweeps.spec import Spec, SweepSpec
+from sweeps.spec.options import check_numbers
+from sweeps.spec.space import parse_space, read_space
+from sweeps.spec.specs import Spec, SweepSpec
 
 NUMBERS = (("trials", int), ("seeds", int), ("max_sessions", int), ("max_hours", float))
 
@@ -61,7 +61,7 @@ def extended(spec: Spec, numbers: dict[str, Any], space: Path | None) -> Spec:
         changes["space"] = read_space(space, spec.dataset)
         parse_space(changes["space"], spec.base)
     if isinstance(spec, SweepSpec) and "trials" in numbers:
-        from sweeps.search import possible  # brings torch
+        from sweeps.spec.combinations import possible  # brings torch
 
         larger = spec.model_copy(update=changes)
         changes["trials"] = possible(larger.trials, larger.search, larger.parsed_space())

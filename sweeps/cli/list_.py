@@ -11,12 +11,12 @@ from rich.table import Table
 from safe.cli.parser import Parser
 from safe.errors import UserError
 from sweeps.cli.common import add_results, sweep_names
-from sweeps.jobs import TRIAL
-from sweeps.ledger import FILE_NAME, SweepLog, read_ledger
-from sweeps.lock import is_held
-from sweeps.outcome import final_summary, status_of
-from sweeps.results import spread
-from sweeps.spec import SweepSpec
+from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.ledger.lock import is_held
+from sweeps.report.terminal import spread
+from sweeps.results.summary import final_summary, status_of
+from sweeps.spec.specs import SweepSpec
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:

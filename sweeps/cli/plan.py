@@ -22,10 +22,10 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _plan(arguments: argparse.Namespace) -> int:
     spec = asked_spec(arguments)
-    from safe.data.registry import survey
-    from sweeps import plan
-    from sweeps.probe import probe
-    from sweeps.sweep import check_early
+    from safe.data.loading import survey
+    from sweeps.studies import plan
+    from sweeps.studies.probe import probe
+    from sweeps.studies.sweep import check_early
 
     survey(spec.dataset, spec.base["data.root"])
     check_early(spec)

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from safe.cli.parser import Parser
-from sweeps.campaign import Folders
 from sweeps.cli.common import add_results
+from sweeps.ledger.folders import Folders
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -35,8 +35,8 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     from safe.cli.predict import image_paths, print_predictions
     from safe.errors import UserError
-    from safe.predict import load_predictor
-    from sweeps.fetched import fetch_state
+    from safe.predictor import load_predictor
+    from sweeps.model.fetched import fetch_state
 
     if arguments.top < 1:
         raise UserError(f"--top must be at least 1, got {arguments.top}")

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.campaign import Folders
 from sweeps.cli.common import add_results, known_sweep, sweep_names
-from sweeps.lock import locked
+from sweeps.ledger.folders import Folders
+from sweeps.ledger.lock import locked
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _prune(arguments: argparse.Namespace) -> int:
         except UserError as error:
             left_alone.append(f"left alone: {error}")
     if arguments.stages:
-        from sweeps.stages import DiskStages
+        from sweeps.worker.stage_store import DiskStages
 
         stages = DiskStages(Folders(arguments.results, "any").results / "stages")
         removal = Removal("", "work that all sweeps share", stages.usage().bytes, stages.clear)
@@ -91,7 +91,7 @@ def _of_folder(name: str, what: str, folder: Path) -> Removal:
 
 def _surplus(folder: Path, keep: int) -> list[Path]:
     """Return the inference states of a run but the newest `keep`, and the parts that only they name."""
-    from safe.checkpoint import load_state
+    from safe.states.checkpoint import load_state
 
     sessions = sorted(folder.glob("session-*.pt"))
     kept = sessions[max(0, len(sessions) - keep) :]

@@ -18,6 +18,6 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     spec = asked_spec(arguments)
-    from sweeps.sweep import run_sweep
+    from sweeps.studies.sweep import run_sweep
 
     return carry_out(lambda: run_sweep(spec, arguments.results), spec.name, arguments)

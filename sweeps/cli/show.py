@@ -6,10 +6,10 @@ import argparse
 import json
 
 from safe.cli.parser import Parser
-from sweeps.ablation import ablation_outcome
 from sweeps.cli.common import add_results, known_sweep, print_log
-from sweeps.outcome import outcome
-from sweeps.spec import SweepSpec
+from sweeps.results.summary import sweep_summary
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.ablation import ablation_summary
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -24,7 +24,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     log, folder = known_sweep(arguments.results, arguments.name)
     if arguments.json:
-        found = outcome(log) if isinstance(log.spec, SweepSpec) else ablation_outcome(log)
+        found = sweep_summary(log) if isinstance(log.spec, SweepSpec) else ablation_summary(log)
         print(json.dumps(found, indent=2, allow_nan=False))
     else:
         print_log(log, folder)

@@ -6,7 +6,7 @@ import argparse
 
 from safe.cli.parser import Parser
 from sweeps.cli.common import add_results, known_sweep, resume_words
-from sweeps.lock import stop_holder
+from sweeps.ledger.lock import stop_holder
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:

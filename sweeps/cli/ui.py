@@ -10,9 +10,9 @@ from pathlib import Path
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.accounts import USER, ask_for_password
-from sweeps.campaign import Folders
 from sweeps.cli.common import add_results
+from sweeps.engine.accounts import USER, ask_for_password
+from sweeps.ledger.folders import Folders
 
 UI_PORT = 5000
 UI_PORTS_TRIED = 50

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safe.errors import EXIT_USER_ERROR, UserError
-from safe.opening import open_own
+from safe.io.opening import open_own
 
 CLAIMS = Path("/srv/safe/gpus")
 

@@ -35,9 +35,10 @@ def carry_out(workers: int, words: Sequence[str]) -> int:
     from safe.config import load_config, parse_overrides
     from sweeps import cli
     from sweeps.cli.doctor import print_findings, wanted
-    from sweeps.cluster.connect import RayNodes, existing_ray, shape, wait_for_workers
-    from sweeps.doctor import diagnose, healthy
-    from sweeps.ray_environment import ray_address
+    from sweeps.doctor.findings import diagnose, healthy
+    from sweeps.doctor.nodes import RayNodes, shape, wait_for_workers
+    from sweeps.engine.joining import existing_ray
+    from sweeps.spec.machine import ray_address
 
     words = with_data_root(words)
     arguments = cli.parser().parse_args(words)

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from safe.errors import EXIT_USER_ERROR, UserError, nearest
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
-from sweeps.ray_environment import ray_address
+from sweeps.spec.machine import ray_address
 from tracking.environment import COMMIT, commit_of
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
 
 def named(words: Sequence[str]) -> tuple[list[str], str]:
     """Return a command with its sweep's name in it, given or chosen, and the name; checks the whole command."""
-    from safe.data.registry import canonical_name
+    from safe.datasets.facts import canonical_name
     from sweeps import cli
-    from sweeps.spec import checked_name, default_name
+    from sweeps.spec.names import checked_name, default_name
 
     arguments = cli.parser().parse_args([*words])
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}" if words[0] == "run" else words[0]  # as the commands name themselves

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.ledger import SweepLog
-
-FOLDER = "report"
-FILE_NAME = "report.html"
+from sweeps.ledger.folders import FILE_NAME, FOLDER
+from sweeps.ledger.ledger import SweepLog
 
 
 def write_report(log: SweepLog, folder: Path) -> Path:

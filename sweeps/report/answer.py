@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sweeps.outcome import difference
+from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
 from sweeps.report.page import Block, Facts, Missing, Section, Table, Text
-from sweeps.report.words import Measure, exact, plural
-from sweeps.space import PREDICTION_SETTINGS
+from sweeps.results.summary import difference
+from sweeps.spec.space import PREDICTION_SETTINGS
 
 METRICS = ("accuracy", "average_accuracy", "forgetting", "backward_transfer", "plasticity", "nll", "ece")
 

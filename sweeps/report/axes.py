@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.titles import short_value
+from sweeps.spec.titles import short_value
 
 LOG_FROM = 20.0  # positive values that span at least this factor are laid out by their logarithm
 ZERO_SHARE = 0.25  # of a logarithmic axis that also holds the value 0, which the search draws with this probability

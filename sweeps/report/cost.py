@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sweeps.report import search_plots
+from sweeps.report.formatting import duration, plural, size
 from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
 from sweeps.report.tree import stages, tree
-from sweeps.report.words import duration, plural, size
-from sweeps.work import work_account
+from sweeps.results.accounting import work_account
 
 DiskUse = Mapping[str, tuple[int, int]]
 

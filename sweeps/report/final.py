@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.report import run_plots
+from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import LEARNERS, Gathered, curves, last_metric, matrix
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
-from sweeps.report.words import Measure, plural
 
 
 def by_session(gathered: Gathered) -> Section | Missing:

@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.jobs import SEARCH_KINDS, TRIAL
-from sweeps.ledger import JobLog, SweepLog, trained
-from sweeps.objective import objectives
-from sweeps.outcome import control_runs, final_runs
-from sweeps.replicate import summary
-from sweeps.selection import Scored, leaderboard, score_points
-from sweeps.space import PREDICTION_SETTINGS
-from sweeps.spec import SweepSpec
+from sweeps.ledger.jobs import SEARCH_KINDS, TRIAL
+from sweeps.ledger.ledger import JobLog, SweepLog, trained
+from sweeps.results.selection import Scored, leaderboard, score_points
+from sweeps.results.statistics import summary
+from sweeps.results.summary import control_runs, final_runs
+from sweeps.spec.objective import objectives
+from sweeps.spec.space import PREDICTION_SETTINGS
+from sweeps.spec.specs import SweepSpec
 
 LEARNERS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 Stats = dict[str, Any]

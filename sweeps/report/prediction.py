@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sweeps.report import run_plots
+from sweeps.report.formatting import MOST_ROWS, Measure, settings_line
 from sweeps.report.gather import Gathered, Trial, prediction_scores
 from sweeps.report.page import Figure, Missing, Section, Table
-from sweeps.report.words import MOST_ROWS, Measure, settings_line
-from sweeps.titles import short_name, short_value
+from sweeps.spec.titles import short_name, short_value
 
 MOST_OTHER_LINES = 20
 MOST_LINES = 8

@@ -7,13 +7,13 @@ import shlex
 from typing import Any
 
 from safe.config import load_config
-from safe.documents import yaml_text
 from safe.errors import UserError
-from sweeps.replicate import final_config, refit_config
+from safe.io.documents import yaml_text
+from sweeps.report.formatting import exact
 from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Code, Section, Table, Text
-from sweeps.report.words import exact
-from sweeps.spec import PLACES, SweepSpec
+from sweeps.spec.configs import final_config, refit_config
+from sweeps.spec.specs import PLACES, SweepSpec
 
 ALWAYS = ("trials", "seeds", "search")
 OPTIONS = (

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from sweeps.report.gather import Curve, Matrix, Stats
-from sweeps.report.looks import BLUE, GREY, SOFT, VERMILLION, empty, faint, finish, percent, safe, star, style
-from sweeps.titles import short_value
+from sweeps.report.theme import BLUE, GREY, SOFT, VERMILLION, empty, faint, finish, percent, safe, star, style
+from sweeps.spec.titles import short_value
 
 SCALE = [[0.0, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]  # one hue, light to dark, also in grey print
 MOST_CELLS_WITH_TEXT = 15

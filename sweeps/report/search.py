@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.jobs import SLOW
-from sweeps.outcome import front, optimism_gap
+from sweeps.ledger.jobs import SLOW
 from sweeps.report import search_plots
 from sweeps.report.axes import Axis, axis
+from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
 from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.importance import importances
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
-from sweeps.report.words import MOST_ROWS, Measure, plural, settings_line
-from sweeps.selection import carried_on, measured, slow_ranking
-from sweeps.titles import short_name, short_value
+from sweeps.results.selection import carried_on, measured, slow_ranking
+from sweeps.results.summary import front, optimism_gap
+from sweeps.spec.titles import short_name, short_value
 
 
 def slow_settings(gathered: Gathered) -> Section | Missing:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from sweeps.report.axes import Axis
 from sweeps.report.gather import Progress
-from sweeps.report.looks import (
+from sweeps.report.theme import (
     BLACK,
     BLUE,
     DASHES,
@@ -26,7 +26,7 @@ from sweeps.report.looks import (
     star,
 )
 from sweeps.report.tree import Node
-from sweeps.titles import short_name, short_value
+from sweeps.spec.titles import short_name, short_value
 
 MOST_LINES = 300  # of a sweep's trials, best first, in one figure of lines
 WIDEST_TREE = 120

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sweeps.ledger import SweepLog
-from sweeps.outcome import status_of
-from sweeps.report import looks
+from sweeps.ledger.ledger import SweepLog
+from sweeps.report import theme
 from sweeps.report.answer import answer
 from sweeps.report.cost import DiskUse, disk_use, work
 from sweeps.report.final import by_session, forgetting, learners
+from sweeps.report.formatting import plural
 from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Figure, Missing, Page, Section, Table
 from sweeps.report.prediction import at_prediction
@@ -23,9 +23,9 @@ from sweeps.report.search import (
     search_progress,
     slow_settings,
 )
-from sweeps.report.words import plural
-from sweeps.results import ON_TEST
-from sweeps.titles import title_of
+from sweeps.report.terminal import ON_TEST
+from sweeps.results.summary import status_of
+from sweeps.spec.titles import title_of
 
 PARTS: tuple[Callable[[Gathered], Section | Missing], ...] = (
     answer, by_session, forgetting, learners, at_prediction, slow_settings, parallel, importance, search_progress,
@@ -55,7 +55,7 @@ def marked(section: Section | Missing) -> Section | Missing:
     blocks: list[Block] = []
     for block in section.blocks:
         if isinstance(block, Figure):
-            block = Figure(block.id, looks.mark(block.figure, words), f"{block.caption} ({words})")
+            block = Figure(block.id, theme.mark(block.figure, words), f"{block.caption} ({words})")
         elif isinstance(block, Table):
             caption = f"{block.caption} ({words})" if block.caption else words
             block = Table(block.head, block.rows, caption, block.marked, block.folded)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.jobs import TRIAL
-from sweeps.ledger import JobLog, trained
+from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.ledger import JobLog, trained
 from sweeps.report.gather import Gathered
 
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
@@ -47,8 +47,8 @@ class Node:
 def tree(gathered: Gathered) -> list[Node]:
     """Return the distinct first sessions of the trials, each with its distinct later ones."""
     from safe.config import validate
-    from safe.stages import sharing_key
-    from sweeps.search.depth import acts_in_session_1
+    from safe.sharing.stages import sharing_key
+    from sweeps.spec.depth import acts_in_session_1
 
     first: dict[str, list[JobLog]] = defaultdict(list)
     later: dict[str, list[JobLog]] = defaultdict(list)

@@ -20,14 +20,14 @@ from types import ModuleType
 from typing import Any
 
 from safe.errors import tell
-from sweeps.campaign import absolute
-from sweeps.jobs import SLOW, TRIAL
-from sweeps.ledger import SweepLog
+from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.ledger import SweepLog
 from sweeps.search import grid, random_, staged, tpe
 from sweeps.search.history import read_history
 from sweeps.search.layout import Round
-from sweeps.space import Space
-from sweeps.spec import SweepSpec
+from sweeps.spec.combinations import used_up
+from sweeps.spec.configs import absolute
+from sweeps.spec.specs import SweepSpec
 
 STRATEGIES: dict[str, ModuleType] = {"random": random_, "grid": grid, "tpe": tpe, "staged": staged}
 
@@ -70,19 +70,6 @@ def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
         if len(fresh) < sum(id not in log.jobs for id in ids.values()):
             tell(used_up(len(log.of_kind(TRIAL)), spec.trials))
             return
-
-
-def used_up(trials: int, asked: int) -> str:
-    """Return in words that a space has fewer trials than were asked for."""
-    return f"the space is used up: {trials} different trials are all there are of the {asked} asked for"
-
-
-def possible(trials: int, search: str, space: Space) -> int:
-    """Return how many of so many trials there are at most, and tell when they are fewer."""
-    different = len(found) if (found := grid.every(space)) is not None else trials
-    if different < trials and search != "grid":  # of a grid nobody asks for more on purpose
-        tell(used_up(different, trials))
-    return min(trials, different)
 
 
 def _config(spec: SweepSpec, now: Round, settings: dict[str, Any]) -> dict[str, Any]:

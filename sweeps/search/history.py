@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.jobs import SLOW, TRIAL
-from sweeps.ledger import JobLog, SweepLog
+from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.selection import score_trial, slow_ranking
 from sweeps.search.layout import Round
-from sweeps.selection import score_trial, slow_ranking
-from sweeps.space import Space
-from sweeps.spec import SweepSpec
+from sweeps.spec.space import Space
+from sweeps.spec.specs import SweepSpec
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.jobs import TRIAL
+from sweeps.ledger.jobs import TRIAL
 
 
 @dataclass(frozen=True)

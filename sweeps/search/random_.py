@@ -12,12 +12,12 @@ import itertools
 import random
 from typing import Any
 
-from sweeps.jobs import TRIAL
-from sweeps.search.grid import key, unused
+from sweeps.ledger.jobs import TRIAL
 from sweeps.search.history import History
 from sweeps.search.layout import Round
-from sweeps.space import Space
-from sweeps.spec import SweepSpec
+from sweeps.spec.combinations import key, unused
+from sweeps.spec.space import Space
+from sweeps.spec.specs import SweepSpec
 
 DRAWN_AGAIN = 20  # draws for each value wanted that differs from the others
 

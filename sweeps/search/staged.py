@@ -16,14 +16,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sweeps.jobs import SLOW
+from sweeps.ledger.jobs import SLOW
 from sweeps.search import random_, tpe
-from sweeps.search.depth import acts_in_session_1
-from sweeps.search.grid import every, key, unused
 from sweeps.search.history import History
 from sweeps.search.layout import Round, in_rounds
-from sweeps.space import Domain, Space
-from sweeps.spec import SweepSpec
+from sweeps.spec.combinations import every, key, unused
+from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.space import Domain, Space
+from sweeps.spec.specs import SweepSpec
 
 CARRIED = "carried slow setting"  # which of them, best first: one setting of the space that trials are drawn from
 

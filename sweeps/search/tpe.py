@@ -1,8 +1,9 @@
-"""TPE: a Tree-structured Parzen Estimator (Bergstra et al., NeurIPS 2011), Optuna's by way of Ray's `OptunaSearch`.
+"""TPE: a Tree-structured Parzen Estimator (Bergstra et al., NeurIPS 2011), Optuna's.
 
 It is built anew for every round from the results of earlier rounds in trial order, with a seed of the round, so no
-state is kept between rounds. Every setting is a position in [0, 1] (`sweeps.space.Domain`), a listed one a choice; so
-`zero_or_loguniform` is one parameter whose first quarter is exactly 0. A setting that a trial did not use is not told.
+state is kept between rounds. Every setting is a position in [0, 1] (`sweeps.spec.space.Domain`), a listed one a
+choice; so `zero_or_loguniform` is one parameter whose first quarter is exactly 0. A setting that a trial did not use is
+not told.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.conditions import used
-from sweeps.ray_environment import prepare_ray, ray_address
 from sweeps.search import random_
-from sweeps.search.grid import every, key, unused
 from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
-from sweeps.space import Domain, Space
-from sweeps.spec import SweepSpec
+from sweeps.spec.combinations import every, key, unused
+from sweeps.spec.conditions import used
+from sweeps.spec.space import Domain, Space
+from sweeps.spec.specs import SweepSpec
 
 ASKED_AGAIN = 20  # times that a proposal which was tried already is asked anew
 
@@ -67,36 +67,25 @@ def suggest(
     In a space without end, settings that were `tried` before, by `key`, or are not valid together come when nothing
     else is found.
     """
-    prepare_ray(joins=ray_address() is not None)
     import optuna
-    from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     told = [seen for seen in told if all(abs(value) != float("inf") for value in seen.goodness)]
     several = bool(told) and len(told[0].goodness) > 1
-    names = [f"goodness {index}" for index in range(len(told[0].goodness) if told else 1)]
-    storage = optuna.storages.InMemoryStorage()
-    # OptunaSearch takes finished trials of one objective only, but it goes on with a study that has them already.
-    study = optuna.create_study(storage=storage, study_name="optuna", directions=["maximize"] * len(names))
+    sampler = optuna.samplers.TPESampler(
+        seed=int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16), n_startup_trials=1, constant_liar=True
+    )
+    study = optuna.create_study(sampler=sampler, directions=["maximize"] * (len(told[0].goodness) if told else 1))
     for seen in told:
         if not (several and seen.stopped):  # a stopped trial has no place on a front
             study.add_trial(_told(space, seen))
     distributions = {name: _distribution(domain) for name, domain in space.domains.items()}
-    searcher = OptunaSearch(
-        distributions,
-        metric=names if several else names[0],
-        mode=["max"] * len(names) if several else "max",
-        storage=storage,
-        sampler=optuna.samplers.TPESampler(
-            seed=int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16), n_startup_trials=1, constant_liar=True
-        ),
-    )
     known = set(tried)
     others = (settings for settings in unused(space, known) if valid(settings))
     found: list[dict[str, Any]] = []
-    for position in range(count):
-        for attempt in range(ASKED_AGAIN):
-            settings = space.settings(_values(space, searcher.suggest(f"{position}.{attempt}")))
+    for _ in range(count):
+        for _ in range(ASKED_AGAIN):
+            settings = space.settings(_values(space, study.ask(distributions).params))
             if key(settings) not in known and valid(settings):
                 break
         else:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ledger import SweepLog, read_ledger
+from sweeps.ledger.ledger import SweepLog, read_ledger
 from tracking import load_sweep
 from tracking.tables import SweepTables
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.outcome import outcome
-from sweeps.titles import title_of
+from sweeps.results.summary import sweep_summary
+from sweeps.spec.titles import title_of
 
 from .conftest import Swept
 from .driving import Browser
@@ -105,7 +105,9 @@ def test_the_parent_unfolds_into_its_runs(mlflow: Browser, experiment: str, name
 
 
 def test_the_runs_sort_by_a_metric_of_the_summary(mlflow: Browser, experiment: str, swept: Swept, keep: Keep) -> None:
-    scores = {trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in outcome(swept.log)["trials"]}
+    scores = {
+        trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in sweep_summary(swept.log)["trials"]
+    }
     ranked = sorted(scores, key=lambda trial: -scores[trial])
     assert len(set(scores.values())) == 4
     assert ranked != sorted(scores)
@@ -154,7 +156,7 @@ def test_the_page_of_the_sweep_tells_its_result(
 def test_charts_of_a_trial_are_its_sessions_and_epochs(
     mlflow: Browser, addresses: dict[str, str], swept: Swept, keep: Keep, wanted: str
 ) -> None:
-    trial = outcome(swept.log)["trials"][1]
+    trial = sweep_summary(swept.log)["trials"][1]
     job = swept.log.jobs[trial["id"]]
     expected: dict[str, list[list[float]]] = {}
     for session, metrics in enumerate(trial["sessions"], start=1):

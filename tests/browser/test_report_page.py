@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from sweeps.outcome import outcome
+from sweeps.results.summary import sweep_summary
 
 from .conftest import Swept
 from .driving import Browser
@@ -50,7 +50,9 @@ def test_the_answer_comes_first(page: Browser, swept: Swept, keep: Callable[[str
 
 
 def test_the_leaderboard_ranks_the_trials(page: Browser, swept: Swept) -> None:
-    scores = {trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in outcome(swept.log)["trials"]}
+    scores = {
+        trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in sweep_summary(swept.log)["trials"]
+    }
     ranked = sorted(scores, key=lambda trial: -scores[trial])
     rows = page.run(ROWS, "leaderboard")
     assert [row[:2] for row in rows] == [[trial, str(place)] for place, trial in enumerate(ranked, start=1)]

@@ -15,11 +15,12 @@ import yaml
 from safe.errors import UserError
 from sweeps.cluster import gpus, health, passwords
 from sweeps.cluster.compose import DOCKER_FOLDER, Compose
-from sweeps.cluster.connect import Size, existing_ray, shape, wait_for_workers
 from sweeps.cluster.job import with_data_root
 from sweeps.cluster.passwords import container_user, write_secrets
 from sweeps.cluster.submit import named
-from sweeps.ray_environment import ray_address
+from sweeps.doctor.nodes import Size, shape, wait_for_workers
+from sweeps.engine.joining import existing_ray
+from sweeps.spec.machine import ray_address
 from tracking.environment import commit_of
 
 # ----------------------------------------------------------------- secrets

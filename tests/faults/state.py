@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger import read_ledger
-from sweeps.private import scratch_parent
+from sweeps.engine.private import scratch_parent
+from sweeps.ledger.ledger import read_ledger
 
 from .sweeping import Sweep, wait_for
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweeps.ledger import read_ledger
+from sweeps.ledger.ledger import read_ledger
 
 from .conftest import Check
 from .state import failures, mlflow_runs

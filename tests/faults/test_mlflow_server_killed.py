@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger import read_ledger
+from sweeps.ledger.ledger import read_ledger
 
 from .state import differences, final_state
 from .sweeping import Sweep, wait_for

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.ledger import read_ledger
+from sweeps.ledger.ledger import read_ledger
 
 from .conftest import Check
 from .state import mlflow_runs

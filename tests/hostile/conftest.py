@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from safe.checkpoint import save_state
 from safe.config import Config, load_config
 from safe.seeding import generator
-from safe.trainer import SafeTrainer
+from safe.states.checkpoint import save_state
+from safe.training.trainer import SafeTrainer
 
 # Nothing that costs a second: a ViT that nobody has trained, an epoch of each learner, a narrow projection.
 TINY = {

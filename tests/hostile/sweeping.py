@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
-from sweeps import campaign
-from sweeps.bookkeeper import Bookkeeper
 from sweeps.cli import main
-from sweeps.jobs import INTERRUPTED, Job
-from sweeps.ledger import SweepLog
-from sweeps.rounds import Rounds
-from sweeps.spec import SweepSpec
+from sweeps.engine import study as module
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.job_queue import JobQueue
+from sweeps.ledger.jobs import INTERRUPTED, Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.specs import SweepSpec
 
 SPACE = """
 fast.cross_weight: {choice: [0.0, 1.0]}
@@ -87,7 +87,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
     def no_ray(cpus: int) -> Iterator[None]:
         yield
 
-    def run_work(rounds: Rounds, books: Bookkeeper, **_: Any) -> None:
+    def run_work(rounds: JobQueue, books: Bookkeeper, **_: Any) -> None:
         try:
             while (job := rounds.next()) is not None:
                 books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
@@ -102,8 +102,8 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
         finally:
             books.close_open("KILLED", INTERRUPTED)
 
-    monkeypatch.setattr(campaign, "local_ray", no_ray)
-    monkeypatch.setattr(campaign, "run_work", run_work)
+    monkeypatch.setattr(module, "local_ray", no_ray)
+    monkeypatch.setattr(module, "run_work", run_work)
     return done
 
 

@@ -1,7 +1,7 @@
 """Damaged files are found by their checksum, named, and computed again or refused: never silently used.
 
-Checkpoints and stages bit by bit: tests/safe/test_checkpoint.py, tests/sweeps/test_stages.py; decoded images:
-tests/safe/data/test_cache.py.
+Checkpoints and stages bit by bit: tests/safe/states/test_checkpoint.py, tests/sweeps/worker/test_stage_store.py;
+decoded images: tests/safe/data/test_cache.py.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import torch
 
-from safe.checkpoint import load_state
 from safe.errors import UserError
-from safe.inference import load_inference_state, save_session, session_file
-from safe.trainer import SafeTrainer
-from sweeps.artifacts import RECORDS, read_records
+from safe.states.checkpoint import load_state
+from safe.states.inference import load_inference_state, save_session, session_file
+from safe.training.trainer import SafeTrainer
 from sweeps.cli import main
-from sweeps.ledger import FILE_NAME, Ledger, SweepLog, read_ledger
-from sweeps.spec import SweepSpec
-from sweeps.stages import DiskStages
+from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, read_ledger
+from sweeps.spec.specs import SweepSpec
+from sweeps.worker.artifacts import RECORDS, read_records
+from sweeps.worker.stage_store import DiskStages
 from tracking import FINISHED, JsonlRecorder, TrackingError
 from tracking.jsonl import read_journal
 

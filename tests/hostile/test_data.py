@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 from sweeps.cli import main
-from sweeps.datasets import differences, facts, settle_data
-from sweeps.ledger import FILE_NAME, Ledger, read_ledger
+from sweeps.ledger.data import differences, facts, settle_data
+from sweeps.ledger.ledger import FILE_NAME, Ledger, read_ledger
 
 from .conftest import fill, picture, tiny
 from .sweeping import fake_sessions, no_engine, run, small_spec

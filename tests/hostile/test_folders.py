@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 import torch
 
-from safe.__main__ import main as safe_main
+from safe.cli.main import main as safe_main
 from safe.config import load_config
 from safe.data.__main__ import main as data_main
-from safe.data.listing import IMAGE_SUFFIXES
-from safe.data.registry import load_dataset
+from safe.data.loading import load_dataset
+from safe.datasets.listing import IMAGE_SUFFIXES
 from safe.errors import Notice, UserError
-from safe.inference import load_inference_state, session_file
-from safe.trainer import SafeTrainer
+from safe.states.inference import load_inference_state, session_file
+from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
-from sweeps.artifacts import CHECKPOINTS, keep_session
 from sweeps.cli import main as sweeps_main
-from sweeps.datasets import settle_data
-from sweeps.ledger import Ledger
+from sweeps.ledger.data import settle_data
+from sweeps.ledger.ledger import Ledger
+from sweeps.worker.artifacts import CHECKPOINTS, keep_session
 
 from .conftest import fill, picture, tiny
 from .sweeping import small_spec

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from safe.checkpoint import load_state, save_state
-from safe.trainer import SafeTrainer
-from sweeps.artifacts import RECORDS, keep_session
-from sweeps.jobs import Job
-from sweeps.ledger import read_ledger
-from sweeps.stages import DiskStages
+from safe.states.checkpoint import load_state, save_state
+from safe.training.trainer import SafeTrainer
+from sweeps.ledger.jobs import Job
+from sweeps.ledger.ledger import read_ledger
+from sweeps.worker.artifacts import RECORDS, keep_session
+from sweeps.worker.stage_store import DiskStages
 from tracking import JournalRecorder, lines
 from tracking.jsonl import read_journal
 

@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from safe.__main__ import main
-from safe.data.registry import load_dataset
+from safe.cli.main import main
+from safe.data.loading import load_dataset
 from safe.errors import UserError
-from safe.predict import load_predictor
-from safe.trainer import SafeTrainer
+from safe.predictor import load_predictor
+from safe.training.trainer import SafeTrainer
 
 from .conftest import fill, picture, tiny
 
@@ -196,7 +196,7 @@ def test_predict_skips_and_names_what_it_cannot_read_and_predicts_the_rest(
 
 def ask(state: Path, *texts: str) -> pd.DataFrame:
     """Ask the logged model, as MLflow does."""
-    from sweeps.pyfunc import SafePyfunc
+    from sweeps.model.pyfunc import SafePyfunc
 
     context = SimpleNamespace(artifacts={"state": str(state)}, model_config={"device": "cpu"})
     model = SafePyfunc()
@@ -220,7 +220,7 @@ def test_the_logged_model_reads_every_kind_as_predict_does(zoo: Path, state: Pat
 def test_the_logged_model_refuses_a_broken_image_with_the_reason(zoo: Path, state: Path, tmp_path: Path) -> None:
     from mlflow.exceptions import MlflowException
 
-    from sweeps.pyfunc import SafePyfunc
+    from sweeps.model.pyfunc import SafePyfunc
 
     picture(0).save(tmp_path / "good.png")
     model = SafePyfunc()

@@ -1,7 +1,7 @@
 """Nothing that is read runs code: pickles with a payload at every door, and the law that there is no other door.
 
-The checkpoint format itself, with right checksums: tests/safe/test_checkpoint.py; `.pth` weights:
-tests/safe/test_backbone.py; archives: tests/safe/data/test_archive.py.
+The checkpoint format itself, with right checksums: tests/safe/states/test_checkpoint.py; `.pth` weights:
+tests/safe/backbones/test_loading.py; archives: tests/safe/data/fetching/test_archive.py.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ import numpy as np
 import pytest
 import torch
 
-from safe.__main__ import main as safe_main
-from safe.backbone import load_backbone
+from safe.backbones.loading import load_backbone
+from safe.cli.main import main as safe_main
 from safe.config import load_config
-from safe.data.archive import MAX_HEADER_BYTES, unpack
+from safe.data.fetching.archive import MAX_HEADER_BYTES, unpack
 from safe.errors import UserError
-from safe.inference import load_inference_state, save_session, session_file
-from safe.predict import load_predictor
-from safe.trainer import SafeTrainer
+from safe.predictor import load_predictor
+from safe.states.inference import load_inference_state, save_session, session_file
+from safe.training.trainer import SafeTrainer
 from sweeps.cli import main as sweeps_main
-from sweeps.ledger import FILE_NAME, read_ledger
-from sweeps.space import read_space
-from sweeps.stages import DiskStages
+from sweeps.ledger.ledger import FILE_NAME, read_ledger
+from sweeps.spec.space import read_space
+from sweeps.worker.stage_store import DiskStages
 from tracking import TrackingError
 from tracking.jsonl import read_journal
 

@@ -1,6 +1,6 @@
 """Names from folders and YAML are shown as they are written: never markup of a page or a terminal, never a path out.
 
-The report part by part: tests/sweeps/test_report.py (test_names_are_never_markup).
+The report part by part: tests/sweeps/report/test_report.py (test_names_are_never_markup).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import main
-from sweeps.model import model_name
+from sweeps.model.registry import model_name
 from sweeps.report import write_comparison, write_report
 
 from .conftest import fill

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from safe.data.cache import ImageCache
-from safe.data.fetch import fetch
+from safe.data.fetching.fetch import fetch
 from safe.errors import UserError
-from safe.opening import open_own
+from safe.io.opening import open_own
 from sweeps.cluster.gpus import claim
-from sweeps.lock import is_held, locked
-from sweeps.stages import DiskStages
+from sweeps.ledger.lock import is_held, locked
+from sweeps.worker.stage_store import DiskStages
 from tracking import TrackingError
 from tracking.journal_file import JournalFile
 from tracking.mlflow_backend import connect

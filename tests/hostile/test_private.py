@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from safe.errors import UserError
-from sweeps import private
-from sweeps.private import RUNTIME, private_folder, scratch, scratch_parent
+from sweeps.engine import private
+from sweeps.engine.private import RUNTIME, private_folder, scratch, scratch_parent
 
 
 @pytest.fixture

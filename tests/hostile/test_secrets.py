@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from safe.data.fetch import fetch
+from safe.data.fetching.fetch import fetch
 from safe.errors import UserError
 from sweeps.cli import main
 

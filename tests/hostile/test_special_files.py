@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from safe.__main__ import main as safe_main
-from safe.checkpoint import load_state
+from safe.cli.main import main as safe_main
 from safe.data.__main__ import main as data_main
-from safe.data.domainnet import load_domainnet, read_list
+from safe.data.benchmarks.domainnet import load_domainnet, read_list
 from safe.data.images import read_rgb, require_readable
-from safe.data.registry import DOMAINS
+from safe.datasets.facts import DOMAINS
 from safe.errors import UserError
-from safe.opening import read_regular
-from safe.trainer import SafeTrainer
+from safe.io.opening import read_regular
+from safe.states.checkpoint import load_state
+from safe.training.trainer import SafeTrainer
 from sweeps.cli import main as sweeps_main
 
 from .conftest import fill, picture, tiny

@@ -1,4 +1,4 @@
-"""Workers get the variables that they need, and no secret. With a real Ray: tests/sweeps/test_tuner.py."""
+"""Workers get the variables that they need, and no secret. With a real Ray: tests/sweeps/engine/test_tuner.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import main
-from sweeps.worker_environment import MORE, UMASK, passed, take_back_umask
+from sweeps.worker.worker_environment import MORE, UMASK, passed, take_back_umask
 
 from .sweeping import no_engine, run
 

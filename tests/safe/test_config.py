@@ -18,7 +18,7 @@ from safe.config import (
     setting_names,
     validate,
 )
-from safe.data.registry import DATASETS
+from safe.datasets.facts import DATASETS
 from safe.errors import UserError
 
 

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from safe.__main__ import main
+from safe.cli.main import main
 from safe.config import Config, load_config, parse_overrides, setting_names, validate
-from safe.documents import parse_yaml, yaml_text
 from safe.errors import UserError
+from safe.io.documents import parse_yaml, yaml_text
 
 FUZZ = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from safe.image_metrics import compare_learners, expected_calibration_error, judge_images, mean_nll
+from safe.evaluation.image_metrics import compare_learners, expected_calibration_error, judge_images, mean_nll
 from safe.losses import cross_term, feature_term, transfer_terms
 from safe.seeding import generator
 

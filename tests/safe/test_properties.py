@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from safe.aggregate import aggregate, entropy_weights
+from safe.evaluation.aggregation import aggregate, entropy_weights
 from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead, choose_ridge, one_hot, readout
 from safe.heads.symmetric import Symmetric

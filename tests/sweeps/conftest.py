@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
-from sweeps.datasets import facts
-from sweeps.ledger import Ledger
+from sweeps.ledger.data import facts
+from sweeps.ledger.ledger import Ledger
 from sweeps.search.random_ import draw
-from sweeps.spec import SweepSpec
+from sweeps.spec.specs import SweepSpec
 
 TEMPERATURES = [0.1, 1.0, 10.0]
 PREDICTIONS = [
@@ -142,7 +142,7 @@ def _fake_runner(value: Callable[..., float], slow: Callable[..., float] | None 
 
 @pytest.fixture
 def fake() -> Callable[..., Any]:
-    """Give a function that makes a runner (`sweeps.replay`) whose accuracy is a function of the configuration.
+    """Give a function that makes a runner (`sweeps.studies.simulator`) whose accuracy follows from the configuration.
 
     It is best at the second prediction. The slow learner's is another function, by default the same.
     """

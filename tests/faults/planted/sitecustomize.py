@@ -31,19 +31,19 @@ from typing import Any
 # What stands before a place happens before the call; where the call is to be over, the place ends in `-done`.
 PLACES = {
     # in a worker
-    "job": ("sweeps.trainable", "SafeTrainable.step"),
-    "batch": ("safe.training", "GradientSteps.terms"),
-    "state": ("safe.checkpoint", "save_state"),
-    "files-done": ("sweeps.trainable", "keep_session"),
-    "checkpoint": ("sweeps.trainable", "SafeTrainable.save_checkpoint"),
-    "checkpoint-done": ("sweeps.trainable", "SafeTrainable.save_checkpoint"),
+    "job": ("sweeps.worker.trainable", "SafeTrainable.step"),
+    "batch": ("safe.training.steps", "GradientSteps.terms"),
+    "state": ("safe.states.checkpoint", "save_state"),
+    "files-done": ("sweeps.worker.trainable", "keep_session"),
+    "checkpoint": ("sweeps.worker.trainable", "SafeTrainable.save_checkpoint"),
+    "checkpoint-done": ("sweeps.worker.trainable", "SafeTrainable.save_checkpoint"),
     # in the driver
-    "parent": ("sweeps.campaign", "_start_parent"),
+    "parent": ("sweeps.engine.study", "_start_parent"),
     "flush-done": ("tracking.journal", "JournalRecorder.flush"),
     "ray": ("ray._private.services", "start_raylet"),
-    "session": ("sweeps.bookkeeper", "Bookkeeper.session"),
-    "summary": ("sweeps.sweep", "log_final_model"),
-    "end": ("sweeps.campaign", "_finish"),
+    "session": ("sweeps.engine.bookkeeper", "Bookkeeper.session"),
+    "summary": ("sweeps.studies.sweep", "log_final_model"),
+    "end": ("sweeps.engine.study", "_finish"),
 }
 FAULTS: list[dict[str, Any]] = json.loads(os.environ.get("FAULTS", "[]"))
 FOLDER = Path(os.environ.get("FAULTS_FOLDER", "/nowhere"))

@@ -21,14 +21,14 @@ from safe.data import cache as module
 from safe.data import images as images_module
 from safe.data.__main__ import main
 from safe.data.cache import ImageCache, image_cache
-from safe.data.folder import load_folder
+from safe.data.folders.dataset import load_folder
 from safe.data.images import FileImages
-from safe.data.registry import kept_on_disk, load_dataset
+from safe.data.loading import kept_on_disk, load_dataset
 from safe.data.sources import Dataset
 from safe.data.transforms import train_view
 from safe.errors import UserError
 from safe.seeding import generator
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 
 SIZES = [(40, 30), (33, 47), (90, 20), (17, 17), (64, 48), (31, 32)]  # width and height; six files
 BYTES = sum(3 * width * height for width, height in SIZES)

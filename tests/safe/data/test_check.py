@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from safe.backbone import load_backbone, weights_digest, weights_file
+from safe.backbones.loading import load_backbone, weights_digest, weights_file
 from safe.config import load_config
 from safe.data.__main__ import main
 from safe.data.check import check
-from safe.data.folder import load_folder
-from safe.data.registry import DATASETS
-from safe.data.weights import place_weights
+from safe.data.fetching.weights import place_weights
+from safe.data.folders.dataset import load_folder
+from safe.datasets.facts import DATASETS
 from safe.errors import UserError
 
 TINY = "test_vit.r160_in1k"
@@ -145,6 +145,6 @@ def test_a_data_set_names_the_backbone_of_its_preset(monkeypatch: pytest.MonkeyP
         asked.append((name, root, source))
         return tmp_path, "digest"
 
-    monkeypatch.setattr("safe.data.weights.place_weights", place)
+    monkeypatch.setattr("safe.data.fetching.weights.place_weights", place)
     assert main(["weights", "ImageNet-R", "--root", "here"]) == 0
     assert asked == [("vit_base_patch16_224.augreg_in21k_ft_in1k", "here", None)]

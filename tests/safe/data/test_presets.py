@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
-from safe.build import build_stream
 from safe.config import Config, load_config, preset_names
-from safe.data.registry import DATASETS, DOMAINS, load_dataset
+from safe.data.loading import load_dataset
 from safe.data.stream import Stream
-from safe.trainer import SafeTrainer
+from safe.datasets.facts import DATASETS, DOMAINS
+from safe.training.build import build_stream
+from safe.training.trainer import SafeTrainer
 
 IN21K, IN1K = "vit_base_patch16_224.augreg_in21k", "vit_base_patch16_224.augreg_in21k_ft_in1k"
 # shared facts of RanPAC (arXiv 2307.02251): class counts of the sessions, PET, weights, natural order

@@ -17,7 +17,7 @@ from safe.data.sources import Dataset
 from safe.pet import attach, class_token_alone, kinds
 from safe.pet.class_token import ClassTokenBlock
 from safe.seeding import generator
-from safe.trainer import SafeTrainer
+from safe.training.trainer import SafeTrainer
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 3}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,126 @@
+"""`python -m safe train|predict|evaluate`: one training run and what is done with it, without Ray and MLflow."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from safe.cli.parser import Parser
+from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, bad_path, print_notices_once
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit code: 0; 1 for a training that broke or images that could not be read; 2 for bad input; 130 after
+        Ctrl-C; 141 when nobody reads the output any more.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    print_notices_once()
+    try:
+        if arguments.command == "train":
+            from safe.cli.train import train
+
+            return train(arguments, words)
+        if arguments.command == "predict":
+            from safe.cli.predict import predict
+
+            return predict(arguments)
+        from safe.cli.evaluate import evaluate
+
+        return evaluate(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; what Python still flushes at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        print(f"error: {bad_path(error)}", file=sys.stderr)
+        return EXIT_USER_ERROR
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m safe", description="Train SAFE, predict with it and judge it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands.add_parser("train", help="one training run over all sessions"))
+    _add_predict(
+        commands.add_parser(
+            "predict",
+            help="classes, probabilities and learner weights of image files",
+            epilog="Exit code 1 if an image could not be read (it is named and skipped), 2 if there is none at all.",
+        )
+    )
+    _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint over a temperature grid"))
+    return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--dataset", help="name or alias of a data set (default: digits)")
+    train.add_argument("--config", type=Path, help="YAML file with settings")
+    train.add_argument("--json", action="store_true", help="print one JSON line per session trained, not a table")
+    train.add_argument("--save", type=Path, metavar="FILE", help="write the final inference state, for predict")
+    train.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep the run in this file, written after every session and on Ctrl-C (which waits for the epoch; twice "
+        "stops at once); the same command continues from it to the same bits",
+    )
+    train.add_argument("--every-epoch", action="store_true", help="write --state after every epoch too")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example fast.epochs=3")
+
+
+def _add_predict(predict: argparse.ArgumentParser) -> None:
+    _add_checkpoint(predict)
+    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="images, or folders of them")
+    predict.add_argument("--json", action="store_true", help="print one JSON line an image instead of a table")
+    predict.add_argument("--top", type=_count, default=1, metavar="K", help="show the K most probable classes")
+
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
+    _add_checkpoint(evaluate)
+    evaluate.add_argument("--dataset", help="other data set with the same classes (default: the checkpoint's)")
+    evaluate.add_argument("--root", help="folder of the data sets (default: the checkpoint's data.root)")
+    evaluate.add_argument(
+        "--temperatures",
+        type=_temperatures,
+        metavar="T,T,...",
+        help="grid of aggregation.temperature (default: 0.01,0.1,1,10,100 and the checkpoint's)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print one JSON line a row instead of a table")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file that train --save wrote")
+    command.add_argument("--weights", metavar="FILE", help="the backbone's weights, where they lie elsewhere by now")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _temperatures(text: str) -> list[float]:
+    try:
+        grid = [float(word) for word in text.split(",")]
+    except ValueError:
+        grid = []
+    if not grid or not all(0 < t < math.inf for t in grid):
+        raise argparse.ArgumentTypeError(f"must be numbers above 0 between commas, got {text!r}")
+    return grid

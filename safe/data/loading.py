@@ -1,0 +1,112 @@
+"""Loading a data set by its name; what there is to load stands in `safe.datasets`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safe.datasets.facts import DatasetInfo, require_dataset
+from safe.errors import tell
+
+if TYPE_CHECKING:
+    from safe.data.sources import Dataset
+
+
+def survey(name: str, root: str | Path) -> None:
+    """List the files of a data set, read none, and tell what its user should know.
+
+    Raises:
+        UserError: as `require_dataset`, or a class folder without images.
+    """
+    info = require_dataset(name, root)
+    if info.kind == "folder":
+        from safe.data.folders.dataset import list_folder
+
+        for note in list_folder(info.name, info.folder(root)).notes:
+            tell(note)
+
+
+def class_count(name: str, root: str | Path) -> int:
+    """Return how many classes a data set has: the published number, or the class folders of a path.
+
+    Raises:
+        UserError: as `require_dataset`.
+    """
+    info = require_dataset(name, root)
+    if info.classes:
+        return info.classes
+    from safe.datasets.listing import class_folders
+
+    return len(class_folders(info.folder(root) / "train"))
+
+
+def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
+    """Return a data set by name, alias or folder; its notes and counts other than the published ones are told.
+
+    Args:
+        name: name, alias or path of a folder with `train` and `test`.
+        root: folder that holds the data sets and the cache of generated ones.
+        image_size: side in pixels of the images of folder data sets; the embedded ones and CIFAR-100 are 32.
+
+    Image files are kept once they are decoded; see `safe.data.cache`.
+    """
+    info = require_dataset(name, root)
+    dataset = read_dataset(info, root, image_size)
+    for sentence in (*count_differences(info, dataset), *dataset.notes):
+        tell(sentence)
+    return kept_on_disk(dataset, root)
+
+
+def kept_on_disk(dataset: Dataset, root: str | Path) -> Dataset:
+    """Return a data set whose image files, if it has any, are kept once they are decoded; see `image_cache`."""
+    from safe.data.cache import image_cache
+    from safe.data.images import FileImages
+
+    if not isinstance(dataset.train, FileImages) or not isinstance(dataset.test, FileImages):
+        return dataset
+    cache, name = image_cache(root), Path(dataset.name).name
+    if cache is None:
+        return dataset
+    train, test = dataset.train.kept_in(cache, f"{name}-train"), dataset.test.kept_in(cache, f"{name}-test")
+    return replace(dataset, train=train, test=test)
+
+
+def read_dataset(info: DatasetInfo, root: str | Path, image_size: int, *, strict: bool = True) -> Dataset:
+    """Return the data set of an entry, whatever it holds; see `load_dataset`, and `Contents` for `strict`."""
+    from safe.data.folders.contents import Contents
+
+    folder, contents = info.folder(root), Contents.of(root, strict=strict)
+    if info.name == "digits":
+        from safe.data.benchmarks.digits import load_digits
+
+        return load_digits()
+    if info.name == "glyphs":
+        from safe.data.benchmarks.glyphs import load_glyphs
+
+        return load_glyphs(folder)
+    if info.kind == "cifar":
+        from safe.data.benchmarks.cifar import load_cifar100
+
+        return load_cifar100(folder)
+    if info.kind == "domains":
+        from safe.data.benchmarks.domainnet import load_domainnet
+
+        return load_domainnet(info.name, folder, image_size, contents)
+    from safe.data.folders.dataset import load_folder
+
+    return load_folder(info.name, folder, image_size, contents)
+
+
+def count_differences(info: DatasetInfo, dataset: Dataset) -> list[str]:
+    """Return one sentence for every count that differs from the published one."""
+    counts = (
+        (len(dataset.classes), info.classes or None, "classes"),
+        (len(dataset.train), info.train_images, "training images"),
+        (len(dataset.test), info.test_images, "test images"),
+    )
+    return [
+        f"{info.name} has {found} {what}, but {expected} are published; numbers will not compare"
+        for found, expected, what in counts
+        if expected is not None and found != expected
+    ]

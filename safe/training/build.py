@@ -1,0 +1,108 @@
+"""Builders: a `Config` unpacked into the parts of a training run."""
+
+from __future__ import annotations
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from safe.backbones.loading import load_backbone
+from safe.config import Config
+from safe.data.loading import class_count, survey
+from safe.data.sources import Dataset
+from safe.data.split import session_sizes
+from safe.data.stream import Stream, class_incremental, domain_incremental
+from safe.errors import UserError
+from safe.evaluation.logits import Prediction
+from safe.heads.class_means import ClassMeansHead
+from safe.heads.cosine import CosineHead, uniform_rows
+from safe.heads.projection import Projection
+from safe.heads.ridge import RidgeHead
+from safe.learners.learner import Learner
+from safe.pet import attach
+from safe.seeding import derive_seed, generator
+
+
+def build_stream(config: Config, dataset: Dataset) -> Stream:
+    """Return the sessions that a configuration cuts a data set into: its domains if it has some, else classes."""
+    order_seed = config.class_order_seed if config.data.class_order == "seeded" else None
+    data = config.data
+    if dataset.domains is not None and config.data.scenario == "auto":
+        return domain_incremental(
+            dataset,
+            order_seed=order_seed,
+            evaluate_on=data.evaluate_on,
+            holdout_share=data.holdout_share,
+            holdout_seed=data.holdout_seed,
+        )
+    return class_incremental(
+        dataset,
+        init_classes=data.init_classes,
+        increment=data.increment,
+        order_seed=order_seed,
+        evaluate_on=data.evaluate_on,
+        holdout_share=data.holdout_share,
+        holdout_seed=data.holdout_seed,
+    )
+
+
+def build_learner(config: Config, backbone: VisionTransformer, classes: int, device: torch.device) -> Learner:
+    """Return an untrained learner whose gradient head knows `classes` classes; `backbone` lies on `device`."""
+    pet = config.pet
+    settings: dict[str, dict[str, float]] = {
+        "adapter": {"bottleneck": pet.bottleneck, "scale": pet.scale, "dropout": pet.dropout},
+        "vpt_deep": {"prompts": pet.prompts},
+        "vpt_shallow": {"prompts": pet.prompts},
+        "lora": {"rank": pet.rank, "alpha": pet.alpha},
+    }
+    net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings.get(pet.kind, {})).to(device)
+    width = net.embed_dim
+    head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)
+    if config.head.kind == "cosine":
+        return Learner(net, head, None)
+    if config.head.kind == "class_means":
+        return Learner(net, head, ClassMeansHead(width, device))
+    projection = Projection(width, config.head.projection_dim, projection_seed(config), device)
+    return Learner(net, head, RidgeHead(projection, config.head.ridge_grid, config.head.ridge_split))
+
+
+def preflight(config: Config) -> None:
+    """Refuse what would stop a run at its start: a device, data, weights or session sizes that are not to be had.
+
+    Raises:
+        UserError: says what is missing and what to do.
+    """
+    resolve_device(config.runtime.device)
+    survey(config.dataset, config.data.root)
+    classes = class_count(config.dataset, config.data.root)
+    session_sizes(classes, config.data.init_classes, config.data.increment)
+    load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+
+
+def prediction_of(config: Config) -> Prediction:
+    """Return the settings that act at prediction only."""
+    return Prediction(config.aggregation.kind, config.aggregation.temperature, config.head.logit_scale)
+
+
+def projection_seed(config: Config) -> int:
+    """Return the seed of W_rand: the configured one, or one derived from the run's seed."""
+    chosen = config.head.projection_seed
+    return derive_seed(config.seed, "projection") if chosen is None else chosen
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the torch device of `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        UserError: not a device name, or a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"runtime.device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"runtime.device={name} is not there: {torch.cuda.device_count()} GPUs found; use auto or cpu")
+    return device

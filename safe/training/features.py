@@ -1,0 +1,88 @@
+"""Un-augmented features of whole image sets, computed once where the network is frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from safe.backbones.precision import Precision, autocast
+from safe.data.parallel import ahead
+from safe.data.stream import Session, Subset
+from safe.data.transforms import plain_view
+from safe.evaluation.logits import extract
+from safe.learners.learner import Learner
+from safe.sharing.client import StageClient
+
+
+class FeatureExtractor:
+    """Gives the features (n, D) of a session's images, float32.
+
+    Always batched within one session's images, so that a resumed run adds up in the same order.
+
+    Args:
+        size: side in pixels of the network's images.
+        batch_size: images in a forward pass.
+        precision: of the forward pass, `float32` or `bf16`.
+        client: takes finished features from a stage store; `None` computes all of them.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        size: int,
+        batch_size: int,
+        precision: Precision,
+        client: StageClient | None = None,
+    ) -> None:
+        self.device, self.size, self.batch_size, self.precision = device, size, batch_size, precision
+        self._client = client or StageClient()
+        self._kept: dict[tuple[str, int], Tensor] = {}
+
+    def __call__(self, learner: Learner, subset: Subset) -> Tensor:
+        """Return the features that the learner's network gives now."""
+        batches = torch.arange(len(subset)).split(self.batch_size)
+        images: Iterator[Tensor] = map(subset.read, batches)
+        if subset.from_files:
+            images = ahead(images)
+        views = (plain_view(batch.to(self.device), self.size) for batch in images)
+        with autocast(self.device, self.precision):
+            return extract(learner.net, views).float()
+
+    def slow(self, learner: Learner, session: Session, split: str) -> Tensor:
+        """Return the frozen slow learner's features of a session's `train` or `evaluation` images.
+
+        Computed at the first call for a set and kept, since the learner no longer changes.
+        """
+        key = (split, session.index)
+        if key not in self._kept:
+            subset = session.train if split == "train" else session.evaluation
+            self._kept[key] = self._stage(learner, [subset], "slow", 1, split, session.index)
+        return self._kept[key]
+
+    def fast_train(self, learner: Learner, session: Session) -> Tensor:
+        """Return the fast learner's features of a session's training images after its gradient steps."""
+        return self._stage(learner, [session.train], "fast", session.index, "train", session.index)
+
+    def fast_evaluation(self, learner: Learner, judged: Sequence[Session], session: int) -> Tensor:
+        """Return the fast learner's features of all images that judge it after `session`, group after group."""
+        return self._stage(learner, [s.evaluation for s in judged], "fast", session, "evaluation", None)
+
+    def forget(self, split: str | None = None) -> None:
+        """Drop what is kept of a split, or of all."""
+        self._kept = {key: value for key, value in self._kept.items() if split not in (None, key[0])}
+
+    def _stage(
+        self, learner: Learner, subsets: list[Subset], name: str, session: int, split: str, group: int | None
+    ) -> Tensor:
+        value = self._client.once(
+            "features",
+            lambda: {"features": torch.cat([self(learner, subset) for subset in subsets])},
+            learner=name,
+            session=session,
+            split=split,
+            group=group,
+        )
+        features: Tensor = value["features"].to(self.device)
+        return features

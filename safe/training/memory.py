@@ -1,0 +1,243 @@
+"""What a run needs of memory, reckoned before anything is taken: too much is refused, with the numbers.
+
+The formulas follow what is allocated and add up what is held at the same time; `tests/safe/training/test_memory.py`
+holds them against measured peaks. Where a ridge system may fall back to float64 factors (`safe.heads.ridge`), these
+are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from safe.config import Config, validate
+from safe.data.loading import class_count
+from safe.data.sessions import image_counts
+from safe.data.stream import Stream
+from safe.datasets.facts import dataset_info
+from safe.errors import UserError
+from safe.heads.symmetric import BLOCK
+from safe.training.resources import available_bytes
+
+FLOAT, DOUBLE = 4, 8
+GIB = 2**30
+WORKER_BYTES = GIB // 2  # measured: a fresh worker of Ray with torch, timm and the data modules loaded
+
+# Of an image in a training step, in floats per token, channel and block: measured with timm's ViTs of 128 and 768
+# channels. Adapters come on top, five times their bottleneck. A forward pass alone holds one block's.
+STEP_FLOATS = {"ssf": 30, "lora": 18}
+OTHER_STEP_FLOATS = 15
+FORWARD_FLOATS = 26
+SLACK_BYTES = 50 * 2**20  # measured: buffers of matrix products, and what the allocator keeps of small blocks
+LARGEST_DOMAIN = 0.3  # of DomainNet's training images
+VIEWS = 4  # copies of a batch's pixels: read, resized, normalised, and a batch that is prepared ahead
+
+# The settings that memory grows with, the most usual first.
+GROWS = (
+    "head.projection_dim", "slow.batch_size", "fast.batch_size", "runtime.eval_batch_size", "pet.bottleneck",
+    "pet.prompts", "pet.rank",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What memory depends on besides the settings.
+
+    Attributes:
+        width, depth, tokens, side, parameters: of the network: channels, blocks, tokens of an image, side of an image
+            in pixels, and how many weights.
+        classes: of the whole stream.
+        images: training images of the largest session.
+        judged: images that judge the last session.
+    """
+
+    width: int
+    depth: int
+    tokens: int
+    side: int
+    parameters: int
+    classes: int
+    images: int
+    judged: int
+
+
+class Needs(NamedTuple):
+    """Bytes that a run takes at its peak: of the computer's memory, and of a GPU's (0 without one)."""
+
+    host: float
+    gpu: float
+
+
+def sizes_of(vit: VisionTransformer, classes: int, images: int, judged: int) -> Sizes:
+    """Return the sizes of a network and a stream."""
+    side = int(vit.patch_embed.img_size[0])
+    tokens = int(vit.patch_embed.num_patches) + int(vit.num_prefix_tokens)
+    parameters = sum(parameter.numel() for parameter in vit.parameters())
+    return Sizes(int(vit.embed_dim), len(vit.blocks), tokens, side, parameters, classes, images, judged)
+
+
+def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:
+    """Return the sizes of a run whose stream is built."""
+    images = max(len(session.train) for session in stream.sessions)
+    return sizes_of(vit, classes, images, sum(len(session.evaluation) for session in stream.sessions))
+
+
+def expected_sizes(vit: VisionTransformer, config: Config) -> Sizes:
+    """Return the sizes of a run that is judged on the test images, before any is read; classes are taken to be equal.
+
+    Raises:
+        UserError: the data set is not there.
+    """
+    data = config.data
+    classes, (train, test) = class_count(config.dataset, data.root), image_counts(config.dataset, data.root)
+    share = min(1.0, max(data.init_classes, data.increment) / max(1, classes))
+    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
+        share = LARGEST_DOMAIN
+    return sizes_of(vit, classes, math.ceil(share * train), test)
+
+
+def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
+    """Return what a run takes at its peak, beyond a process that has its modules loaded.
+
+    Args:
+        config: the run.
+        sizes: of its network and its stream.
+        device: where networks and heads lie; what is saved passes through the computer's memory.
+    """
+    held, saved, closing = _heads(config, sizes)
+    tuned = FLOAT * _pet_parameters(config, sizes)
+    saved += 3 * tuned
+    network = FLOAT * sizes.parameters + 4 * tuned  # of both learners, and gradient and momentum of one
+    kept = FLOAT * sizes.width * (sizes.images + sizes.judged)  # features
+    work = max(_step(config, sizes), _forward(config, sizes), closing, saved)
+    there = network + held + kept + work + SLACK_BYTES
+    here = 8 * FLOAT * sizes.judged * sizes.classes + saved  # both learners' logits and what judges them; a file
+    return Needs(here, there) if device.type == "cuda" else Needs(there + here, 0)
+
+
+def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:
+    """Return bytes of what both learners' heads hold, of a copy of it, and of what solving and judging add."""
+    if config.head.kind != "ridge":
+        held = 2 * FLOAT * sizes.width * sizes.classes
+        return held, held, 0
+    dim, classes = config.head.projection_dim or sizes.width, sizes.classes
+    projection = FLOAT * sizes.width * config.head.projection_dim
+    statistics = 2 * (_triangle(dim) + 2 * FLOAT * dim * classes)  # G, and Q and W
+    fitted = int(config.head.ridge_split * sizes.images)
+    judging = sizes.images - fitted
+    size, values = min(dim, fitted), len(config.head.ridge_grid) * classes
+    solutions = (FLOAT + DOUBLE) * size * values + 3 * DOUBLE * judging * values
+    dual = FLOAT * judging * fitted if fitted < dim else 0
+    choice = FLOAT * sizes.images * (dim + classes) + (1 + 2) * _triangle(size) + solutions + dual
+    readout = 2 * _triangle(dim) + 4 * DOUBLE * dim * classes
+    return projection + statistics, statistics, max(choice, readout, FLOAT * sizes.judged * (dim + classes))
+
+
+def _triangle(dim: int) -> float:
+    """Return bytes of a float32 `Symmetric` (dim, dim)."""
+    return FLOAT * dim * (dim + min(dim, BLOCK)) / 2
+
+
+def _pet_parameters(config: Config, sizes: Sizes) -> int:
+    """Return how many weights one learner trains besides its head."""
+    pet, width, depth = config.pet, sizes.width, sizes.depth
+    return {
+        "adapter": 2 * width * pet.bottleneck * depth,
+        "lora": 4 * width * pet.rank * depth,
+        "vpt_deep": width * pet.prompts * depth,
+        "vpt_shallow": width * pet.prompts,
+        "full": sizes.parameters,
+    }.get(pet.kind, 0)
+
+
+def _tokens(config: Config, sizes: Sizes) -> int:
+    return sizes.tokens + (config.pet.prompts if config.pet.kind.startswith("vpt") else 0)
+
+
+def _step(config: Config, sizes: Sizes) -> float:
+    """Return bytes of the largest training step's pixels and activations."""
+    kind, of_token = config.pet.kind, sizes.width * STEP_FLOATS.get(config.pet.kind, OTHER_STEP_FLOATS)
+    if kind == "adapter":
+        of_token += 5 * config.pet.bottleneck
+    batch = max(s.batch_size if s.epochs else 0 for s in (config.slow, config.fast))
+    batch = min(batch, sizes.images)
+    at_once = min(batch, config.runtime.micro_batch or batch)
+    return _pixels(batch, sizes) + FLOAT * at_once * _tokens(config, sizes) * sizes.depth * of_token
+
+
+def _forward(config: Config, sizes: Sizes) -> float:
+    """Return bytes of a pass without gradients, its pixels included."""
+    batch = min(config.runtime.eval_batch_size, max(sizes.images, sizes.judged))
+    of_token = FORWARD_FLOATS * sizes.width + (3 * config.pet.bottleneck if config.pet.kind == "adapter" else 0)
+    return _pixels(batch, sizes) + FLOAT * batch * _tokens(config, sizes) * of_token
+
+
+def _pixels(batch: int, sizes: Sizes) -> float:
+    return VIEWS * FLOAT * batch * 3 * sizes.side**2
+
+
+class Room(NamedTuple):
+    """Bytes that there are for a run, `None` where that is not known; `where` continues "there are 2.0 GiB"."""
+
+    host: float | None
+    gpu: float | None
+    where: str = ""
+
+
+def room_here(device: torch.device) -> Room:
+    """Return what this process can get now."""
+    if device.type != "cuda":
+        return Room(available_bytes(), None)
+    free, _ = torch.cuda.mem_get_info(device)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return Room(available_bytes(), free + unused)
+
+
+def require_memory(config: Config, sizes: Sizes, device: torch.device, room: Room, remedy: str = "") -> None:
+    """Refuse a run that needs more memory than there is.
+
+    Args:
+        room: what there is.
+        remedy: another way out, in words that end the message.
+
+    Raises:
+        UserError: in one line: what it needs, what there is, and of the setting that takes the most the largest value
+            that fits.
+    """
+
+    def lacking(changed: Config) -> tuple[str, float, float] | None:
+        needed = needs(changed, sizes, device)
+        for what, need, there in (("memory", needed.host, room.host), ("GPU memory", needed.gpu, room.gpu)):
+            if there is not None and need > there:
+                return what, need, there
+        return None
+
+    if (lack := lacking(config)) is None:
+        return
+    what, need, there = lack
+    flat, words = config.flat(), ""
+    less = {name: sum(needs(validate({**flat, name: 1}), sizes, device)) for name in GROWS if flat[name] > 1}
+    if less:
+        name = min(less, key=lambda name: less[name])
+        fitting = _largest(flat[name], lambda value: not lacking(validate({**flat, name: value})))
+        words = f"; {name}={flat[name]} takes the most of it, "
+        words += f"and {fitting} is the largest that fits" if fitting else "but less of it is not enough"
+    raise UserError(f"a run needs about {_gib(need)} of {what}, there are {_gib(there)}{room.where}{words}{remedy}")
+
+
+def _largest(high: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number from 1 to below `high` that fits, 0 where none does."""
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _gib(size: float) -> str:
+    return f"{max(size, 0) / GIB:,.1f} GiB"

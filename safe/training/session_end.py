@@ -1,0 +1,161 @@
+"""What ends a session once its gradient steps are done: closed-form heads and the logits that judge it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safe.data.stream import Session, Stream
+from safe.errors import NonFiniteLossError
+from safe.evaluation.logits import SessionLogits
+from safe.heads.ridge import RidgeHead
+from safe.learners.learner import Learner
+from safe.seeding import generator
+from safe.sharing.client import StageClient
+from safe.training.features import FeatureExtractor
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A session whose readout came from the store, so that the statistics lack its training images.
+
+    `pet` is the fast learner's network after that session, `None` where it was the slow learner.
+    """
+
+    session: Session
+    pet: Mapping[str, Tensor] | None
+
+
+class SessionEnd:
+    """Brings learners from trained networks to logits, session by session; `slow` is the frozen one of the run.
+
+    Readouts and logits that another run has finished are taken as they are. The statistics behind such a readout
+    (M x M for a ridge head, too big to be stored) are then pending: added from the features of those sessions, in their
+    order, once something new has to be solved or saved: bit for bit those of a run that shares nothing.
+
+    Attributes:
+        seconds: of the present session, for `features` of its training images and for the `head`.
+    """
+
+    def __init__(
+        self, seed: int, stream: Stream, slow: Learner, features: FeatureExtractor, client: StageClient
+    ) -> None:
+        self._seed, self._stream, self._slow, self._features, self._client = seed, stream, slow, features, client
+        self._pending: dict[str, list[_Pending]] = {"slow": [], "fast": []}
+        self.seconds = {"features": 0.0, "head": 0.0}
+
+    def solve(self, name: str, learner: Learner, session: Session) -> None:
+        """Bring a learner's closed-form head up to the end of a session; nothing is done where it has none.
+
+        Args:
+            name: `slow`, or `fast` for a learner that differs from the slow one.
+
+        Raises:
+            NonFiniteLossError: features are NaN or infinite.
+        """
+        closed, started, before = learner.closed, time.perf_counter(), self.seconds["features"]
+        if closed is None:
+            return
+        computed = False
+
+        def compute() -> dict[str, Any]:
+            nonlocal computed
+            self._add_pending(name, learner)
+            begun = time.perf_counter()
+            features = self._train_features(name, learner, session)
+            self.seconds["features"] += time.perf_counter() - begun
+            _require_finite(features, name, session.index)
+            # One split for both learners, so that equal features give equal heads.
+            split = generator(self._seed, "ridge_split", session.index)
+            closed.update(features, session.train.labels.to(features.device), session.seen, split)
+            computed = True
+            if isinstance(closed, RidgeHead):
+                return {"weight": closed.weight, "ridge": closed.ridge}
+            return closed.state_dict()
+
+        value = self._client.once("readout", compute, learner=name, session=session.index)
+        if not computed and isinstance(closed, RidgeHead):
+            closed.weight, closed.ridge = value["weight"].to(closed.gram.device), value["ridge"]
+            self._pending[name].append(_Pending(session, None if name == "slow" else learner.net.pet_state()))
+        elif not computed:  # class means are their own statistics
+            closed.load_state_dict(value)
+        self.seconds["head"] += time.perf_counter() - started - (self.seconds["features"] - before)
+
+    def logits(self, name: str, learner: Learner, session: Session) -> Tensor:
+        """Return a learner's scores (N, C), not yet scaled, of all images that judge it after a session."""
+
+        def compute() -> dict[str, Any]:
+            judged = self._stream.judged(session.index)
+            if name == "slow":
+                features = torch.cat([self._features.slow(self._slow, s, "evaluation") for s in judged])
+            else:
+                features = self._features.fast_evaluation(learner, judged, session.index)
+            if learner.closed is None:  # with a closed form its training images told already
+                _require_finite(features, name, session.index)
+            return {"logits": learner.logits(features).cpu()}
+
+        scores: Tensor = self._client.once("logits", compute, learner=name, session=session.index)["logits"]
+        return scores
+
+    def session_logits(self, slow: Learner, fast: Learner, scores: Mapping[str, Tensor], session: int) -> SessionLogits:
+        """Return both learners' scores with what judges them."""
+        subsets = [s.evaluation for s in self._stream.judged(session)]
+        return SessionLogits(
+            slow=scores["slow"],
+            fast=scores["fast"],
+            slow_scale=slow.scale("learned"),
+            fast_scale=fast.scale("learned"),
+            labels=torch.cat([subset.labels for subset in subsets]),
+            counts=[len(subset) for subset in subsets],
+        )
+
+    def fast_is_slow(self) -> None:
+        """Take note that the fast learner is a fresh copy of the slow one: it owes what that owes."""
+        self._pending["fast"] = list(self._pending["slow"])
+
+    def add_pending(self, learners: Mapping[str, Learner]) -> None:
+        """Bring all statistics up to the last session that was solved."""
+        for name, learner in learners.items():
+            self._add_pending(name, learner)
+
+    def none_pending(self) -> None:
+        """Take note that all statistics are complete, as in a state that was saved."""
+        self._pending = {"slow": [], "fast": []}
+
+    def restart(self) -> None:
+        """Begin a session: what is kept of the last one's training images is no longer needed."""
+        self._features.forget("train")
+        self.seconds = {"features": 0.0, "head": 0.0}
+
+    def _add_pending(self, name: str, learner: Learner) -> None:
+        """Add what a learner's statistics lack."""
+        closed, pending = learner.closed, self._pending[name]
+        while pending and isinstance(closed, RidgeHead):
+            session, pet = pending[0].session, pending[0].pet
+            if pet is None:
+                features = self._features.slow(self._slow, session, "train")
+            else:
+                then = Learner(learner.net.clone(), learner.head, None)
+                then.net.load_pet_state(pet)
+                features = self._features.fast_train(then, session)
+            split = generator(self._seed, "ridge_split", session.index)
+            closed.add(features, session.train.labels.to(features.device), session.seen, split)
+            del pending[0]
+
+    def _train_features(self, name: str, learner: Learner, session: Session) -> Tensor:
+        if name == "slow":
+            return self._features.slow(self._slow, session, "train")
+        return self._features.fast_train(learner, session)
+
+
+def _require_finite(features: Tensor, name: str, session: int) -> None:
+    if not features.isfinite().all():
+        raise NonFiniteLossError(
+            f"the {name} learner's features are not finite after session {session}: its last steps diverged; "
+            "lower the learning rate or the loss weights"
+        )

@@ -1,0 +1,372 @@
+"""One training run of SAFE over a stream of sessions.
+
+Session 1 trains the slow learner; every later one trains the fast learner, which starts as its copy. Each session ends
+with a closing step (`safe.training.session_end`) and the judgement of what it gave. With a stage store, what another
+run has finished is taken from there, bit for bit what this one would have computed.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+from safe.backbones.loading import load_backbone, weights_digest
+from safe.backbones.precision import deterministic_algorithms, resolve_precision
+from safe.config import Config
+from safe.data.loading import load_dataset
+from safe.data.sources import Dataset
+from safe.data.stream import Session, Stream
+from safe.errors import UserError
+from safe.evaluation.logits import SessionLogits
+from safe.evaluation.session_metrics import Judge
+from safe.learners.learner import Learner
+from safe.pet import class_token_alone
+from safe.sharing.client import StageClient
+from safe.sharing.stages import StageKeys, StageStore
+from safe.states.continuing import require_same_inputs, require_same_settings
+from safe.states.inference import WHOLE_VERSION
+from safe.training.build import build_learner, build_stream, prediction_of, projection_seed, resolve_device
+from safe.training.features import FeatureExtractor
+from safe.training.memory import require_memory, room_here, stream_sizes
+from safe.training.resources import images_per_second, peak_mib, reset_peak, total_mib
+from safe.training.session_end import SessionEnd
+from safe.training.steps import GradientSteps, load_training_stage, phase_of, training_stage
+from safe.types import EpochDone, Event, SessionResult, Training
+
+STATE_VERSION = 2
+
+
+class SafeTrainer:
+    """Trains one configuration, one `advance()` at a time.
+
+    Between any two advances `state_dict` holds everything, and a new trainer of the same configuration continues
+    from it bit for bit (same thread count, device kind and precision). Random choices are drawn from generators named
+    after their place in the run, so none of their state needs saving.
+
+    Args:
+        config: the run. `runtime.threads` above 0 sets torch's thread count for the process.
+        dataset: images to use instead of loading `config.dataset`.
+        backbone: frozen ViT to use instead of loading `config.backbone`; it is never changed.
+        stages: finished work of other runs, and where this one leaves its own. Without it nothing is shared.
+
+    Raises:
+        UserError: data, weights or device are not to be had, or the run needs more memory than there is.
+
+    Attributes:
+        session: sessions finished so far.
+        precision: of the networks' forward passes, `float32` or `bf16`.
+        session_logits: both learners' evaluation logits of the session that finished last, else `None`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset | None = None,
+        backbone: VisionTransformer | None = None,
+        stages: StageStore | None = None,
+    ) -> None:
+        self.config = config
+        if config.runtime.threads:
+            torch.set_num_threads(config.runtime.threads)
+        self.device = resolve_device(config.runtime.device)
+        self.precision = resolve_precision(config.runtime.precision, self.device)
+        vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+        self._backbone = class_token_alone(vit.to(self.device))
+        self._size = int(vit.patch_embed.img_size[0])
+        self._dataset = dataset or load_dataset(config.dataset, config.data.root, self._size)
+        self._stream = build_stream(config, self._dataset)
+        sizes = stream_sizes(vit, self._stream, len(self._dataset.classes))
+        require_memory(config, sizes, self.device, room_here(self.device))
+        first_classes = len(self._stream.sessions[0].classes)
+        self.slow = build_learner(config, self._backbone, first_classes, self.device)
+        self.fast: Learner | None = None
+        self.session = 0
+        self.session_logits: SessionLogits | None = None
+        self._epoch = 0
+        self._total_epochs = 0
+        self._losses: list[tuple[int, dict[str, float]]] = []
+        self._train_seconds = 0.0
+        self._client = StageClient(stages, lambda: self._stage_keys)
+        self._asked = self._reused = False  # in this session, for its gradient steps
+        self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
+        # What it keeps of the frozen slow learner is derived, so it is never saved.
+        self._features = FeatureExtractor(
+            self.device, self._size, config.runtime.eval_batch_size, self.precision, self._client
+        )
+        self._steps = GradientSteps(config, self._size, self.device, self.precision, self._features, self._client)
+        self._session_end = SessionEnd(config.seed, self._stream, self.slow, self._features, self._client)
+        self._judge = Judge(prediction_of(config), domain_incremental=self._stream.domain_incremental)
+        reset_peak(self.device)
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions the stream has."""
+        return len(self._stream)
+
+    @property
+    def stream(self) -> Stream:
+        """Which images are trained on and judged in each session."""
+        return self._stream
+
+    @property
+    def done(self) -> bool:
+        """Whether every session is finished."""
+        return self.session == self.sessions
+
+    @property
+    def session_epochs(self) -> int:
+        """Epochs of gradient steps in the present session."""
+        return self.config.slow.epochs if self.session == 0 else self.config.fast.epochs
+
+    def provenance(self) -> dict[str, str]:
+        """Return what identifies the inputs: digests of data and weights, and the class order."""
+        return {
+            "data_digest": self._dataset.digest,
+            "weights_digest": self._weights_digest,
+            "class_order": ",".join(map(str, self._stream.order)),
+        }
+
+    @cached_property
+    def _stage_keys(self) -> StageKeys:
+        return StageKeys(
+            self.config,
+            self._stream,
+            data=self._dataset.digest,
+            weights=self._weights_digest,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    @cached_property
+    def _image_side(self) -> int:
+        return int(self._stream.sessions[0].train.read(torch.tensor([0])).shape[-1])
+
+    @cached_property
+    def _weights_digest(self) -> str:
+        return weights_digest(self._backbone)
+
+    def run_session(self, on_epoch: Callable[[EpochDone], None] | None = None) -> SessionResult:
+        """Advance to the end of the present session and return its result."""
+        while True:
+            event = self.advance()
+            if isinstance(event, SessionResult):
+                return event
+            if on_epoch is not None:
+                on_epoch(event)
+
+    def advance(self) -> Event:
+        """Do one epoch or, after the last one, the session's closing step.
+
+        Gradient steps that another run has taken are not repeated: the session's first advance is then its closing
+        step. While another run is taking them, it waits.
+
+        Raises:
+            RuntimeError: every session is finished.
+            NonFiniteLossError: a loss term or a feature became NaN or infinite.
+        """
+        if self.done:
+            raise RuntimeError(f"all {self.sessions} sessions are finished")
+        try:
+            with deterministic_algorithms(self.config.runtime.deterministic):
+                if self._epoch < self.session_epochs and not self._asked:
+                    self._ask_for_training()
+                return self._train_one_epoch() if self._epoch < self.session_epochs else self._close_session()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the session's gradient steps to whoever waits for them; a later `advance` asks for them again."""
+        self._client.give_up()
+        self._asked = False
+
+    # ------------------------------------------------------------------ gradient steps
+
+    @property
+    def _now(self) -> Session:
+        return self._stream.sessions[self.session]
+
+    def _ask_for_training(self) -> None:
+        """Take over the session's gradient steps if they are finished; else it is on us to take them."""
+        phase = phase_of(self._now)
+        found = self._client.begin(phase, learner=phase, session=self._now.index)
+        self._asked = True
+        if found is None:
+            return
+        load_training_stage(self._learners(), phase, found["learners"])
+        begun = self._total_epochs - self._epoch
+        self._losses = [(begun + epoch, dict(terms)) for epoch, terms in enumerate(found["losses"], start=1)]
+        self._epoch, self._total_epochs = self.session_epochs, begun + self.session_epochs
+        self._steps.load_optimizer(None, self._learners()[phase], phase)
+        self._reused = True
+
+    def _train_one_epoch(self) -> EpochDone:
+        started, waited = time.perf_counter(), self._client.waited
+        now, epochs, phase = self._now, self.session_epochs, phase_of(self._now)
+        losses = self._steps.epoch(self._learners(), now, self._epoch)
+        self._epoch += 1
+        self._total_epochs += 1
+        self._losses.append((self._total_epochs, losses))
+        seconds = time.perf_counter() - started - (self._client.waited - waited)
+        self._train_seconds += seconds
+        self._steps_here = self._steps_here[0] + len(now.train), self._steps_here[1] + seconds
+        if self._epoch == epochs:
+            self._client.finish(phase, self._training_stage, self._train_seconds)
+        return EpochDone(now.index, self.sessions, phase, self._epoch, epochs, self._total_epochs, losses)
+
+    def _training_stage(self) -> dict[str, Any]:
+        losses = [terms for _, terms in self._losses]
+        return {"learners": training_stage(self._learners(), phase_of(self._now)), "losses": losses}
+
+    # ------------------------------------------------------------------ closing step
+
+    def _close_session(self) -> SessionResult:
+        started, waited = time.perf_counter(), self._client.waited
+        now = self._now
+        training: Training = "none" if self.session_epochs == 0 else "reused" if self._reused else "trained"
+        if now.index > 1 and training == "none" and self.slow.closed is None:
+            self._steps.add_rows(self._distinct(), now)  # no epoch gave them, and they predict
+        for name, learner in self._distinct().items():
+            self._session_end.solve(name, learner, now)
+        heads_done = time.perf_counter()
+        scores = {name: self._session_end.logits(name, learner, now) for name, learner in self._distinct().items()}
+        if "fast" not in scores:
+            self.fast, scores["fast"] = self.slow.copy(), scores["slow"]
+            self._session_end.fast_is_slow()
+        assert self.fast is not None
+        judged = self._session_end.session_logits(self.slow, self.fast, scores, now.index)
+        self.session_logits, metrics = judged.first(now.index), self._judge(judged, now.index)
+        ended = time.perf_counter()
+
+        self.session += 1
+        seconds = self._train_seconds + ended - started - (self._client.waited - waited)
+        result = SessionResult(
+            session=self.session,
+            sessions=self.sessions,
+            split=self._stream.split,
+            classes_seen=now.seen,
+            metrics=metrics,
+            losses=tuple(self._losses),
+            ridge={
+                name: learner.closed.ridge
+                for name, learner in self._learners().items()
+                if learner.closed is not None and learner.closed.ridge is not None
+            },
+            row=tuple(self._judge.rows["aggregated"][-1]),
+            seconds={"train": self._train_seconds, **self._session_end.seconds, "evaluate": ended - heads_done},
+            resources=self._resources(),
+            work=self._client.work(training, seconds),
+        )
+        self._epoch, self._losses, self._train_seconds = 0, [], 0.0
+        self._asked = self._reused = False
+        self._steps_here = (0, 0.0)
+        self._client.restart()
+        self._session_end.restart()
+        reset_peak(self.device)
+        return result
+
+    def _resources(self) -> dict[str, float]:
+        found = {
+            "time/images_per_second": images_per_second(*self._steps_here),
+            "memory/peak_mib": peak_mib(self.device),
+            "memory/total_mib": total_mib(self.device),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _distinct(self) -> dict[str, Learner]:
+        """The learners that differ: in session 1, and for good without epochs of its own, the fast one is the slow."""
+        if self.session == 0 or self.config.fast.epochs == 0:
+            return {"slow": self.slow}
+        return self._learners()
+
+    def _learners(self) -> dict[str, Learner]:
+        return {"slow": self.slow} | ({} if self.fast is None else {"fast": self.fast})
+
+    # ------------------------------------------------------------------ state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that continues the run: tensors, numbers, strings, lists and dicts."""
+        with deterministic_algorithms(self.config.runtime.deterministic):
+            self._session_end.add_pending(self._learners())
+        return {
+            "version": STATE_VERSION,
+            "config": self.config.model_dump_json(exclude={"runtime"}),
+            "computation": self._computation(),
+            "provenance": self.provenance(),
+            "session": self.session,
+            "epoch": self._epoch,
+            "total_epochs": self._total_epochs,
+            "rows": {name: [list(row) for row in rows] for name, rows in self._judge.rows.items()},
+            "losses": [[step, dict(terms)] for step, terms in self._losses],
+            "train_seconds": self._train_seconds,
+            "learners": {name: learner.state_dict() for name, learner in self._learners().items()},
+            "optimizer": copy.deepcopy(self._steps.optimizer_state()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state of the same configuration.
+
+        Raises:
+            UserError: a newer format, or a state of another configuration, other data or other weights. Data may lie
+                elsewhere, as long as they are the same.
+        """
+        if state["version"] > STATE_VERSION:
+            raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
+        require_same_settings(state["config"], self.config.model_dump_json(exclude={"runtime"}))
+        begun = state["computation"]
+        if begun != self._computation():
+            told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
+            raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")
+        require_same_inputs(state["provenance"], self.provenance())
+        self.session, self._epoch = state["session"], state["epoch"]
+        self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
+        self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
+        self._losses = [(step, dict(terms)) for step, terms in state["losses"]]
+        self.close()
+        self._client.restart()
+        self._reused = False
+        self._features.forget()
+        self._session_end.none_pending()
+        self.session_logits = None
+        self.slow.load_state_dict(state["learners"]["slow"])
+        self.fast = None
+        if "fast" in state["learners"]:
+            self.fast = self.slow.copy()
+            self.fast.load_state_dict(state["learners"]["fast"])
+        trained = self.slow if self.fast is None else self.fast
+        self._steps.load_optimizer(state["optimizer"], trained, "slow" if self.fast is None else "fast")
+
+    def _computation(self) -> dict[str, Any]:
+        """The settings of `runtime` that results depend on beyond rounding in another order."""
+        return {"precision": self.precision, "micro_batch": self.config.runtime.micro_batch}
+
+    def inference_state(self) -> dict[str, Any]:
+        """Return what predicting needs after the session that finished last: PET, readouts, W_rand as its seed.
+
+        `image_side` is the side in pixels of the images as the data set hands them out, before the plain view.
+        """
+        seen = self._stream.order[: self._stream.sessions[self.session - 1].seen]
+        setting = self.config.head.logit_scale
+        return {
+            "version": WHOLE_VERSION,
+            "config": self.config.model_dump_json(),
+            "session": self.session,
+            "classes": [self._dataset.classes[c] for c in seen],
+            "projection_seed": projection_seed(self.config),
+            "image_side": self._image_side,
+            "learners": {
+                name: {
+                    "pet": learner.net.pet_state(),
+                    "readout": learner.readout(),
+                    "scale": learner.scale(setting),
+                }
+                for name, learner in self._learners().items()
+            },
+            **self.provenance(),
+        }

@@ -1,0 +1,1 @@
+"""Whether the machines of a sweep can run it."""

@@ -1,0 +1,202 @@
+"""What happens to a job, written down: in the ledger first, then in the recorder, then on the display.
+
+`Bookkeeper` knows nothing of Ray; `sweeps.engine.tune_adapters` translates Tune's events for it. Both live in the
+driver, the only process that opens the ledger and the recorder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from sweeps.ledger.jobs import AUDIT
+from sweeps.ledger.ledger import JobLog, Ledger
+from sweeps.results.selection import score_trial
+from sweeps.results.session_metrics import live_metrics, shown_sessions
+from sweeps.spec.space import PREDICTION_SETTINGS
+from sweeps.spec.titles import data_name
+from tracking.recorder import Point, Recorder
+
+CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
+HOLDOUT = ("data.holdout_share", "data.holdout_seed")  # what decides which images are held out
+
+
+class Display(Protocol):
+    """Shows the sweep to a person."""
+
+    def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
+        """Take over the state of a job and the metrics after each of its sessions, names without prefix."""
+        ...
+
+    def note(self, words: str) -> None:
+        """Tell something beside the progress."""
+        ...
+
+
+class Bookkeeper:
+    """Writes down what the jobs of one sweep do.
+
+    Args:
+        ledger: of this sweep.
+        recorder: has started the parent run, whose key is the sweep's name.
+        display: shows progress.
+        states: folder that holds one folder of files per job.
+        tags: environment tags for every run.
+    """
+
+    def __init__(
+        self, ledger: Ledger, recorder: Recorder, display: Display, states: Path, tags: Mapping[str, str]
+    ) -> None:
+        self.ledger = ledger
+        self.recorder = recorder
+        self.display = display
+        self.states = states
+        self.tags = tags
+        self.open_jobs: set[str] = set()
+        self._noted: set[str] = set()
+
+    def started(
+        self, job_id: str, *, kind: str, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
+    ) -> None:
+        """A job begins, or goes on after an interruption."""
+        again = job_id in self.ledger.log.jobs
+        if not again:
+            self.ledger.append("job", job=job_id, kind=kind, title=title, config=dict(config), predictions=predictions)
+        self.ledger.append("status", job=job_id, status="RUNNING", reason=None)
+        self.open_jobs.add(job_id)
+        self._start_run(self._job(job_id))
+        if again:
+            self.recorder.set_tags(self.run_key(job_id), {"reason": ""})  # why it ended before is over
+        self._show(job_id)
+
+    def session(self, job_id: str, record: Mapping[str, Any]) -> None:
+        """A session has a result."""
+        self.ledger.append("session", job=job_id, **record)
+        job = self._job(job_id)
+        self.recorder.log_points(self.run_key(job_id), session_points(job, record))
+        if record["session"] == 1:
+            self._provenance(job, record)
+        self._show(job_id)
+        for what, words in record.get("notes", {}).items():  # every worker tells it once, which makes it many times
+            if what not in self._noted:
+                self._noted.add(what)
+                self.display.note(words)
+
+    def checkpoint(self, job_id: str, path: str) -> None:
+        """The state after the newest session can be resumed from `path`."""
+        folder = self.ledger.path.parent
+        own = os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+        self.ledger.append("checkpoint", job=job_id, session=len(self._job(job_id).sessions), path=own)
+
+    def clock(self, seconds: float) -> None:
+        """The search has taken so long, over all calls."""
+        if seconds - self.ledger.log.search_seconds >= CLOCK_SECONDS:
+            self.ledger.append("clock", seconds=seconds)
+
+    def ended(self, job_id: str, status: str, reason: str | None = None) -> None:
+        """A job is over: FINISHED, STOPPED, FAILED or KILLED."""
+        self.ledger.append("status", job=job_id, status=status, reason=reason)
+        self.open_jobs.discard(job_id)
+        self._end_run(self._job(job_id))
+        self.ledger.append("recorded", job=job_id)
+        self._show(job_id)
+
+    def close_open(self, status: str, reason: str) -> None:
+        """End every job that is still open."""
+        for job_id in sorted(self.open_jobs):
+            self.ended(job_id, status, reason)
+
+    def replay(self, *, everything: bool = False) -> None:
+        """Bring the recorder up to the ledger, which a kill may have left ahead of it; show what is done already.
+
+        Runs that were recorded to their end are left alone, unless `everything` asks for them too: the recorder is
+        another one than before.
+        """
+        for job in self.ledger.log.jobs.values():
+            if everything or not job.recorded:
+                self._replay_job(job)
+            self._show(job.id)
+
+    def _replay_job(self, job: JobLog) -> None:
+        if job.status == "RUNNING" and not job.complete:
+            self.ledger.append("status", job=job.id, status="KILLED", reason="the process ended without a word")
+        elif job.complete and not job.over:
+            self.ledger.append("status", job=job.id, status="FINISHED", reason=None)
+        self._start_run(job)
+        for record in job.sessions:
+            self.recorder.log_points(self.run_key(job.id), session_points(job, record))
+        if job.sessions:
+            self._provenance(job, job.sessions[0])
+        self._end_run(job)
+        self.ledger.append("recorded", job=job.id)
+
+    def run_key(self, job_id: str) -> str:
+        """Return the recorder's key of a job."""
+        return f"{self.ledger.log.spec.name}/{job_id}"
+
+    def _job(self, job_id: str) -> JobLog:
+        return self.ledger.log.jobs[job_id]
+
+    def _start_run(self, job: JobLog) -> None:
+        spec = self.ledger.log.spec
+        params = {
+            name: value for name, value in job.config.items() if not (job.predictions and name in PREDICTION_SETTINGS)
+        }
+        # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
+        selection = "test" if job.kind == AUDIT else spec.selection
+        tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": selection}
+        self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
+
+    def _end_run(self, job: JobLog) -> None:
+        key = self.run_key(job.id)
+        if job.predictions and job.sessions and job.over:
+            # The prediction is chosen after the trial, and the aggregated metrics of all its sessions with it.
+            split = job.sessions[-1]["split"]
+            best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
+            points = [
+                Point(f"{split}/{name}", value, session)
+                for session, metrics in enumerate(best.sessions, start=1)
+                for name, value in metrics.items()
+            ]
+            self.recorder.log_points(key, points)
+            self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
+        if job.reason:
+            self.recorder.set_tags(key, {"reason": job.reason})
+        if (files := self.states / job.id).is_dir():
+            for draft in files.rglob(".*"):  # left by a worker that was killed while it wrote
+                draft.unlink(missing_ok=True)
+            self.recorder.log_directory(key, files)
+        self.recorder.finish(key, job.status)
+
+    def _provenance(self, job: JobLog, record: Mapping[str, Any]) -> None:
+        """Record what the run was fed with, as its first session tells."""
+        key, tags = self.run_key(job.id), record["provenance"]
+        self.recorder.set_tags(key, tags)
+        if "data_digest" not in tags:
+            return
+        judged_on = "test" if record["split"] == "test" else "holdout"
+        for context in ("train", judged_on):
+            parts = [context, tags["data_digest"]]
+            if context != "test":  # the training images are what the holdout leaves of them
+                parts += [str(job.config[name]) for name in HOLDOUT if name in job.config]
+            digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+            self.recorder.log_input(key, data_name(job.config["dataset"]), digest, context)
+
+    def _show(self, job_id: str) -> None:
+        job = self._job(job_id)
+        self.display.job_changed(job, shown_sessions(job, self.ledger.log) if job.sessions else ())
+
+
+def session_points(job: JobLog, record: Mapping[str, Any]) -> list[Point]:
+    """Return the points of a session: metrics at step = session, loss terms at step = epochs done so far."""
+    metrics = live_metrics(job, record)
+    points = [Point(name, value, record["session"]) for name, value in metrics.items()]
+    points += [Point(name, value, step) for step, terms in record["losses"] for name, value in terms.items()]
+    return points
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,169 @@
+"""What runs, shown live: a table on a terminal, one line per event everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from safe.errors import shown
+from sweeps.ledger.jobs import SEARCH_KINDS
+from sweeps.ledger.ledger import JobLog, SweepLog, training_of
+
+_COLOURS = {"RUNNING": "cyan", "FINISHED": "green", "STOPPED": "yellow", "FAILED": "red", "KILLED": "yellow"}
+_BAR_WIDTH = 40
+
+
+@dataclass
+class _Row:
+    """What is shown of a run: cells as text, and its share in the overall progress."""
+
+    title: str
+    status: str
+    session: str
+    accuracies: str
+    accuracy: str
+    forgetting: str
+    sessions: int
+    over: bool
+
+
+class LiveDisplay:
+    """One line a run, overall progress, what the search has trained, and time left; use it as a context manager.
+
+    Args:
+        log: of the study, which tells how many runs there will be and what the budget is.
+        stream: where to write, by default standard output.
+    """
+
+    def __init__(self, log: SweepLog, stream: TextIO | None = None) -> None:
+        self.console = Console(file=stream or sys.stdout, markup=False, emoji=False)
+        self.log = log
+        self._rows: dict[str, _Row] = {}
+        self._lines: dict[str, str] = {}
+        self._begin = time.monotonic()
+        self._known = 0  # sessions that were done before this process, which say nothing about its speed
+        self._length = 0  # sessions of the stream
+        self._done = self._sessions_over = self._runs_over = 0
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> LiveDisplay:
+        if self.console.is_terminal:
+            self._live.start()
+        else:
+            self._print(f"{self.log.spec.kind} {self.log.spec.name}: {self.log.spec.runs} runs")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
+        """See `sweeps.engine.bookkeeper.Display`."""
+        if job.id not in self._rows:
+            self._known += len(job.sessions)
+        before, row = self._rows.get(job.id), _row(job, sessions)
+        self._count(before, -1)
+        self._count(row, 1)
+        if before is not None and before.status != row.status == "running":
+            del self._rows[job.id]  # what goes on stands last, with all that runs
+        self._rows[job.id] = row
+        if job.sessions:
+            self._length = max(self._length, job.sessions[-1]["sessions"])
+        if not self.console.is_terminal:
+            parts = [f"{row.title:<9}", f"{row.status:<9}", row.session and f"session {row.session}"]
+            parts += [
+                row.accuracy and f"accuracy {row.accuracy} %",
+                row.forgetting and f"forgetting {row.forgetting} %",
+            ]
+            line = " ".join(filter(None, parts)).rstrip()
+            if self._lines.get(job.id) != line:
+                self._lines[job.id] = line
+                self._print(f"{line}  [{self._progress()}]")
+
+    def note(self, words: str) -> None:
+        """See `sweeps.engine.bookkeeper.Display`."""
+        self._print(f"note: {shown(words)}")
+
+    def _count(self, row: _Row | None, by: int) -> None:
+        if row is not None:
+            self._done += by * row.sessions
+            self._runs_over += by * row.over
+            self._sessions_over += by * row.sessions * row.over
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.file.flush()
+
+    def _counts(self) -> tuple[int, int]:
+        """Sessions done and sessions in all; 0 in all while no session tells how long the stream is."""
+        left = self._length * max(self.log.spec.runs - self._runs_over, 0)
+        return self._done, left + self._sessions_over
+
+    def _progress(self) -> str:
+        done, total = self._counts()
+        fresh = done - self._known
+        if not total or fresh <= 0:
+            return f"{100 * done // total} %" if done and total else "starting"
+        left = (time.monotonic() - self._begin) / fresh * (total - done)
+        return f"{100 * done // total} %, {_duration(left)} left"
+
+    def _render(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("run", "state", "session", "accuracy", "forgetting", "after each session"):
+            side: Literal["left", "right"] = "left" if heading in ("run", "state", "after each session") else "right"
+            table.add_column(heading, justify=side, min_width=9, no_wrap=True)
+        # A screen holds the newest runs; older ones are in the leaderboard at the end.
+        for row in list(self._rows.values())[-max(5, self.console.height - 7) :]:
+            status = Text(row.status, style=_COLOURS.get(row.status.upper(), ""))
+            table.add_row(row.title, status, row.session, row.accuracy, row.forgetting, row.accuracies)
+        done, total = self._counts()
+        foot = Table.grid(padding=(0, 1))
+        foot.add_row(ProgressBar(total=total or 1, completed=done, width=_BAR_WIDTH), self._progress())
+        title = Text(f"{self.log.spec.kind} {self.log.spec.name}", style="bold")
+        return Group(title, table, *filter(None, [search_work(self.log)]), foot)
+
+
+def search_work(log: SweepLog) -> str:
+    """Return what the search has trained and what is left of its budget, in words; empty before it has begun."""
+    if not any(job.kind in SEARCH_KINDS for job in log.jobs.values()):
+        return ""
+    sessions = getattr(log.spec, "max_sessions", None)
+    hours = getattr(log.spec, "max_hours", None)
+    text = f"search: {log.sessions_trained}{f' of {sessions}' if sessions else ''} sessions trained"
+    text += f", {log.sessions_reused} reused"
+    return text + (f", {log.search_seconds / 3600:.2f} of {hours:g} hours" if hours else "")
+
+
+def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
+    session = ""
+    if job.sessions:
+        reused = sum(training_of(record) == "reused" for record in job.sessions)
+        session = f"{len(job.sessions)} of {job.sessions[-1]['sessions']}{f' ({reused} reused)' if reused else ''}"
+    accuracies = [f"{100 * metrics['accuracy']:.1f}" for metrics in sessions if "accuracy" in metrics]
+    lost = sessions[-1].get("forgetting") if sessions else None
+    return _Row(
+        title=job.title,
+        status=job.status.lower(),
+        session=session,
+        accuracies=" ".join(accuracies),
+        accuracy=accuracies[-1] if accuracies else "",
+        forgetting="" if lost is None else f"{100 * lost:z.1f}",
+        sessions=len(job.sessions),
+        over=job.status not in ("RUNNING", "KILLED"),  # what was interrupted is still to do
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

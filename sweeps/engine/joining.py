@@ -1,0 +1,50 @@
+"""Joining a Ray that runs already.
+
+`RAY_ADDRESS` decides: when it is set, sweeps run on that Ray instead of one of their own. Their storage, the results
+folder, must then lie on a path that means the same folder on every node.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from safe.errors import UserError
+from sweeps.engine.ray_environment import prepare_ray
+
+
+@contextmanager
+def existing_ray(address: str) -> Iterator[None]:
+    """Run the block connected to the Ray at `address` ("auto" or host:port), as a driver on one of its nodes.
+
+    Raises:
+        UserError: nothing answers there, this machine is no node of it, or the token is not accepted.
+    """
+    if "://" in address:
+        raise UserError(
+            f"RAY_ADDRESS={address} is the address of a job server; hand it the sweep with: python -m "
+            "sweeps.cluster.submit run ... , or, on one of its nodes, name the cluster itself: auto, or host:6379"
+        )
+    prepare_ray(joins=True)
+    import ray
+
+    try:
+        ray.init(address=address, logging_level=logging.CRITICAL, log_to_driver=False)
+    except ray.exceptions.AuthenticationError:
+        raise UserError(
+            f"the Ray at {address} does not accept the token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to the "
+            "file that holds it"
+        ) from None
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"cannot join the Ray at {address}: {first} Start it, or make this machine a node of it first: "
+            f"ray start --address={address} --num-cpus=0"
+        ) from None
+    try:
+        for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,333 @@
+"""One named set of runs carried out: folder, lock, ledger, MLflow parent run and Ray around the work itself.
+
+A sweep and an ablation are studies; what they run and in which order is theirs, everything else is here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safe.config import validate
+from safe.errors import UserError
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.budget import Budget
+from sweeps.engine.display import LiveDisplay
+from sweeps.engine.job_queue import JobQueue
+from sweeps.engine.joining import existing_ray
+from sweeps.engine.tuner import check_local, local_ray, run_work
+from sweeps.ledger.data import settle_data
+from sweeps.ledger.folders import Folders
+from sweeps.ledger.jobs import AUDIT, BUDGET, CONTROL, FINAL, SEARCH_KINDS, Job
+from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
+from sweeps.ledger.lock import locked
+from sweeps.search.asha import Halving
+from sweeps.spec.continuing import continued
+from sweeps.spec.machine import ray_address
+from sweeps.spec.specs import MAY_GROW, Spec, SweepSpec, data_origins, located
+from sweeps.spec.titles import title_of
+from tracking.recorder import Recorder
+
+if TYPE_CHECKING:
+    from tracking import JournalRecorder
+
+FIRST_FLUSH_S = 10.0
+
+# How a study is carried out, not what it does: one that is finished stays so when these change.
+_MANNER = (
+    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
+    "system_metrics",
+)  # fmt: skip
+_WHERE = ("dataset", "evaluate_on", "base", "target")  # where they may differ, data lie elsewhere and nothing else
+
+
+class Study:
+    """What the work of a study may use: the log so far, the books, and jobs to yield."""
+
+    def __init__(self, books: Bookkeeper, folders: Folders, budget: Budget) -> None:
+        self.books = books
+        self.folders = folders
+        self.log = books.ledger.log
+        self._budget = budget
+
+    @property
+    def budget_left(self) -> bool:
+        """Whether no job of the search was held back or stopped for the budget so far."""
+        return self._budget.left
+
+    def job(
+        self,
+        id: str,
+        kind: str,
+        title: str,
+        config: Mapping[str, Any],
+        predictions: Sequence[Mapping[str, Any]] = (),
+        *,
+        until: int | None = None,
+    ) -> Job:
+        """Return a job; when it begins, it continues from its newest checkpoint if an earlier call left one.
+
+        Args:
+            kind: one of the words in `sweeps.ledger.jobs`.
+            until: session after which it is complete; None is the last of the stream.
+        """
+        spec = self.log.spec
+        stages, origins = self.folders.stages(spec), data_origins(spec)
+        role = "evaluate_on" if kind in (FINAL, CONTROL) and "evaluate_on" in origins else "dataset"
+        return Job(
+            id,
+            kind,
+            title,
+            located(config, origins[role]),  # a trial of an earlier call may name where the data lay then
+            [dict(prediction) for prediction in predictions],
+            states=str(self.folders.states / id),
+            stages=str(stages) if stages else None,
+            stage_limit=int(spec.stage_limit_gb * 10**9),
+            checkpoints=spec.checkpoints,
+            system_metrics=spec.system_metrics,
+            objective=spec.objective if isinstance(spec, SweepSpec) else "average_accuracy",
+            heartbeat=str(self.folders.heartbeats / id),
+            stop=str(self.folders.stop),
+            until=until,
+            data=self.log.data[role]["digest"] if self.log.data else None,
+        )
+
+
+Work = Callable[[Study], Iterator[list[Job]]]
+"""What a study does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A study that
+is continued replays its work from the beginning; jobs that are over are skipped."""
+
+Summarise = Callable[[Recorder, Ledger, Folders], None]
+"""Writes the outcome of a study whose work is done to its parent run."""
+
+
+def carry_out(
+    spec: Spec,
+    results: Path,
+    work: Work,
+    *,
+    parent_params: Sequence[str],
+    summarise: Summarise,
+    retry_failed: bool = False,
+) -> SweepLog:
+    """Do what is missing of a study and return its log.
+
+    Of one that is finished, MLflow gets what it did not take before.
+
+    Args:
+        spec: what the name stands for.
+        results: results folder.
+        work: see `Work`.
+        parent_params: fields of the specification that are params of the parent run besides the base configuration.
+        summarise: writes the outcome to the parent run.
+        retry_failed: go on with a finished study too when some of its runs failed.
+
+    Raises:
+        UserError: the name belongs to other settings or is in use, or the data or results folder is not usable.
+        TrackingError: the tracking store cannot be used.
+        AllFailedError: no run came to its end.
+        KeyboardInterrupt: interrupted; everything is closed and the same call continues.
+    """
+    from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
+
+    # The head of a cluster trains nothing, so its own devices say nothing.
+    elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
+    preflight(validate({**spec.base, **elsewhere}))
+    if not ray_address():
+        check_local()
+    folders = Folders(results, spec.name)
+    folders.make()
+    with locked(folders.sweep, spec.name), _polite_kill():
+        new = not has_ledger(folders.sweep)
+        ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
+        try:
+            if new:
+                settle_data(ledger, spec)
+            else:
+                _go_on(ledger, spec, retry_failed)
+            if ledger.log.finished:
+                _catch_up(ledger, folders, summarise)
+            else:
+                _run(ledger, folders, work, parent_params, summarise)
+            return ledger.log
+        finally:
+            ledger.close()
+
+
+@contextmanager
+def _polite_kill() -> Iterator[None]:
+    """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the study can go on later."""
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in signals}
+    for number in signals:
+        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
+    old = ledger.log.spec
+    if old.kind != asked.kind:
+        raise UserError(
+            f"the name {old.name!r} belongs to another kind of run ({old.kind}); choose another with NAME or --name"
+        )
+    spec = continued(old, asked)
+    settle_data(ledger, spec)
+    failed = any(job.status == "FAILED" for job in ledger.log.jobs.values())
+    before, now = (one.model_dump(exclude={*_MANNER, *_WHERE}) for one in (old, spec))
+    does_more = before != now or (retry_failed and failed)
+    if does_more or spec.places() != old.places():
+        finished = ledger.log.finished and not does_more
+        ledger.append("spec", spec=spec.model_dump(mode="json"))
+        if finished:  # that data lie elsewhere is nothing to do
+            ledger.append("finished")
+    else:
+        ledger.log.spec = spec
+
+
+def _run(
+    ledger: Ledger,
+    folders: Folders,
+    work: Work,
+    parent_params: Sequence[str],
+    summarise: Summarise,
+) -> None:
+    from tracking import environment_tags
+    from tracking.reconcile import reconcile
+
+    spec = ledger.log.spec
+    tags = environment_tags()
+    if tags != ledger.log.environment:
+        ledger.append("environment", tags=tags)
+    recorder = _recorder(folders, ledger.log)
+    try:
+        _start_parent(recorder, ledger.log, parent_params, tags)
+        try:
+            # Refuses a name that the store has with other settings before anything is trained.
+            recorder.flush(FIRST_FLUSH_S)
+            _append_tracking(ledger, recorder)
+        except KeyboardInterrupt:
+            recorder.finish(spec.name, "KILLED")
+            raise
+        status = "FAILED"
+        try:
+            with LiveDisplay(ledger.log) as display:
+                books = Bookkeeper(ledger, recorder, display, folders.states, tags)
+                books.replay(everything=recorder.new)
+                reconcile(recorder, own=spec.name)
+                _work(books, folders, work)
+            summarise(recorder, ledger, folders)
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            recorder.finish(spec.name, status)
+            _append_tracking(ledger, recorder)
+        _finish(ledger, folders)
+    finally:
+        recorder.close()
+
+
+def _catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
+    """Bring to the store what it did not take when the study ended, its model too; it may still not take it."""
+    from tracking import journal_path, waiting
+
+    journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
+    if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
+        return
+    with closing(_recorder(folders, ledger.log)) as recorder:
+        if recorder.drain():
+            _append_tracking(ledger, recorder)  # first, because the summary leads to the parent run
+            if later:
+                summarise(recorder, ledger, folders)
+
+
+def _recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
+    from tracking import JournalRecorder, journal_path, telemetry_off
+
+    telemetry_off()
+    journal, experiment = journal_path(folders.results, log.spec.name), Path(log.began_as.dataset).name
+    return JournalRecorder(journal, folders.tracking_uri(), experiment)
+
+
+def _start_parent(recorder: Recorder, log: SweepLog, parent_params: Sequence[str], tags: Mapping[str, str]) -> None:
+    spec = log.spec
+    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
+    marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
+    digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
+    # Params are written once, so they say where the data lay at first.
+    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in parent_params} | log.began_as.base
+    title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
+    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
+
+
+def _append_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
+    """Note where the recorder has the study; the run id is known once its store has answered."""
+    from tracking import shown
+
+    found = {
+        "tracking_uri": shown(recorder.tracking_uri),
+        "experiment": recorder.experiment_name,
+        "experiment_id": recorder.experiment_id,
+        "parent_run_id": recorder.run_id(ledger.log.spec.name),
+    }
+    if found["parent_run_id"] is None and ledger.log.tracking:
+        found |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
+    if ledger.log.tracking != found:
+        ledger.append("tracking", **found)
+
+
+def _finish(ledger: Ledger, folders: Folders) -> None:
+    """Mark the study as finished if it is, and remove what it needed to get there."""
+    jobs = ledger.log.jobs.values()
+    failed = [job for job in jobs if job.status == "FAILED"]
+    if all(job.kind in (*SEARCH_KINDS, AUDIT) for job in failed):  # these do without one; a mean over seeds would not
+        ledger.append("finished")
+    # It holds the traces of what failed, and the checkpoints of what a larger budget may continue.
+    if not failed and not any(job.reason == BUDGET for job in jobs):
+        shutil.rmtree(folders.ray, ignore_errors=True)
+    shutil.rmtree(folders.heartbeats, ignore_errors=True)
+
+
+def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
+    """Run what is missing; Ray is started only when there is something."""
+    log = books.ledger.log
+    spec = log.spec
+    search = spec if isinstance(spec, SweepSpec) else None
+    budget = Budget(log, search.max_sessions if search else None, search.max_hours if search else None)
+    rounds = JobQueue(work(Study(books, folders, budget)), log, budget, spec.concurrency, spec.retries)
+    folders.heartbeats.mkdir(exist_ok=True)
+    if not rounds.prepare():
+        return
+    with _ray(spec), _polite_kill():
+        run_work(
+            rounds,
+            books,
+            storage=folders.ray,
+            stop=folders.stop,
+            threads=spec.threads,
+            gpus_per_trial=spec.gpus_per_trial,
+            use_gpus=spec.base["runtime.device"] != "cpu",
+            trial_timeout=spec.trial_timeout,
+            halving=Halving(log) if search and search.stop == "asha" else None,
+        )
+
+
+@contextmanager
+def _ray(spec: Spec) -> Iterator[None]:
+    """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
+    address = ray_address()
+    with _polite_kill():
+        try:
+            with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
+                yield
+        except SystemExit:  # Ray's answer to SIGTERM
+            raise KeyboardInterrupt from None

@@ -1,0 +1,375 @@
+"""Tune's events, translated for the bookkeeper, and the study's jobs, handed to Tune.
+
+`Driver` holds everything that Tune has to know; Tune sees it through four small adapters, one for each of its hooks.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from safe.errors import UserError
+from safe.io.writable import no_room
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.heartbeat import Heartbeat
+from sweeps.engine.job_queue import JobQueue
+from sweeps.engine.packing import Packing
+from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
+from sweeps.search.asha import Halving
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+LONGEST_REASON = 500
+NODE_DIED = "its node has died"  # Ray's words for it; the exception has no field that tells
+KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
+
+
+def _kept(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what a hook raises: Tune would take it for a failure of the trial. The study is stopped instead."""
+
+    @functools.wraps(hook)
+    def guarded(self: Driver, *args: Any, **kwargs: Any) -> Any:
+        if self.error is None:
+            try:
+                return hook(self, *args, **kwargs)
+            except Exception as error:
+                self.error = error
+                self.queue.drain()
+        return None
+
+    return guarded
+
+
+class Driver:
+    """Takes down what happens to Tune's trials and says what Tune is to do next.
+
+    Args:
+        stop: file that asks the running jobs to pause; see `interrupt`.
+        storage: folder in which the checkpoints are.
+
+    Attributes:
+        error: the first exception of the bookkeeper or of the work; the experiment then ends.
+        raised: what trials failed with, by Tune's trial id; see `sweeps.engine.causes`.
+        interrupts: how often the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        books: Bookkeeper,
+        packing: Packing,
+        heartbeat: Heartbeat,
+        halving: Halving | None,
+        stop: Path,
+        storage: Path,
+    ) -> None:
+        self.queue = queue
+        self.books = books
+        self.packing = packing
+        self.heartbeat = heartbeat
+        self.halving = halving
+        self.stop = stop
+        self.storage = storage
+        self.raised: dict[str, Exception] = {}
+        self.error: Exception | None = None
+        self.interrupts = 0
+        self._jobs: dict[str, Job] = {}  # by Tune's trial id
+        self._trials: dict[str, Trial] = {}  # that run, by job id
+        self._stopped: dict[str, str] = {}  # why a job is being stopped, by job id
+        self._broken: dict[str, str] = {}  # what is wrong with a result, by job id
+        self._hung: set[str] = set()
+        self._told = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given in order to restore an experiment; ours is restored from the ledger."""
+        return {}
+
+    def interrupt(self) -> None:
+        """The user asked to stop: running jobs pause at the next chance. Asked again, everything ends at once."""
+        self.interrupts += 1
+        self.queue.drain()
+        self.stop.touch()
+
+    @_kept
+    def next_job(self, trial_id: str) -> Job | None:
+        """Return the job of a new trial, if one may begin now."""
+        if not self.packing.fits(job.gpus for job in self._jobs.values()):
+            return None
+        job = self.queue.next()
+        if job is not None:
+            job = replace(job, gpus=self.packing.share)
+            self._jobs[trial_id] = job
+        return job
+
+    def step(self) -> None:
+        """Do what is due at every turn of Tune's loop.
+
+        Raises:
+            KeyboardInterrupt: the user asked twice; here nothing is half written.
+        """
+        if self.interrupts > 1:
+            raise KeyboardInterrupt
+        if self.interrupts and not self._told:
+            self._told = True
+            print("stopping after the epochs that are running; Ctrl-C again stops at once", file=sys.stderr)
+        for job_id in self.heartbeat.silent():
+            self.heartbeat.ended(job_id)
+            self._hung.add(job_id)
+            actor = self._trials[job_id].temporary_state.ray_actor
+            if actor is not None:
+                ray.kill(actor)
+
+    @_kept
+    def begun(self, trial: Trial) -> None:
+        """A job begins."""
+        job = self._jobs[trial.trial_id]
+        self._trials[job.id] = trial
+        trial.set_experiment_tag("")  # else the whole config as text, in every result
+        self.books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
+        if job.heartbeat:
+            self.heartbeat.started(job.id, Path(job.heartbeat))
+
+    @_kept
+    def result(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """A session has a result, or a job paused without one; return whether the job stops here."""
+        job = self._jobs[trial_id]
+        # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
+        record = result.pop("session", None)
+        result.pop("config", None)
+        if record is None:
+            return True
+        self.heartbeat.sign(job.id)
+        if (broken := _not_finite(record)) is not None:
+            self._broken[job.id] = broken
+            return True
+        self.books.session(job.id, record)
+        if "memory/peak_mib" in record["metrics"] and "memory/total_mib" in record["metrics"]:
+            self.packing.measured(record["metrics"]["memory/peak_mib"], record["metrics"]["memory/total_mib"])
+        log = self.books.ledger.log.jobs[job.id]
+        if log.complete:
+            return False  # it says so itself
+        if job.kind in SEARCH_KINDS:
+            self.books.clock(self.queue.budget.seconds)
+            if self.queue.budget.out_of_time():
+                self._stopped[job.id] = BUDGET
+            elif self.halving is not None and self.halving.outranked(log):
+                self._stopped[job.id] = OUTRANKED
+        return job.id in self._stopped or (self.queue.draining and self.interrupts > 0)
+
+    @_kept
+    def saved(self, trial_id: str, path: str) -> None:
+        """The job can be resumed from `path`."""
+        job = self._jobs[trial_id]
+        if job.id in self._broken:
+            return
+        log = self.books.ledger.log.jobs[job.id]
+        before = set(log.checkpoints.values())
+        self.books.checkpoint(job.id, path)
+        newest = sorted(log.checkpoints.items())[-KEPT_CHECKPOINTS:]
+        self._remove(before - {path for _, path in newest})
+
+    @_kept
+    def completed(self, trial: Trial) -> None:
+        """The job is over: in the end of its stream, or stopped, or paused."""
+        job = self._jobs.pop(trial.trial_id)
+        _forget(trial)
+        if job.id not in self._trials:
+            return  # stopped before it began
+        log = self.books.ledger.log.jobs[job.id]
+        reason = self._stopped.pop(job.id, None)
+        if job.id in self._broken:
+            self._end(job, "FAILED", self._broken.pop(job.id))
+        elif log.complete:
+            self._end(job, "FINISHED")
+        elif reason is not None:
+            self._end(job, "STOPPED", reason)
+        else:
+            self._end(job, "KILLED", INTERRUPTED)
+        if log.over:
+            self._remove(set(log.checkpoints.values()))
+
+    @_kept
+    def failed(self, trial: Trial) -> None:
+        """The job failed."""
+        job = self._jobs.pop(trial.trial_id)
+        _forget(trial)
+        if job.id not in self._trials:
+            self.books.started(
+                job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions
+            )  # its process died before it could start
+        self._stopped.pop(job.id, None)
+        self._broken.pop(job.id, None)
+        raised = self.raised.pop(trial.trial_id)
+        cause = getattr(raised, "cause", None) or raised
+        if no_room(cause):  # no run's fault, and none of the others would find any
+            raise cause
+        details = Path(trial.path) / "error.txt"
+        details.parent.mkdir(parents=True, exist_ok=True)
+        details.write_text(f"{raised}\n", "utf-8", errors="backslashreplace")
+        if job.id in self._hung:
+            self._hung.discard(job.id)
+            reason = f"no step within {self.heartbeat.timeout:g} s (trial_timeout)"
+        else:
+            told = f"{type(cause).__name__}: {cause}".strip()
+            if isinstance(cause, UserError):
+                told = str(cause).strip()
+            elif node_died(cause):
+                told = "the node it ran on is gone"
+            reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
+        spared = self._lowered(cause) or (node_died(cause) and self.queue.lost(job.id))
+        self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
+
+    def _remove(self, checkpoints: Iterable[str]) -> None:
+        """Remove checkpoints that the ledger names, within their folder: what else it names is not ours to remove."""
+        for path in checkpoints:
+            if self.storage.resolve() in Path(path).resolve().parents:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _lowered(self, cause: BaseException) -> bool:
+        """Make room after memory ran out, of a GPU or of the machine; False when it was something else."""
+        if isinstance(cause, ray.exceptions.OutOfMemoryError):
+            return self.queue.fewer()
+        return type(cause).__name__ == "OutOfMemoryError" and self.packing.lower()
+
+    def _end(
+        self, job: Job, status: str, reason: str | None = None, error: UserError | None = None, *, counts: bool = True
+    ) -> None:
+        self._trials.pop(job.id, None)
+        self.heartbeat.ended(job.id)
+        if job.kind in SEARCH_KINDS:
+            self.books.clock(self.queue.budget.seconds)
+        self.books.ended(job.id, status, reason)
+        self.queue.ended(job.id, error, counts=counts)
+
+
+def node_died(cause: BaseException) -> bool:
+    """Whether a job's process is gone because its whole node is."""
+    return isinstance(cause, ray.exceptions.RayActorError) and NODE_DIED in str(cause)
+
+
+def _not_finite(record: dict[str, Any]) -> str | None:
+    """Return in words what of a session's record is NaN or infinite, which no ledger takes; None when nothing is."""
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError:
+        names = [name for name, value in record["metrics"].items() if not math.isfinite(value)]
+        return f"session {record['session']} gave {', '.join(names) or 'a value'} that is not finite"
+    return None
+
+
+def _forget(trial: Trial) -> None:
+    """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
+    trial.config = trial.evaluated_params = {}
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    if (newest := trial.latest_checkpoint_result) is not None:
+        newest.metrics.clear()
+    trial.run_metadata.invalidate_cache()
+
+
+class JobSearcher(Searcher):
+    """Gives Tune the next job when there is one."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        job = self.driver.next_job(trial_id)
+        if job is not None:
+            return {"job": asdict(job)}
+        return Searcher.FINISHED if self.driver.queue.finished else None
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        return True  # the queue see to it
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        pass
+
+
+class JobScheduler(FIFOScheduler):
+    """Keeps the workers between queue. Tune itself keeps one that has nothing to do, and starts the others anew.
+
+    It reaches into Tune for that; where Tune has changed, workers are started more often, and nothing else happens.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._workers = workers
+        self._resources: Any = None
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        resources = trial.placement_group_factory
+        cache: Any = getattr(getattr(tune_controller, "_tune_controller", None), "_actor_cache", None)
+        if resources == self._resources or not hasattr(cache, "increase_max"):
+            return
+        if self._resources is not None:
+            cache.decrease_max(self._resources, self._workers)  # else idle workers hold what others wait for
+        cache.increase_max(resources, self._workers)
+        self._resources = resources
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Return nothing: Tune then takes pending trials in their order, without a search through all trials."""
+
+
+class JobStopper(tune.Stopper):
+    """Hands in results, and stops what is to be stopped."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return bool(self.driver.result(trial_id, result))
+
+    def stop_all(self) -> bool:
+        return self.driver.error is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class TuneCallback(tune.Callback):
+    """Hands Tune's other events to the driver."""
+
+    def __init__(self, driver: Driver, on_setup: Callable[[], None]) -> None:
+        self.driver = driver
+        self.on_setup = on_setup
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        self.on_setup()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.driver.step()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.driver.begun(trial)
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
+    ) -> None:
+        self.driver.saved(trial.trial_id, checkpoint.path)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.driver.completed(trial)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.driver.failed(trial)

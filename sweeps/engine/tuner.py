@@ -1,0 +1,171 @@
+"""Jobs through Ray Tune: a local Ray, and one Tune experiment whose trials are a study's jobs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.heartbeat import Heartbeat
+from sweeps.engine.job_queue import JobQueue
+from sweeps.engine.packing import Packing
+from sweeps.engine.private import private_folder, scratch, scratch_parent
+from sweeps.engine.ray_environment import prepare_ray
+from sweeps.ledger.jobs import INTERRUPTED
+from sweeps.search.asha import Halving
+from sweeps.spec.machine import GpusPerTrial
+from sweeps.worker.worker_environment import passed, private_processes
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from sweeps.engine.tune_adapters import Driver
+
+_OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
+
+
+def check_local() -> None:
+    """Raise `UserError` where `local_ray` would, before anything is begun."""
+    scratch_parent()
+    passed(os.environ)
+
+
+@contextmanager
+def local_ray(cpus: int) -> Iterator[None]:
+    """Run the block with a Ray of its own on this machine."""
+    root = str(Path(__file__).resolve().parents[2])
+    prepare_ray(joins=False)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Workers take it over: they import this checkout, also when it is not installed.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
+    import ray
+    from ray._private import worker
+
+    # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
+    worker.print_to_stdstream = lambda *_, **__: None
+    with scratch() as folder, private_processes():
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.CRITICAL,
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+            )
+            if ray.util.get_node_ip_address() != "127.0.0.1":
+                raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
+            for name in ("ray", "ray.tune", "ray.train", "ray.data"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+            yield
+        finally:
+            ray.shutdown()
+
+
+def run_work(
+    queue: JobQueue,
+    books: Bookkeeper,
+    *,
+    storage: Path,
+    stop: Path,
+    threads: int,
+    gpus_per_trial: GpusPerTrial = None,
+    use_gpus: bool = False,
+    trial_timeout: float | None = None,
+    halving: Halving | None = None,
+    trainable: type[tune.Trainable] | None = None,
+) -> None:
+    """Run the jobs of `rounds` to their end, all in one Tune experiment; needs a running Ray.
+
+    The first interrupt lets the running jobs write a checkpoint, the second ends everything at once.
+
+    Args:
+        storage: folder for Tune's own files, seen by every worker.
+        stop: the file of `Job.stop`, which asks running jobs to pause.
+        threads: CPUs of a job.
+        use_gpus: whether jobs take GPUs where there are any.
+        trial_timeout: seconds after which a job that gives no sign is ended as FAILED.
+        halving: stops trials early; None lets all of them go on.
+        trainable: what runs a job, by default `sweeps.worker.trainable.SafeTrainable`.
+
+    Raises:
+        KeyboardInterrupt: the user interrupted; open jobs are recorded as KILLED.
+        UserError, AllFailedError: no job of a round has a result; with the first cause.
+        Exception: what the bookkeeper or the work raised; open jobs are recorded as KILLED.
+    """
+    import ray
+    from ray import tune
+    from ray.tune.execution import class_cache
+
+    from sweeps.engine.causes import causes
+    from sweeps.engine.tune_adapters import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
+    from sweeps.worker.trainable import SafeTrainable
+
+    gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
+    packing = Packing(gpus_per_trial, gpus, queue.concurrency)
+    driver = Driver(queue, books, packing, Heartbeat(trial_timeout), halving, stop, storage)
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
+
+    # Else Tune sends the keys of AWS to every node, whose Ray writes them into its logs.
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
+    private_folder(storage)
+    stop.unlink(missing_ok=True)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable or SafeTrainable, resources),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=JobSearcher(driver),
+            scheduler=JobScheduler(queue.concurrency),
+            max_concurrent_trials=queue.concurrency,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['job']['id']}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name=f"{datetime.now():%Y%m%d-%H%M%S-%f}",
+            storage_path=str(storage),
+            callbacks=[TuneCallback(driver, on_setup=lambda: _take_interrupts(driver))],
+            stop=JobStopper(driver),
+            # Retries and old checkpoints are ours: a job tried again may need another checkpoint, or more memory.
+            failure_config=tune.FailureConfig(max_failures=0),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+            verbose=0,
+        ),
+    )
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with causes(driver.raised):
+            tuner.fit()
+        if driver.error is not None:
+            raise driver.error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+        stop.unlink(missing_ok=True)
+        books.close_open("KILLED", INTERRUPTED)
+    if driver.interrupts:
+        raise KeyboardInterrupt
+
+
+def _take_interrupts(driver: Driver) -> None:
+    """Take Ctrl-C from Tune, which would drop the running sessions; the third one ends Python as usual."""
+
+    def on_interrupt(*_: object) -> None:
+        driver.interrupt()
+        if driver.interrupts > 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_interrupt)

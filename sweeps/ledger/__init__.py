@@ -1,0 +1,1 @@
+"""What happened: jobs, ledger, lock, folders."""

@@ -1,0 +1,64 @@
+"""Jobs: one training run each, and the words for what a run is for and why it ended early."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracking.recorder import FINISHED, STOPPED
+
+TRIAL = "trial"  # a configuration of the search
+SLOW = "slow"  # a slow setting of the search, judged alone by the slow learner
+FINAL = "final"  # the chosen configuration on all training images
+CONTROL = "control"  # the preset's own settings, refit beside the chosen ones
+AUDIT = "audit"  # a trial judged on the test images once the choice is final; it steers nothing
+ARM = "arm"  # one arm of an ablation
+SEARCH_KINDS = (TRIAL, SLOW)
+
+ENDED_WELL = (FINISHED, STOPPED)
+
+# Reasons of a job that did not fail and yet has not seen its whole stream.
+BUDGET = "budget"
+OUTRANKED = "outranked by other trials at the same session"
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run: what it is called, its flat configuration, what is scored, and where its files go.
+
+    Attributes:
+        kind: one of the words above.
+        predictions: settings to score after every session; empty for a run whose prediction is settled.
+        states: folder of the run's files.
+        resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
+        stages: folder of the stage store; None shares nothing.
+        stage_limit: its size limit in bytes; None is the store's default.
+        checkpoints: which inference states are kept; see `sweeps.worker.artifacts`.
+        system_metrics: whether every session records how busy the machine was.
+        objective: metric by which a trial's settings of prediction are chosen.
+        heartbeat: file that the run touches when a step begins and after every epoch.
+        stop: file whose existence asks the run to pause after the present epoch.
+        gpus: share of GPUs that the run needs.
+        until: session after which the run is complete; None is the last of the stream.
+        data: digest of the data that the sweep stands for; the run refuses others. None takes what there is.
+    """
+
+    id: str
+    kind: str
+    title: str
+    config: Mapping[str, Any]
+    predictions: list[dict[str, Any]]
+    states: str
+    resume_from: Sequence[str] = ()
+    stages: str | None = None
+    stage_limit: int | None = None
+    checkpoints: str = "all"
+    system_metrics: bool = False
+    objective: str = "average_accuracy"
+    heartbeat: str | None = None
+    stop: str | None = None
+    gpus: float = 0.0
+    until: int | None = None
+    data: str | None = None

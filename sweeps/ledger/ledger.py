@@ -1,0 +1,278 @@
+"""The ledger: an append-only JSON-lines file that holds what a sweep did, and all that is needed to continue it.
+
+The first record carries the format version. Every record is on disk before the next step is taken, so a killed sweep
+loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
+Every line ends in its number and its checksum (`sweeps.ledger.lines`).
+
+    {"type": "sweep", "version": 3, "spec": {...}}
+    {"type": "data", "sets": {"dataset": {"digest": ..., "classes": [["ant", 60, 25], ...]}}}
+    {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
+    {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
+    {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
+    {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
+    {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
+    {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
+    {"type": "clock", "seconds": ...}
+    {"type": "recorded", "job": "trial-00"}
+    {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
+    {"type": "finished"}
+
+A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished. `clock` says how
+long the search has taken so far, over all calls.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safe.errors import UserError
+from sweeps.ledger.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS
+from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line
+from sweeps.spec.specs import Spec, SweepSpec, read_spec
+from tracking import lines
+
+FILE_NAME = "ledger.jsonl"
+
+
+@dataclass
+class JobLog:
+    """What one training run gave so far.
+
+    Attributes:
+        predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
+        sessions: one record per finished session, in order.
+        checkpoints: folder of the resume checkpoint after a session, by session.
+        recorded: whether the recorder has the run to its end.
+    """
+
+    id: str
+    kind: str
+    title: str
+    config: dict[str, Any]
+    predictions: list[dict[str, Any]]
+    status: str = "RUNNING"
+    reason: str | None = None
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    checkpoints: dict[int, str] = field(default_factory=dict)
+    recorded: bool = False
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Return the numbers in the id, which sort as people count."""
+        return tuple(int(part) for part in self.id.split("-") if part.isdigit())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every session of the stream has a result."""
+        return bool(self.sessions) and len(self.sessions) == self.sessions[-1]["sessions"]
+
+    @property
+    def over(self) -> bool:
+        """Whether no later call goes on with it: it did not fail, and was not stopped for a budget that may grow."""
+        return self.status in ENDED_WELL and self.reason != BUDGET
+
+    def resumable(self, distrusted: Container[str] = ()) -> list[str]:
+        """Return the resume checkpoints that are still there and not distrusted, newest first."""
+        paths = [path for _, path in sorted(self.checkpoints.items(), reverse=True)]
+        return [path for path in paths if path not in distrusted and Path(path).exists()]
+
+
+@dataclass
+class SweepLog:
+    """The state of a sweep as its ledger tells it.
+
+    Attributes:
+        began_as: the first specification. It gives MLflow's params and the names of experiment and model, which stay as
+            they are when data lie elsewhere.
+        data: what the data sets held when the sweep began; see `sweeps.ledger.data`.
+        folder: holds the ledger; the paths in it begin there, so that it can be moved.
+        model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
+        environment: tags of the newest call: versions, commit, machine.
+        search_seconds: wall time of the search, over all calls.
+        sessions_trained: sessions that the search really trained.
+        sessions_reused: sessions of the search whose training came from the stage store.
+    """
+
+    spec: Spec
+    folder: Path = Path()
+    jobs: dict[str, JobLog] = field(default_factory=dict)
+    data: dict[str, Any] | None = None
+    tracking: dict[str, Any] | None = None
+    selected: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    finished: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    search_seconds: float = 0.0
+    sessions_trained: int = 0
+    sessions_reused: int = 0
+    began_as: Spec = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began_as = self.spec
+
+    @property
+    def sweep_spec(self) -> SweepSpec:
+        """Return the specification of a log that is a sweep's."""
+        assert isinstance(self.spec, SweepSpec)
+        return self.spec
+
+    def of_kind(self, kind: str) -> list[JobLog]:
+        """Return the jobs of a kind, in the order of their numbers."""
+        return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
+        match record["type"]:
+            case "spec":
+                self.spec, self.finished = read_spec(record["spec"]), False
+            case "data":
+                self.data = record["sets"]
+            case "tracking" | "selected" | "model" as name:
+                setattr(self, name, {key: value for key, value in record.items() if key != "type"})
+            case "finished":
+                # Version 2 does not notice that the line is lost which ends a run.
+                self.finished = all(job.status != "RUNNING" for job in self.jobs.values())
+            case "job":
+                fields = {key: _named_once(record[key]) for key in ("kind", "title", "config", "predictions")}
+                self.jobs[record["job"]] = JobLog(record["job"], **fields)
+            case "status":
+                job = self.jobs[record["job"]]
+                job.status, job.reason, job.recorded = record["status"], record.get("reason"), False
+                if job.status == "FINISHED" and not job.complete:
+                    raise ValueError("its last sessions are missing")
+            case "recorded":
+                self.jobs[record["job"]].recorded = True
+            case "environment":
+                self.environment = dict(record["tags"])
+            case "clock":
+                self.search_seconds = record["seconds"]
+            case "session":
+                job = self.jobs[record["job"]]
+                if record["session"] > len(job.sessions) + 1:
+                    raise ValueError("the session before it is missing")
+                # A session done again after a kill replaces the earlier record and what followed it.
+                replaced = job.sessions[record["session"] - 1 :]
+                del job.sessions[record["session"] - 1 :]
+                job.sessions.append(_named_once(record))
+                if job.kind in SEARCH_KINDS:
+                    self._count(record, 1)
+                    for old in replaced:
+                        self._count(old, -1)
+            case "checkpoint":
+                self.jobs[record["job"]].checkpoints[record["session"]] = str(self.folder / record["path"])
+
+    def _count(self, session: Mapping[str, Any], by: int) -> None:
+        training = training_of(session)
+        self.sessions_trained += by * (training == "trained")
+        self.sessions_reused += by * (training == "reused")
+
+
+def _named_once(value: Any) -> Any:
+    """Return the same value of JSON, each text in it the one object of its kind: thousands of sessions name the same
+    settings and metrics."""
+    if isinstance(value, Mapping):
+        return {sys.intern(name): _named_once(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named_once(entry) for entry in value]
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def training_of(session: Mapping[str, Any]) -> str:
+    """Return how a session came by its training: `trained` in its own run, `reused` from the store, or `none`."""
+    return str(session.get("work", {}).get("training", "trained"))
+
+
+def trained(session: Mapping[str, Any]) -> bool:
+    """Return whether the session's training was done in its own run."""
+    return training_of(session) == "trained"
+
+
+class Ledger:
+    """The ledger file of one sweep, open for appending; `log` is always what the file says."""
+
+    def __init__(self, path: Path, log: SweepLog, lines_written: int = 0) -> None:
+        self.path = path
+        self.log = log
+        self._lines_written = lines_written
+        self._file = path.open("ab", buffering=0)
+
+    @classmethod
+    def create(cls, folder: Path, spec: Spec) -> Ledger:
+        """Begin the ledger of a new sweep in `folder`."""
+        ledger = cls(folder / FILE_NAME, SweepLog(spec, folder))
+        ledger._write({"type": "sweep", "version": FORMAT_VERSION, "spec": spec.model_dump(mode="json")})
+        return ledger
+
+    @classmethod
+    def open(cls, folder: Path) -> Ledger:
+        """Open an existing ledger to continue it."""
+        path = folder / FILE_NAME
+        log = read_ledger(folder)
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)
+        return cls(path, log, content.count(b"\n"))
+
+    def append(self, type: str, **fields: Any) -> None:
+        """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
+        record = {"type": type, **fields}
+        self._write(record)
+        self.log.apply(record)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        line = lines.encode(record, self._lines_written + 1)
+        try:
+            lines.append(self._file, line)
+            self._lines_written += 1
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"cannot write the ledger {self.path}: {error.strerror}; what it holds is kept: make room, then the "
+                "same command continues the sweep"
+            ) from None
+
+
+def has_ledger(folder: Path) -> bool:
+    """Return whether `folder` holds a sweep; a ledger killed before its first whole line holds nothing yet."""
+    path = folder / FILE_NAME
+    return path.is_file() and b"\n" in path.read_bytes()
+
+
+def read_ledger(folder: Path) -> SweepLog:
+    """Return what the ledger in `folder` says.
+
+    Raises:
+        UserError: there is none, it is damaged before its last line, or a newer version wrote it.
+    """
+    path = folder / FILE_NAME
+    try:
+        # What follows the last newline was cut short by a kill, or is being written right now.
+        *whole, _ = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
+    number = 1
+    try:
+        first = read_line(whole[0], 1)
+        if (version := first["version"]) > FORMAT_VERSION:
+            raise UserError(
+                f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
+                "upgrade it to see or continue that sweep"
+            )
+        log = SweepLog(read_spec(first["spec"]), folder)
+        for line in whole[1:]:
+            number += 1
+            log.apply(read_line(line, number, version))
+    except (ValueError, LookupError, TypeError) as error:  # pydantic's refusal is a ValueError
+        what = f" ({error})" if isinstance(error, lines.MisplacedError) else ""
+        raise UserError(f"the ledger {path} is damaged in line {number}{what}: {advice(path, number)}") from None
+    return log

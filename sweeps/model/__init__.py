@@ -1,0 +1,1 @@
+"""The final model of a sweep in MLflow."""

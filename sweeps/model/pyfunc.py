@@ -1,0 +1,68 @@
+"""The logged model: MLflow copies this file beside the inference state and runs it to load the model, no pickle.
+
+It needs the package `safe` of the installation that wrote the state, and finds the backbone by its name; the state
+holds its digest. Other weights for it, or a device, come with the model configuration (`device`, `weights`).
+"""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import mlflow
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+from safe.errors import UserError
+from safe.predictor import load_predictor
+
+DEFAULT_TOP = 5
+
+
+class SafePyfunc(PythonModel):
+    """Predicts classes of images given as base64 text of image files in the column `image`."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the state and its backbone; a `UserError` says how to get weights that are not here."""
+        settings = context.model_config or {}
+        self._predictor = load_predictor(
+            context.artifacts["state"], device=settings.get("device", "auto"), weights=settings.get("weights")
+        )
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return a row an image: `label`, `probability`, `weight_fast` and `top`, the `top_k` most probable classes.
+
+        `weight_fast` is None where learners have no weight (`aggregation.kind=max`).
+        """
+        texts = list(model_input["image"])
+        if not texts:
+            return pd.DataFrame({"label": [], "probability": [], "weight_fast": [], "top": []})
+        images = torch.stack([self._image(row, text) for row, text in enumerate(texts)])
+        found = self._predictor.predict(images)
+        top = found.top((params or {}).get("top_k", DEFAULT_TOP))
+        weights = [None] * len(top) if found.fast_weight is None else found.fast_weight.tolist()
+        return pd.DataFrame(
+            {
+                "label": [best[0][0] for best in top],
+                "probability": [best[0][1] for best in top],
+                "weight_fast": pd.Series(weights, dtype=object if found.fast_weight is None else float),
+                "top": [[{"label": label, "probability": share} for label, share in best] for best in top],
+            }
+        )
+
+    def _image(self, row: int, text: object) -> torch.Tensor:
+        expected = "expected the base64 text of an image file (PNG, JPEG, ...)"
+        try:
+            return self._predictor.read(BytesIO(base64.b64decode(str(text), validate=True)))
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(f"image {row}: {expected}; {error}") from None
+        except ValueError:  # no base64 text; that of another alphabet is no binascii.Error
+            raise MlflowException.invalid_parameter_value(f"image {row}: {expected}, got {str(text)[:40]!r}") from None
+
+
+mlflow.models.set_model(SafePyfunc())

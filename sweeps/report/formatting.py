@@ -1,0 +1,88 @@
+"""Numbers as people read them: percent with one decimal, differences with their sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.spec.titles import short_name, short_value
+
+NAMES = {
+    "accuracy": "final accuracy",
+    "accuracy_session_mean": "final accuracy, mean over session groups",
+    "average_accuracy": "average accuracy",
+    "forgetting": "forgetting",
+    "backward_transfer": "backward transfer",
+    "plasticity": "plasticity",
+    "ece": "calibration error",
+    "nll": "negative log-likelihood",
+    "agreement": "agreement of the learners",
+    "complementarity": "exactly one learner right",
+    "oracle_accuracy": "at least one learner right",
+    "weight_fast": "weight of the fast learner",
+}
+MOST_ROWS = 50  # of a table that grows with the trials
+NO_FRACTIONS = ("nll", "ridge", "time", "memory", "train", "system")
+
+
+class Measure:
+    """How a metric is named and written; `scale` turns its values into those of figures and tables."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fraction = not any(part in NO_FRACTIONS for part in name.split("/"))
+        self.scale = 100.0 if self.fraction else 1.0
+        learner, _, leaf = name.rpartition("/")
+        title = NAMES.get(leaf, leaf.replace("_", " "))
+        self.title = f"{title} ({learner})" if learner else title
+        self.axis = f"{self.title} (%)" if self.fraction else self.title
+
+    def write(self, value: float | None, digits: int = 1) -> str:
+        """Return a value, `–` for none."""
+        if value is None:
+            return "–"
+        return f"{100 * value:z.{digits}f}" if self.fraction else f"{value:.4g}"
+
+    def spread(self, stats: Mapping[str, Any] | None) -> str:
+        """Return mean ± standard deviation, the mean alone for one value."""
+        if stats is None:
+            return "–"
+        mean, std = self.write(stats["mean"]), stats["std"]
+        if std is None:
+            return mean
+        return f"{mean} ± {self.write(std) if self.fraction else format(std, '.2g')}"
+
+    def difference(self, found: Mapping[str, Any] | None) -> str:
+        """Return a paired difference with its 95 % interval."""
+        if found is None:
+            return "–"
+        mean = self.write(found["mean"])
+        sign = "+" if found["mean"] > 0 and mean.strip("0.") else ""
+        return f"{sign}{mean} ± {self.write(found['half_width'])}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def settings_line(settings: Mapping[str, Any]) -> str:
+    """Return settings in one line."""
+    return ", ".join(f"{short_name(name)} {short_value(value)}" for name, value in settings.items())
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """Return bytes in MB or GB of 10^6 and 10^9 bytes."""
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def exact(value: Any) -> str:
+    """Return a value of a setting with all the digits that a search draws."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

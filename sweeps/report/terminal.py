@@ -1,0 +1,287 @@
+"""What a sweep gave, as tables for people; from the ledger alone. Percent here, fractions everywhere else."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from safe.io.documents import yaml_text
+from sweeps.ledger.folders import FILE_NAME, FOLDER
+from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.ledger import SweepLog
+from sweeps.results.accounting import work_account
+from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
+from sweeps.results.summary import control_summary, difference, final_summary, front, optimism_gap, selected, status_of
+from sweeps.spec.objective import OWN_GROUPS, objectives
+from sweeps.spec.titles import short_name, short_value, title_of, trial_title
+
+__all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", "trial_title"]
+
+ON_TEST = "selected on test: these numbers are optimistic and only serve to reproduce papers"
+LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
+SHOWN = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
+MOST_ROWS = 20
+SETTINGS_WIDTH = 30  # of 80 columns; the others hold trial, temperature and metrics
+
+
+def show(log: SweepLog, folder: Path, console: Console) -> None:
+    """Print the sweep for people: leaderboard, choice, test result beside the control, cost, where everything lies."""
+    spec = log.sweep_spec
+    about = f" · {spec.dataset} · {spec.search} search · by {spec.selection} · {status_of(log)}"
+    console.print(Text.assemble("\n", (spec.name, "bold"), about))
+    for words, style in _marks(log):
+        console.print(words, style=style)
+    if log.of_kind(SLOW):
+        console.print(_slow_table(log))
+    if log.of_kind(TRIAL):
+        console.print(_leaderboard(log))
+    for line in _reason_lines(log):
+        console.print(line, markup=False, soft_wrap=True)
+    if len(objectives(spec.objective)) > 1 and log.selected is not None:
+        console.print(_front_table(log))
+    chosen, summary = selected(log), final_summary(log)
+    if chosen is not None:
+        settings = ", ".join(f"{name}={_text(chosen['config'][name])}" for name in spec.space)
+        console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
+    if summary is not None:
+        console.print(_test_table(summary, control_summary(log), spec.selection))
+    for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)):
+        console.print(line, highlight=False)
+    if log.model is not None:
+        console.print(f"model:   {log.model['words']}", soft_wrap=True, highlight=False)
+    console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    if (report := folder / FOLDER / FILE_NAME).is_file():
+        console.print(f"report:  {report}", soft_wrap=True, highlight=False)
+    if log.tracking is not None:
+        print_mlflow(log.tracking, folder, console)
+
+
+def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """Print where MLflow has it and, where that is no server, the one command that opens it from here."""
+    results = folder.absolute().parents[1]
+    where = "" if results == Path("results").absolute() else f" RESULTS={shlex.quote(str(results))}"
+    # People outside a cluster of containers reach its server under another address than the programs within.
+    page = os.environ.get("MLFLOW_PAGE") or tracking["tracking_uri"]
+    console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
+    if tracking["tracking_uri"].startswith("http"):
+        return  # a server shows itself
+    console.print(f"open it with: make ui{where}", soft_wrap=True, highlight=False)
+
+
+def describe(log: SweepLog) -> str:
+    """Return the sweep in a few lines of markdown, for the description of its parent run.
+
+    MLflow folds a description after a few lines, so the answer comes first and the space last.
+    """
+    spec = log.sweep_spec
+    lines = [f"**{title_of(spec)}**: {spec.trials} trials ({spec.search} search), by {spec.selection}."]
+    chosen, summary, control = selected(log), final_summary(log), control_summary(log)
+    if summary is not None:
+        lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
+        rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
+        for label, prefix, stats in [*rows, *([("preset (control)", "", control)] if control else [])]:
+            final, average = (spread(stats.get(f"test/{prefix}{name}")) for name in ("accuracy", "average_accuracy"))
+            lines.append(f"- {label}: final {final}, average over the sessions {average}")
+    if chosen is not None:
+        settings = ", ".join(f"`{name}` = {_text(chosen['config'][name])}" for name in spec.space)
+        lines += ["", f"Chosen: {chosen['trial']}, {settings}"]
+    lines += _report_lines(log)
+    lines += ["", *(f"- {line}" for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)))]
+    if log.model is not None:
+        lines.append(f"- model: {log.model['words']}")
+    lines += ["", *(f"**{words}**" for words, _ in _marks(log))]
+    return "\n".join([*lines, "", "Space:", "", *(f"- `{_yaml({name: entry})}`" for name, entry in spec.space.items())])
+
+
+def _yaml(entry: dict[str, Any]) -> str:
+    """Return an entry of a space as its file has it."""
+    return yaml_text(entry, default_flow_style=True, width=10**6).strip()[1:-1]
+
+
+def spread(stats: Mapping[str, Any] | None) -> str:
+    """Return `mean ± std` in percent, the mean alone where one value has no spread, `-` for nothing."""
+    if stats is None:
+        return "-"
+    mean, std = stats["mean"], stats["std"]
+    return _percent(mean) if std is None else f"{_percent(mean)} ± {_percent(std)}"
+
+
+def _marks(log: SweepLog) -> list[tuple[str, str]]:
+    """Return what a reader has to know about the selection, with its style."""
+    spec = log.sweep_spec
+    if spec.selection == "test":
+        return [(ON_TEST, "bold yellow")]
+    if spec.selection == "first-k":
+        return [(f"selected on the held-out images of the first {spec.first_k} sessions alone", "")]
+    if spec.selection == "transfer":
+        return [(f"selected on {spec.dataset}; final runs and control on {spec.evaluate_on}", "")]
+    return [("selected on held-out training images; no test image steered anything", "")]
+
+
+def _report_lines(log: SweepLog) -> list[str]:
+    """Return the way to the report in MLflow, as a link where its ids are known."""
+    if log.selected is None:
+        return []
+    file, tracking = f"{FOLDER}/{FILE_NAME}", log.tracking or {}
+    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
+    link = f"[{file}](#/experiments/{experiment}/runs/{run}/artifacts/{file})" if experiment and run else f"`{file}`"
+    return ["", f"The whole story, with pictures: {link} among the artefacts."]
+
+
+def _mark(selection: str) -> str:
+    return f" ({ON_TEST.partition(':')[0]})" if selection == "test" else ""
+
+
+def _leaderboard(log: SweepLog) -> Table:
+    spec = log.sweep_spec
+    jobs = log.of_kind(TRIAL)
+    scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
+    ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
+    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    images = "test" if spec.selection == "test" else "validation"
+    title = f"{images} accuracy in percent{_mark(spec.selection)}{_cut(ids)}"
+    table = _table(title, "trial", *map(short_name, varied), "temp.", "average", "final", "forg.")
+    # Whatever is cut off, the chosen trial is shown: of several objectives it need not be the first by this order.
+    for job_id in ids[:MOST_ROWS]:
+        cells = [short_value(log.jobs[job_id].config[name]) for name in varied]
+        if job_id in scored:
+            last = scored[job_id].sessions[-1]
+            cells.append(short_value(scored[job_id].prediction["aggregation.temperature"]))
+            cells += [_percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
+        else:
+            cells.append(log.jobs[job_id].status)
+        best = log.selected is not None and job_id == log.selected["trial"]
+        table.add_row(job_id, *cells, style="bold green" if best else None)
+    return table
+
+
+def _reason_lines(log: SweepLog) -> list[str]:
+    """Return why runs did not come to their end; how many were stopped early, which is no trouble, in one line."""
+    told = [job for job in log.jobs.values() if job.reason and job.status not in ("FINISHED", "STOPPED")]
+    lines = [f"{job.id} {job.status}: {job.reason}" for job in told[:MOST_ROWS]]
+    lines += [f"... and {len(told) - MOST_ROWS} more: show --json"] if len(told) > MOST_ROWS else []
+    reasons = Counter(job.reason for job in log.jobs.values() if job.status == "STOPPED")
+    return [*lines, *(f"{number} stopped early: {reason}" for reason, number in reasons.items())]
+
+
+def _slow_table(log: SweepLog) -> Table:
+    """Return the slow settings, best first; those that trials were made of are marked."""
+    spec = log.sweep_spec
+    jobs = log.of_kind(SLOW)
+    ranked = slow_ranking(jobs, spec.objective, spec.split)
+    rows = [*ranked, *(job for job in jobs if job not in ranked)]
+    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
+    table = _table(f"{title}{_mark(spec.selection)}{_cut(rows)}", "setting", *map(short_name, varied), "average", "")
+    carried = carried_on(log)
+    for job in rows[:MOST_ROWS]:
+        value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
+        word = ("carried on" if job.id in carried else "") if job in ranked else job.status
+        table.add_row(job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word)
+    return table
+
+
+def _front_table(log: SweepLog) -> Table:
+    spec, points = log.sweep_spec, front(log)
+    wishes = objectives(spec.objective)
+    title = f"Pareto front{_mark(spec.selection)}; chosen by the first objective{_cut(points)}"
+    table = _table(title, "trial", "temp.", *(f"{wish.name} {'↑' if wish.maximise else '↓'}" for wish in wishes))
+    for point in points[:MOST_ROWS]:
+        cells = [short_value(point.prediction["aggregation.temperature"])]
+        cells += [
+            "-" if value is None else _measure(wish.name, value)
+            for wish, value in zip(wishes, point.values, strict=True)
+        ]
+        table.add_row(point.trial, *cells)
+    return table
+
+
+def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:
+    seeds = summary["seeds"]
+    title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{_mark(selection)}"
+    table = _table(title, "", *(heading for _, heading in SHOWN))
+    for label, prefix in LEARNER_ROWS:
+        table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
+    if control is not None:
+        table.add_row("preset (control)", *(spread(control.get(f"test/{metric}")) for metric, _ in SHOWN))
+    return table
+
+
+def _difference_lines(log: SweepLog) -> list[str]:
+    pairs = difference(log) or {}
+    named = [(heading, pairs[f"test/{metric}"]) for metric, heading in SHOWN if f"test/{metric}" in pairs]
+    return [
+        f"chosen minus preset, {heading}: {100 * pair['mean']:+z.1f} ± {100 * pair['half_width']:.1f} points "
+        f"(95 % interval, {pair['seeds']} seeds): {pair['verdict']}"
+        for heading, pair in named
+    ]
+
+
+def _gap_lines(log: SweepLog) -> list[str]:
+    gap = optimism_gap(log)
+    if gap is None:
+        return []
+    name = gap["metric"].removeprefix("test/")
+    claimed, honest, lost = (_measure(name, gap[part]) for part in ("claimed", "honest", "gap"))
+    return [
+        f"selecting on test would have claimed {name} {claimed} ({gap['claimed_by']['trial']}); the honest choice has "
+        f"{honest} there: optimism gap {lost}"
+    ]
+
+
+def _work_lines(log: SweepLog) -> list[str]:
+    work = work_account(log)
+    total = work["total"]
+    hours = [f"{total[f'{unit}_hours']:.2g} {unit} hours" for unit in ("cpu", "gpu") if total[f"{unit}_hours"]]
+    if not total["seconds"]:
+        return []
+    return [
+        f"search: {work['sessions_trained']} sessions trained, {work['sessions_reused']} reused; "
+        f"{work['sessions_naive']} if every combination were a run, {work['sessions_unshared_trials']} if only "
+        "settings of prediction shared one",
+        f"final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; audit: "
+        f"{work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, {total['seconds_saved']:.3g} s saved",
+    ]
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
+def _fitting(names: Sequence[str]) -> list[str]:
+    """Return the first settings whose columns fit beside the metrics."""
+    found: list[str] = []
+    for name in names:
+        found.append(name)
+        if sum(max(len(short_name(one)), 5) + 2 for one in found) > SETTINGS_WIDTH:
+            return found[:-1]
+    return found
+
+
+def _cut(rows: Sequence[Any]) -> str:
+    return f" (the first {MOST_ROWS} of {len(rows)}; all: show --json)" if len(rows) > MOST_ROWS else ""
+
+
+def _measure(name: str, value: float) -> str:
+    """Return a value of an objective: in percent where it is a share, else as it is."""
+    share = not name.endswith("nll") and not name.startswith(OWN_GROUPS)
+    return f"{_percent(value)} %" if share else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:z.1f}"  # z: no minus before a rounded zero
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,78 @@
+"""What a sweep cost and what sharing saved, counted from its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SEARCH_KINDS
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.spec.specs import RunsSpec
+
+
+def work_account(log: SweepLog) -> dict[str, Any]:
+    """Return the account of the search, and apart from it those of the final runs (`final`) and the audit (`audit`).
+
+    sessions_naive: training sessions if every combination of trained and prediction-time settings were a run of its
+        own; a slow setting judged alone counts by the sessions it trains.
+    sessions_unshared_trials: if only the settings of prediction shared a run.
+    sessions_trained, sessions_reused: trained by the run itself, and taken from the stage store.
+    seconds, seconds_saved: of computing, and what the reused work had cost whoever did it.
+    cpu_hours, gpu_hours: cores and GPUs held times hours.
+    total: seconds and hours of everything together.
+    """
+    search = [job for job in log.jobs.values() if job.kind in SEARCH_KINDS]
+    naive = sum(_training(job) * max(1, len(job.predictions)) for job in search)
+    counted = {"sessions_naive": naive, "sessions_unshared_trials": sum(map(_training, search))}
+    groups = {name: [job for job in log.jobs.values() if job.kind in kinds] for name, kinds in _LATER.items()}
+    later = {name: _costs(jobs, log.spec) for name, jobs in groups.items()}
+    everything = _costs(log.jobs.values(), log.spec)
+    total = {name: value for name, value in everything.items() if not name.startswith("sessions")}
+    return {**counted, **_costs(search, log.spec), **later, "total": total}
+
+
+_LATER = {"final": (FINAL, CONTROL), "audit": (AUDIT,)}
+
+
+def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str, float]:
+    """Return an account under dotted names: `work.sessions_naive`, `work.final.seconds`."""
+    flat: dict[str, float] = {}
+    for name, value in account.items():
+        flat |= flat_account(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _training(job: JobLog) -> int:
+    """Return how many of a job's sessions have gradient steps, whoever did them."""
+    return sum(work["training"] != "none" for work, _ in _works([job]))
+
+
+def _costs(jobs: Iterable[JobLog], spec: RunsSpec) -> dict[str, Any]:
+    works = list(_works(jobs))
+    hours = {"cpu": 0.0, "gpu": 0.0}
+    for work, record in works:
+        held = (work["seconds"] + work["waited_seconds"]) / 3600  # a run that waits for another holds its place
+        hours["cpu"] += held * spec.threads
+        if "memory/total_mib" in record["metrics"]:  # of a GPU; the memory of a machine is not one run's
+            hours["gpu"] += held * (spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0)
+    return {
+        "sessions_trained": sum(work["training"] == "trained" for work, _ in works),
+        "sessions_reused": sum(work["training"] == "reused" for work, _ in works),
+        "seconds": sum(work["seconds"] for work, _ in works),
+        "seconds_saved": sum(work["saved_seconds"] for work, _ in works),
+        "cpu_hours": hours["cpu"],
+        "gpu_hours": hours["gpu"],
+    }
+
+
+def _works(jobs: Iterable[JobLog]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Yield each session's account and record; a ledger without accounts trained every session itself."""
+    for job in jobs:
+        for record in job.sessions:
+            seconds = sum(
+                value
+                for name, value in record["metrics"].items()
+                if name.startswith("time/") and name.endswith("_seconds")
+            )
+            trained = {"training": "trained", "seconds": seconds, "saved_seconds": 0.0, "waited_seconds": 0.0}
+            yield {**trained, **record.get("work", {})}, record

@@ -1,0 +1,160 @@
+"""Choosing the configuration: prediction per trial, then the best trial; pure functions of the ledger's rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from safe.errors import UserError
+from safe.evaluation.metrics import session_metrics
+from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.spec.objective import Objective, objectives
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trial at some settings of prediction.
+
+    Attributes:
+        values: the objectives after the last session, as they were measured; None where the trial has no such metric.
+        goodness: the same, turned so that more is better, and worst where there is none.
+        sessions: the metrics after each session that depend on the settings of prediction, names without prefix.
+    """
+
+    trial: str
+    prediction: dict[str, Any]
+    values: tuple[float | None, ...]
+    goodness: tuple[float, ...]
+    sessions: tuple[dict[str, float], ...]
+
+    @property
+    def score(self) -> float | None:
+        """Return the first objective."""
+        return self.values[0]
+
+    def dominates(self, other: Scored) -> bool:
+        """Return whether it is nowhere worse and somewhere better."""
+        pairs = list(zip(self.goodness, other.goodness, strict=True))
+        return all(ours >= theirs for ours, theirs in pairs) and any(ours > theirs for ours, theirs in pairs)
+
+
+def aggregated(sessions: Sequence[dict[str, Any]], index: int) -> tuple[dict[str, float], ...]:
+    """Return the metrics after each session that belong to settings `index` of the grid.
+
+    Args:
+        sessions: session records; `grid[index]` is the row of accuracies, `counts` the images per session group, and
+            `grid_metrics[index]`, where a ledger has it, the other metrics that depend on the prediction.
+        index: position in the list of predictions.
+    """
+    rows = [record["grid"][index] for record in sessions]
+    return tuple(
+        session_metrics(rows[: t + 1], record["counts"])
+        | (record["grid_metrics"][index] if "grid_metrics" in record else {})
+        for t, record in enumerate(sessions)
+    )
+
+
+def score_points(job: JobLog, objective: str, split: str) -> list[Scored]:
+    """Return a trial at each of its settings of prediction, best first.
+
+    Of equals the temperature nearest to 1 comes first, then the one listed first.
+
+    Raises:
+        ValueError: no session is finished, or a session was judged on other images than `split` allows.
+    """
+    if not job.sessions:
+        raise ValueError(f"{job.id} has no finished session")
+    if wrong := {record["split"] for record in job.sessions} - {split}:
+        raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
+    wanted, points = objectives(objective), []
+    for index, prediction in enumerate(job.predictions):
+        sessions = aggregated(job.sessions, index)
+        values = tuple(measured(job, wish.name, split, sessions[-1]) for wish in wanted)
+        goodness = tuple(wish.goodness(value) for wish, value in zip(wanted, values, strict=True))
+        points.append(Scored(job.id, prediction, values, goodness, sessions))
+    return sorted(points, key=_rank, reverse=True)
+
+
+def score_trial(job: JobLog, objective: str, split: str) -> Scored:
+    """Return the trial at the settings of prediction that are best by the objective; see `score_points`."""
+    return score_points(job, objective, split)[0]
+
+
+def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:
+    """Return the finished trials, best first; of equals the one that stands first in `jobs`.
+
+    Several objectives rank by the first, then the next, so that the first of the board is on the Pareto front.
+    """
+    scored = [score_trial(job, objective, split) for job in jobs if job.status == "FINISHED"]
+    return sorted(scored, key=lambda entry: entry.goodness, reverse=True)
+
+
+def pareto(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:
+    """Return the points (trial, prediction) that no other point dominates, best by the first objective first.
+
+    Of points with equal values the first by trial and by `score_points` stands for all.
+    """
+    points = [point for job in jobs if job.status == "FINISHED" for point in score_points(job, objective, split)]
+    front: list[Scored] = []
+    # In this order nothing dominates what stands before it, so a comparison with the front so far is enough.
+    for point in sorted(points, key=lambda entry: entry.goodness, reverse=True):
+        if not any(kept.goodness == point.goodness or kept.dominates(point) for kept in front):
+            front.append(point)
+    return front
+
+
+def choose(jobs: Iterable[JobLog], objective: str, split: str) -> Scored | None:
+    """Return the chosen trial at its prediction, or None when no trial is finished.
+
+    Raises:
+        UserError: the trials have no such metric.
+    """
+    board = leaderboard(jobs, objective, split)
+    if not board:
+        return None
+    if missing := [
+        wish.name for wish, value in zip(objectives(objective), board[0].values, strict=True) if value is None
+    ]:
+        raise UserError(f"no finished trial has the metric {missing[0]}; choose another with --objective")
+    return board[0]
+
+
+def carried_on(log: SweepLog) -> set[str]:
+    """Return the ids of the slow settings that trials were made of."""
+    slow = log.of_kind(SLOW)
+    names = [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in slow}) > 1]
+    made_of = {tuple(str(trial.config[name]) for name in names) for trial in log.of_kind(TRIAL)}
+    return {job.id for job in slow if tuple(str(job.config[name]) for name in names) in made_of}
+
+
+def slow_ranking(jobs: Iterable[JobLog], objective: str, split: str) -> list[JobLog]:
+    """Return the finished slow candidates, best first, by the slow learner's own value of the first objective.
+
+    An objective that is not a learner's own (a time, say) is replaced by the slow learner's average accuracy.
+    """
+    wish = objectives(objective)[0]
+    name = f"slow/{wish.name.rpartition('/')[2]}"
+    finished = [job for job in jobs if job.status == "FINISHED"]
+    if any(measured(job, name, split) is None for job in finished):
+        wish, name = Objective("average_accuracy", True), "slow/average_accuracy"
+    return sorted(finished, key=lambda job: wish.goodness(measured(job, name, split)), reverse=True)
+
+
+def measured(job: JobLog, name: str, split: str, of_prediction: dict[str, float] | None = None) -> float | None:
+    """Return a metric after the last session of a job, or the last value of a loss term; None if there is none."""
+    for metrics, key in (
+        (of_prediction or {}, name),
+        (job.sessions[-1]["metrics"], f"{split}/{name}"),
+        (job.sessions[-1]["metrics"], name),
+    ):
+        if key in metrics:
+            return float(metrics[key])
+    terms = [terms[name] for record in job.sessions for _, terms in record["losses"] if name in terms]
+    return float(terms[-1]) if terms else None
+
+
+def _rank(point: Scored) -> tuple[tuple[float, ...], float]:
+    return point.goodness, -abs(math.log(point.prediction["aggregation.temperature"]))

@@ -1,0 +1,202 @@
+"""What a sweep gave, as one object for programs; from the ledger alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.accounting import flat_account, work_account
+from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
+from sweeps.results.session_metrics import live_metrics
+from sweeps.results.statistics import paired_difference, summarise
+from sweeps.spec.objective import objectives
+
+COMPARED = ("accuracy", "average_accuracy", "forgetting")
+
+
+def sweep_summary(log: SweepLog) -> dict[str, Any]:
+    """Return the sweep as one object, in the names of the configuration and of MLflow; fractions in [0, 1].
+
+    What an unfinished sweep does not have yet is None.
+    """
+    spec = log.sweep_spec
+    wishes = objectives(spec.objective)
+    return {
+        "name": spec.name,
+        "dataset": spec.dataset,
+        "evaluate_on": spec.evaluate_on or spec.dataset,
+        "search": spec.search,
+        "selection": spec.selection,
+        "honest": spec.selection != "test",
+        "objective": f"{spec.split}/{wishes[0].name}",
+        "objectives": [
+            {"metric": f"{spec.split}/{wish.name}", "direction": "max" if wish.maximise else "min"} for wish in wishes
+        ],
+        "slow": [_slow(job, log) for job in log.of_kind(SLOW)],
+        "trials": [_trial(job, log) for job in log.of_kind(TRIAL)],
+        "selected": selected(log),
+        "pareto": [_point(point, log) for point in front(log)] if len(wishes) > 1 else None,
+        "final": final_summary(log),
+        "control": control_summary(log),
+        "difference": difference(log),
+        "optimism_gap": optimism_gap(log),
+        "work": work_account(log),
+        "mlflow": log.tracking,
+    }
+
+
+def status_of(log: SweepLog) -> str:
+    """Return in a word or two how far the sweep is."""
+    if log.finished:
+        return "finished"
+    done = sum(job.status == "FINISHED" for job in log.jobs.values())
+    return f"{done} of {log.spec.runs} runs done"
+
+
+def final_runs(log: SweepLog) -> list[JobLog]:
+    """Return the finished final runs of the chosen trial, in seed order."""
+    if log.selected is None:
+        return []
+    prefix = f"final-{log.selected['trial'].removeprefix('trial-')}-"
+    return [job for job in log.of_kind(FINAL) if job.id.startswith(prefix) and job.status == "FINISHED"]
+
+
+def control_runs(log: SweepLog) -> list[JobLog]:
+    """Return the finished runs of the control, in seed order."""
+    return [job for job in log.of_kind(CONTROL) if job.status == "FINISHED"]
+
+
+def final_summary(log: SweepLog) -> dict[str, Any] | None:
+    """Return `seeds` (how many) and mean, std and values of every test metric, or None before the first run."""
+    return _summary(final_runs(log))
+
+
+def control_summary(log: SweepLog) -> dict[str, Any] | None:
+    """Return the same of the control: the preset over the same seeds."""
+    return _summary(control_runs(log))
+
+
+def difference(log: SweepLog) -> dict[str, dict[str, Any]] | None:
+    """Return final minus control, paired by seed, for the compared metrics and the objectives.
+
+    Each has `mean`, `half_width` of the 95 % interval and `verdict`: `within noise` where the interval covers 0, else
+    `better` or `worse`. None with fewer than two seeds that both have.
+    """
+    final, control = ({job.order[-1]: _tests(job) for job in runs} for runs in (final_runs(log), control_runs(log)))
+    seeds = sorted(final.keys() & control.keys())
+    if len(seeds) < 2:
+        return None
+    maximise = {"accuracy": True, "average_accuracy": True, "forgetting": False}
+    maximise |= {wish.name: wish.maximise for wish in objectives(log.sweep_spec.objective)}
+    found: dict[str, dict[str, Any]] = {}
+    for name, more_is_better in maximise.items():
+        key = f"test/{name}"
+        if all(key in runs[seed] for runs in (final, control) for seed in seeds):
+            pair = paired_difference([final[s][key] for s in seeds], [control[s][key] for s in seeds])
+            found[key] = {**pair, "verdict": verdict(pair, more_is_better), "seeds": len(seeds)}
+    return found
+
+
+def verdict(pair: Mapping[str, float], more_is_better: bool) -> str:
+    """Return in words what a paired difference says; an interval that touches 0 says nothing."""
+    if abs(pair["mean"]) <= pair["half_width"]:
+        return "within noise"
+    return "better" if (pair["mean"] > 0) is more_is_better else "worse"
+
+
+def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
+    """Return what selecting on the test images would have claimed beside what the honest choice scores there.
+
+    Both are the first objective of the trials' own states, trained without the held-out images, on the test images:
+    `claimed` is the best of all trials and settings of prediction, `honest` that of the chosen trial and prediction,
+    `gap` the difference as an improvement, never below 0. None before the audit of the chosen trial.
+    """
+    spec = log.sweep_spec
+    if log.selected is None:
+        return None
+    audits = {job.id.replace(AUDIT, TRIAL): job for job in log.of_kind(AUDIT) if job.status == "FINISHED"}
+    if log.selected["trial"] not in audits:
+        return None
+    points = {trial: score_points(job, spec.objective, "test") for trial, job in audits.items()}
+    best = max((board[0] for board in points.values()), key=lambda point: point.goodness[0])
+    own = next(p for p in points[log.selected["trial"]] if p.prediction == log.selected["prediction"])
+    if best.score is None or own.score is None:
+        return None
+    return {
+        "metric": f"test/{objectives(spec.objective)[0].name}",
+        "claimed": best.score,
+        "claimed_by": {"trial": best.trial.replace(AUDIT, TRIAL), "prediction": best.prediction},
+        "honest": own.score,
+        "gap": best.goodness[0] - own.goodness[0],
+        "trials": len(points),
+    }
+
+
+def front(log: SweepLog) -> list[Scored]:
+    """Return the Pareto front of the search: (trial, prediction) that nothing dominates."""
+    return pareto(log.of_kind(TRIAL), log.sweep_spec.objective, log.sweep_spec.split)
+
+
+def selected(log: SweepLog) -> dict[str, Any] | None:
+    """Return the chosen trial, its configuration and its metrics after the last session, or None before the choice."""
+    if log.selected is None:
+        return None
+    trial = _trial(log.jobs[log.selected["trial"]], log)
+    return {"trial": trial["id"], "config": trial["config"], **trial["sessions"][-1]}
+
+
+def summary_metrics(log: SweepLog) -> dict[str, float]:
+    """Return the outcome as metrics of the parent run: final runs and control, their difference, gap and work."""
+    found: dict[str, float] = {}
+    for prefix, summary in (("", final_summary(log)), ("control/", control_summary(log))):
+        for name, stats in (summary or {}).items():
+            if name.startswith("test/"):
+                found[f"{prefix}{name}"] = stats["mean"]
+                found |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
+    for name, pair in (difference(log) or {}).items():
+        found |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}
+    gap = optimism_gap(log)
+    found |= {f"optimism_gap/{gap['metric']}": gap["gap"]} if gap else {}
+    return found | flat_account(work_account(log))
+
+
+def _tests(job: JobLog) -> dict[str, float]:
+    metrics: dict[str, float] = job.sessions[-1]["metrics"]
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def _summary(runs: list[JobLog]) -> dict[str, Any] | None:
+    return {"seeds": len(runs), **summarise([_tests(job) for job in runs])} if runs else None
+
+
+def _slow(job: JobLog, log: SweepLog) -> dict[str, Any]:
+    spec = log.sweep_spec
+    name = "slow/average_accuracy"
+    value = measured(job, name, spec.split) if job.sessions else None
+    return {
+        "id": job.id,
+        "status": job.status,
+        "reason": job.reason,
+        "config": {setting: job.config[setting] for setting in spec.space},
+        f"{spec.split}/{name}": value,
+    }
+
+
+def _trial(job: JobLog, log: SweepLog) -> dict[str, Any]:
+    config, sessions = dict(job.config), []
+    if job.sessions:
+        spec = log.sweep_spec
+        best = score_trial(job, spec.objective, spec.split)
+        config |= best.prediction
+        split = f"{spec.split}/"
+        for record, metrics in zip(job.sessions, best.sessions, strict=True):
+            learners = {name: value for name, value in live_metrics(job, record).items() if name.startswith(split)}
+            sessions.append({f"{split}{name}": value for name, value in metrics.items()} | learners)
+    return {"id": job.id, "status": job.status, "reason": job.reason, "config": config, "sessions": sessions}
+
+
+def _point(point: Scored, log: SweepLog) -> dict[str, Any]:
+    names = [f"{log.sweep_spec.split}/{wish.name}" for wish in objectives(log.sweep_spec.objective)]
+    return {"trial": point.trial, "prediction": point.prediction, **dict(zip(names, point.values, strict=True))}

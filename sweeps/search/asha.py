@@ -1,0 +1,81 @@
+"""Stopping trials early by successive halving across sessions, decided from the ledger alone.
+
+Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020,
+Algorithm 2) in the variant that stops instead of pausing. The resource is the session: trials are compared only at the
+same session, where all of them have seen the same classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.selection import measured, score_trial
+
+REDUCTION = 3
+GRACE = 1
+
+
+def rungs(sessions: int, reduction: int = REDUCTION, grace: int = GRACE) -> tuple[int, ...]:
+    """Return the sessions after which trials are compared: grace x reduction^k below the last of `sessions`.
+
+    After the last session nothing is saved by stopping, so it is no rung.
+
+    Raises:
+        ValueError: `reduction` is below 2 or `grace` below 1.
+    """
+    if reduction < 2 or grace < 1:
+        raise ValueError(f"needs reduction >= 2 and grace >= 1, got {reduction} and {grace}")
+    found = []
+    rung = grace
+    while rung < sessions:
+        found.append(rung)
+        rung *= reduction
+    return tuple(found)
+
+
+def survives(score: float, reached: Sequence[float], reduction: int = REDUCTION) -> bool:
+    """Return whether `score` is among the best ceil(n / reduction) of the n scores at a rung.
+
+    Args:
+        score: of the trial that has just reached the rung.
+        reached: scores of all trials that have reached it so far, this one included. Equal scores stand together, so
+            the first trial to arrive always goes on.
+    """
+    return sum(other > score for other in reached) < math.ceil(len(reached) / reduction)
+
+
+class Halving:
+    """Decides for every trial of a sweep whether it goes on, from what the ledger has of all trials of its kind.
+
+    Trials that other calls ran count as those of this one do, so that a continued sweep decides as if it had never
+    been away.
+    """
+
+    def __init__(self, log: SweepLog) -> None:
+        self._log = log
+        self._scores: dict[tuple[str, int], float] = {}
+
+    def outranked(self, job: JobLog) -> bool:
+        """Return whether the job, after its newest session, is to be stopped."""
+        session = len(job.sessions)
+        if session not in rungs(job.sessions[-1]["sessions"]):
+            return False
+        reached = [other for other in self._log.of_kind(job.kind) if len(other.sessions) >= session]
+        return not survives(self._score(job, session), [self._score(other, session) for other in reached])
+
+    def _score(self, job: JobLog, session: int) -> float:
+        """Return the first objective as it was after `session`; more is better."""
+        if (job.id, session) not in self._scores:
+            spec = self._log.sweep_spec
+            then = replace(job, sessions=job.sessions[:session])
+            if job.kind == SLOW:
+                value = measured(then, "slow/average_accuracy", spec.split)
+                assert value is not None, "the slow learner is judged after every session"
+            else:
+                value = score_trial(then, spec.objective, spec.split).goodness[0]
+            self._scores[job.id, session] = value
+        return self._scores[job.id, session]

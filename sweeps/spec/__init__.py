@@ -1,0 +1,1 @@
+"""What is asked for: space, conditions, objective, specification, options, titles."""

@@ -1,0 +1,60 @@
+"""Whether a sweep goes on when its name is called again with other words."""
+
+from __future__ import annotations
+
+from safe.errors import UserError
+from sweeps.spec.space import parse_domain
+from sweeps.spec.specs import MAY_GROW, STAYS, AblationSpec, Spec, SweepSpec
+
+
+def continued(old: Spec, new: Spec) -> Spec:
+    """Return the specification under which the sweep `old` goes on when `new` is asked for under its name.
+
+    The thread count stays that of `old` unless it was given, so that another concurrency changes no result. A space may
+    grow wider: every entry holds the old entry's values, and a new one those that all trials had before. Data may lie
+    elsewhere; whether they are the same is for `sweeps.ledger.data` to say.
+
+    Raises:
+        UserError: names every setting that differs, with both values.
+    """
+    stays = {name: getattr(old, name) for name in STAYS if hasattr(old, name) and hasattr(new, name)}
+    if isinstance(old, AblationSpec) and isinstance(new, AblationSpec):
+        stays["arms"] = [*old.arms, *(arm for arm in new.arms if arm not in old.arms)]
+    new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
+    before, now = old.comparable(), new.comparable()
+    differing = [
+        f"{key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}{_not_wider(key)}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key) and not _wider(key, old, new)
+    ]
+    differing += [
+        f"{key}: {getattr(old, key)} -> {getattr(new, key)} (can only grow)"
+        for key in MAY_GROW
+        if getattr(new, key, 0) < getattr(old, key, 0)
+    ]
+    if differing:
+        places = zip(old.places().items(), new.places().values(), strict=True)
+        differing = [f"{name}: {there} -> {here}" for (name, there), here in places if there != here] + differing
+        raise UserError(
+            "\n".join(
+                [
+                    f"the name {old.name!r} belongs to a sweep with other settings:",
+                    *(f"  - {line}" for line in differing),
+                    "Choose another name, or repeat the old settings to continue that sweep.",
+                ]
+            )
+        )
+    return new
+
+
+def _wider(key: str, old: Spec, new: Spec) -> bool:
+    """Whether a difference under `key` is a wider entry of the search space."""
+    name = key.removeprefix("space ")
+    if name == key or not isinstance(old, SweepSpec) or not isinstance(new, SweepSpec) or name not in new.space:
+        return False
+    before = parse_domain(name, old.space.get(name, old.base[name]))
+    return parse_domain(name, new.space[name]).covers(before)
+
+
+def _not_wider(key: str) -> str:
+    return " (can only grow wider)" if key.startswith("space ") else ""

@@ -1,0 +1,187 @@
+"""From what a person asks for to the specification of a sweep; everything that can be refused early is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from safe.config import Config, load_config, parse_overrides
+from safe.errors import UserError, choices, shortened
+from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
+from sweeps.spec.names import checked_name, default_name
+from sweeps.spec.objective import objectives
+from sweeps.spec.space import Space, parse_space, read_space, without_effect
+from sweeps.spec.specs import Checkpoints, Search, Selection, Stop, SweepSpec
+
+DEFAULT_TRIALS = 6
+DEFAULT_SEEDS = 3
+DEFAULT_SEARCH = "staged"
+DEFAULT_HOLDOUT_SHARE = 0.2
+LEAST_ROUND = 4
+# More would be planned for hours before it is begun.
+MOST = {"trials": 10_000, "slow_candidates": 10_000, "carried": 10_000, "seeds": 1_000, "concurrency": 1_000}
+MOST_OF_OTHERS = 2**31 - 1
+SESSION_SIZES = ("data.init_classes", "data.increment")  # belong to one data set
+
+
+def build_spec(
+    *,
+    name: str | None,
+    dataset: str,
+    overrides: Sequence[str] = (),
+    trials: int | None = None,
+    seeds: int = DEFAULT_SEEDS,
+    search: str = DEFAULT_SEARCH,
+    selection: str = "holdout",
+    objective: str = "average_accuracy",
+    space_file: Path | None = None,
+    concurrency: int | None = None,
+    first_k: int | None = None,
+    evaluate_on: str | None = None,
+    stages: bool = True,
+    audit: bool | None = None,
+    gpus_per_trial: str | None = None,
+    **more: Any,
+) -> SweepSpec:
+    """Return the specification that a command line asks for.
+
+    Args:
+        trials: None for the default, which for grid search is every combination.
+        audit: None for yes where stages make it cheap.
+        more: other fields of `SweepSpec` by name; None leaves the default.
+
+    Raises:
+        UserError: a name, number, choice, setting or space is not valid.
+    """
+    check_numbers(trials=trials, seeds=seeds, concurrency=concurrency, first_k=first_k, **more)
+    stop, checkpoints = more.get("stop") or "none", more.get("checkpoints") or "all"
+    for word, allowed, what in (
+        (search, Search, "search"),
+        (selection, Selection, "selection"),
+        (stop, Stop, "stop"),
+        (checkpoints, Checkpoints, "checkpoints"),
+    ):
+        if word not in get_args(allowed):
+            raise UserError(choices(word, get_args(allowed), what))
+    objectives(objective)
+    _check_selection(selection, dataset, first_k, evaluate_on)
+    given = parse_overrides(overrides)
+    if "dataset" in given:
+        raise UserError(f"choose the data set with --dataset {given['dataset']}")
+    if "data.evaluate_on" in given:
+        raise UserError(f"data.evaluate_on is decided by --selection, which is one of {', '.join(get_args(Selection))}")
+    config = load_config(dataset, overrides=given)
+    base = config.flat()
+    raw_space, space = _space(space_file, config, given)
+    target = _target(evaluate_on, config, given)
+    share = _gpus(gpus_per_trial)
+    if ray_address() is None:
+        check_share(share, gpu_count() if config.runtime.device != "cpu" else 0)
+    threads, concurrency = resources(config, concurrency, share)
+    now = datetime.now()
+    return SweepSpec(
+        name=checked_name(name or default_name(config.dataset, f"{now:%Y%m%d-%H%M%S}")),
+        dataset=config.dataset,
+        trials=_trials(trials, search, space),
+        seeds=seeds,
+        search=search,  # type: ignore[arg-type]  # checked above, and by the model
+        selection=selection,  # type: ignore[arg-type]
+        first_k=first_k,
+        evaluate_on=None if target is None else str(target["dataset"]),
+        target=target,
+        objective=objective,
+        holdout_share=config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
+        space=raw_space,
+        base=base,
+        threads=threads,
+        concurrency=concurrency,
+        round_size=max(LEAST_ROUND, concurrency),
+        stages=stages,
+        # Without shared work it would train every trial once more; on the test images there is nothing to compare.
+        audit=(stages if audit is None else audit) and selection != "test",
+        gpus_per_trial=share,
+        created=f"{now:%Y-%m-%d %H:%M}",
+        **{field: value for field, value in more.items() if value is not None},
+    )
+
+
+def check_numbers(**numbers: Any) -> None:
+    """Refuse numbers out of range; what is not a number here is checked elsewhere."""
+    above_zero = ("max_hours", "trial_timeout", "stage_limit_gb")
+    for what, number in numbers.items():
+        option = f"--{what.replace('_', '-')}"
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            continue
+        if what in above_zero:
+            if not 0 < number < float("inf"):
+                raise UserError(f"{option} must be above 0, got {number:g}")
+        elif what not in ("search_seed", "retries") and number < 1:
+            raise UserError(f"{option} must be at least 1, got {number}")
+        elif number < 0:
+            raise UserError(f"{option} must be at least 0, got {number}")
+        elif number > (most := MOST.get(what, MOST_OF_OTHERS)):
+            raise UserError(f"{option} must be at most {most}, got {shortened(str(number))}")
+
+
+def _check_selection(selection: str, dataset: str, first_k: int | None, evaluate_on: str | None) -> None:
+    for needs, option, value in (("first-k", "--first-k", first_k), ("transfer", "--evaluate-on", evaluate_on)):
+        if selection == needs and value is None:
+            raise UserError(f"--selection {needs} needs {option}")
+        if selection != needs and value is not None:
+            raise UserError(f"{option} {value} belongs to --selection {needs}, but the selection is {selection}")
+    if evaluate_on is not None and load_config(evaluate_on).dataset == load_config(dataset).dataset:
+        raise UserError(f"--evaluate-on {evaluate_on} is the data set of the search itself; name another one")
+
+
+def _space(file: Path | None, config: Config, given: Mapping[str, Any]) -> tuple[dict[str, Any], Space]:
+    """Return the search space as written and checked.
+
+    A value typed on the command line is meant for every trial: it takes the place of the preset space's entry, and
+    with it go the entries that can change nothing any more.
+    """
+    raw, base = read_space(file, config.dataset), config.flat()
+    if file is None:
+        raw = {setting: entry for setting, entry in raw.items() if setting not in given}
+        raw = {setting: entry for setting, entry in raw.items() if setting not in without_effect(raw, base)}
+    elif clash := sorted(set(raw) & set(given)):
+        raise UserError(f"set either in the space or as key=value, not both: {', '.join(clash)}")
+    return raw, parse_space(raw, base)
+
+
+def _trials(trials: int | None, search: str, space: Space) -> int:
+    """Return how many trials there are: of a grid at most every combination."""
+    if search == "grid":
+        from sweeps.spec.combinations import combinations
+
+        every = len(combinations(space))
+        return min(trials or every, every)
+    trials = trials or DEFAULT_TRIALS
+    if not space.domains and trials > 1:
+        raise UserError("nothing is left to search, so every trial would be the same; ask for one trial (TRIALS=1)")
+    from sweeps.spec.combinations import possible
+
+    return possible(trials, search, space)
+
+
+def _target(evaluate_on: str | None, config: Config, given: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the final runs on another data set start from: its preset, and the settings typed for both."""
+    if evaluate_on is None:
+        return None
+    own = {setting: value for setting, value in given.items() if setting not in SESSION_SIZES}
+    return {**load_config(evaluate_on, overrides=own).flat(), "data.root": config.data.root}
+
+
+def _gpus(text: str | None) -> float | Literal["auto"] | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1 and not (share.is_integer() and share > 0):
+        raise UserError(f"--gpus-per-trial must be auto, a share in (0, 1] or a whole number, got {text}")
+    return share

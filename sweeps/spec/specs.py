@@ -1,0 +1,217 @@
+"""What a sweep is: everything its results depend on, fixed under its name.
+
+A name stands for one specification. Calling it again continues the sweep; more trials or seeds or a wider space extend
+it; any other difference is refused, because two searches would be mixed in one table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from safe.config import validate
+from sweeps.spec.space import Space, parse_space
+
+Search = Literal["staged", "tpe", "random", "grid"]
+Selection = Literal["holdout", "first-k", "transfer", "test"]
+Stop = Literal["none", "asha"]
+Checkpoints = Literal["all", "best", "last", "none"]
+
+MAY_GROW = ("trials", "seeds", "arms")
+# No result depends on these: they say how, how long and with what proof beside it a sweep is run.
+MAY_CHANGE = (
+    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
+    "system_metrics", "max_sessions", "max_hours", "control", "audit",
+)  # fmt: skip
+# Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.ledger.data`).
+PLACES = ("dataset", "data.root")
+STAYS = ("round_size", "created")  # settled when a sweep begins, whatever a later call would settle
+
+
+class RunsSpec(BaseModel):
+    """What every named set of runs has: where it starts from and how it is run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    name: str
+    """Names the folder, the parent run and every later call."""
+    dataset: str
+    """Canonical name of the data set."""
+    seeds: int = Field(ge=1)
+    """Runs of one configuration on all training images; seed and class order both change."""
+    base: dict[str, Any]
+    """Preset and overrides under dotted names: what every run starts from."""
+    threads: int = Field(ge=1)
+    """CPU threads of a run; part of the results, which are equal for equal thread counts."""
+    concurrency: int = Field(ge=1)
+    """Runs at the same time; no result depends on it once `threads` is set."""
+    retries: int = Field(default=1, ge=0)
+    """How often a failed run is tried again from its last checkpoint."""
+    trial_timeout: float | None = Field(default=None, gt=0)
+    """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
+    stages: bool = True
+    """Whether runs share the work they have in common."""
+    fresh: bool = False
+    """Whether the runs share among themselves only and take nothing from earlier sweeps."""
+    stage_limit_gb: float = Field(default=20.0, gt=0)
+    """Disk that the shared work may take, in 10^9 bytes."""
+    checkpoints: Checkpoints = "all"
+    """Which inference states are kept; see `sweeps.worker.artifacts.POLICIES`."""
+    system_metrics: bool = False
+    """Whether every session records how busy the machine was: CPU, memory, GPUs."""
+
+    def comparable(self) -> dict[str, Any]:
+        """Return what must stay equal under one name, one entry per setting."""
+        own = self.model_dump(mode="json", exclude={"name", "dataset", "base", *MAY_GROW, *MAY_CHANGE, *STAYS})
+        return own | _without_places(self.base)
+
+    def places(self) -> dict[str, Any]:
+        """Return where the data lie, by setting."""
+        return {name: self.base[name] for name in PLACES}
+
+    def digest(self) -> str:
+        """Return a digest of what defines the results."""
+        return hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class AblationSpec(RunsSpec):
+    """The specification of an ablation: the same runs for every arm, nothing selected."""
+
+    kind: Literal["ablation"] = "ablation"
+    catalogue: Literal["ablation", "variants"] = "ablation"
+    """What is compared, and on which images; see `sweeps.studies.catalogues`."""
+    arms: list[str]
+    """Names of its arms; those asked for later are added."""
+
+    @property
+    def selection(self) -> Literal["none"]:
+        """No decision is taken, so nothing steers it."""
+        return "none"
+
+    @property
+    def runs(self) -> int:
+        """How many training runs there will be."""
+        return len(self.arms) * self.seeds
+
+
+class SweepSpec(RunsSpec):
+    """The specification of one sweep; `seeds` counts the final runs of the chosen configuration."""
+
+    kind: Literal["sweep"] = "sweep"
+    trials: int = Field(ge=1)
+    """Trained configurations of the search; slow settings that are judged alone come on top."""
+    search: Search = "staged"
+    """How trials are proposed; see `sweeps.search`."""
+    slow_candidates: int | None = Field(default=None, ge=1)
+    """Staged search: slow settings judged alone; empty for as many as trials."""
+    carried: int | None = Field(default=None, ge=1)
+    """Staged search: the best of them that trials are made of; empty for a third of the trials."""
+    round_size: int = Field(default=4, ge=1)
+    """Trials that a search proposes at once, before it looks at results again."""
+    max_sessions: int | None = Field(default=None, ge=1)
+    """Trained sessions after which the search ends; the final runs are not counted."""
+    max_hours: float | None = Field(default=None, gt=0)
+    """Hours after which the search ends; the final runs are not counted."""
+    stop: Stop = "none"
+    """`asha` stops trials that are behind others after the same session."""
+    selection: Selection = "holdout"
+    """What steers the search: held-out training images of all sessions (`holdout`) or the first ones (`first-k`), of
+    another data set than the final runs' (`transfer`), or, only to reproduce papers, the test images (`test`)."""
+    first_k: int | None = Field(default=None, ge=1)
+    """Selection first-k: the sessions that trials run."""
+    evaluate_on: str | None = None
+    """Selection transfer: the data set of the final runs."""
+    target: dict[str, Any] | None = None
+    """Selection transfer: preset and overrides that the final runs start from."""
+    objective: str = "average_accuracy"
+    """Metrics of the last session that are to be improved; see `sweeps.spec.objective`."""
+    search_seed: int = 0
+    """Seed of the proposals."""
+    holdout_share: float = Field(gt=0, lt=1)
+    """Share of each class's training images held out for selection."""
+    space: dict[str, Any]
+    """The search space as written."""
+    control: bool = True
+    """Whether the preset itself is run over the same seeds beside the chosen configuration."""
+    audit: bool = True
+    """Whether the trials are judged on the test images once the choice is final, which gives the optimism gap."""
+    created: str = ""
+    """When the sweep began."""
+
+    @property
+    def runs(self) -> int:
+        """How many runs there will be at most."""
+        slow = self.slow_count if self.search == "staged" else 0
+        return slow + self.trials * (2 if self.audit else 1) + self.seeds * (2 if self.control else 1)
+
+    @property
+    def slow_count(self) -> int:
+        """Slow settings that staged search judges alone."""
+        return self.slow_candidates or self.trials
+
+    @property
+    def carried_count(self) -> int:
+        """Slow settings that staged search makes trials of."""
+        return min(self.carried or max(1, round(self.trials / 3)), self.slow_count)
+
+    def comparable(self) -> dict[str, Any]:
+        """Return what must stay equal under one name, the space setting by setting."""
+        rest = super().comparable()
+        target = None if self.target is None else _without_places(self.target)
+        own = {k: v for k, v in rest.items() if k not in ("space", "evaluate_on")} | {"target": target}
+        return own | {f"space {k}": v for k, v in self.space.items()}
+
+    def places(self) -> dict[str, Any]:
+        """Return where the data lie, by setting."""
+        return super().places() | {"evaluate_on": self.evaluate_on}
+
+    @property
+    def split(self) -> Literal["val", "test"]:
+        """Prefix of the metrics that steer the search."""
+        return "test" if self.selection == "test" else "val"
+
+    def parsed_space(self) -> Space:
+        """Return the checked search space."""
+        return parse_space(self.space, self.base)
+
+    def trial_config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the full flat configuration of a trial with these settings, checked."""
+        judged: dict[str, Any] = (
+            {"data.evaluate_on": "test", "data.holdout_share": 0.0}
+            if self.selection == "test"
+            else {"data.evaluate_on": "holdout", "data.holdout_share": self.holdout_share}
+        )
+        return validate({**self.base, **settings, **judged, "runtime.threads": self.threads}).flat()
+
+
+Spec = SweepSpec | AblationSpec
+
+
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in PLACES}
+
+
+def located(config: Mapping[str, Any], origin: tuple[str, str]) -> dict[str, Any]:
+    """Return a configuration whose data lie at an entry of `data_origins`."""
+    name, root = origin
+    return {**config, "dataset": name, "data.root": str(Path(root).absolute())}
+
+
+def data_origins(spec: Spec) -> dict[str, tuple[str, str]]:
+    """Return name and root of the data sets of a sweep by what they are to it: `dataset`, and `evaluate_on` if any."""
+    target = spec.target if isinstance(spec, SweepSpec) else None
+    configs = {"dataset": spec.base} | ({} if target is None else {"evaluate_on": target})
+    return {role: (config["dataset"], config["data.root"]) for role, config in configs.items()}
+
+
+def read_spec(raw: Mapping[str, Any]) -> Spec:
+    """Return the specification that `model_dump` wrote."""
+    kind = AblationSpec if raw["kind"] == "ablation" else SweepSpec
+    return kind.model_validate(raw)

@@ -1,0 +1,63 @@
+"""Names that people recognise: of settings, values, runs and sweeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safe.config import setting_names
+from sweeps.spec.specs import Spec, SweepSpec
+
+# The method's own words where a leaf alone would say nothing.
+SHORT = {
+    "slow.diag_weight": "diag",
+    "slow.offdiag_weight": "rdn",
+    "fast.feature_weight": "cos",
+    "fast.cross_weight": "cross",
+    "head.projection_dim": "M",
+    "aggregation.temperature": "temp.",
+}
+MOST_SETTINGS = 6
+
+
+def data_name(dataset: str) -> str:
+    """Return the name of a data set, which may be a path of any letters, in letters that every store takes."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._") or "data"
+
+
+def short_name(name: str) -> str:
+    """Return a setting's short form: its leaf, with the section where two sections have the leaf."""
+    section, _, leaf = name.rpartition(".")
+    shared = sum(other.rpartition(".")[2] == leaf for other in setting_names()) > 1
+    return SHORT.get(name) or (f"{section} {leaf}" if shared else leaf)
+
+
+def short_value(value: Any) -> str:
+    """Return a value as people write it: `1e-3`, `0.05`, `24`, `ssf`; three digits and what stands before the point."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+    plain = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return plain if value == 0 or 0.01 <= abs(value) < 1e4 else scientific
+
+
+def trial_title(label: str, config: Mapping[str, Any], varied: Collection[str]) -> str:
+    """Return `trial 07 · diag 1e-3 · rdn 0`: a label and what the run sets of the varied settings."""
+    words = [f"{short_name(name)} {short_value(config[name])}" for name in varied]
+    more = [f"+{len(words) - MOST_SETTINGS}"] if len(words) > MOST_SETTINGS else []
+    return " · ".join([label, *words[:MOST_SETTINGS], *more])
+
+
+def title_of(spec: Spec) -> str:
+    """Return `digits · staged · 2026-11-22 14:05`: the data set, the search and when the sweep began.
+
+    An ablation has its name alone.
+    """
+    if not isinstance(spec, SweepSpec):
+        return spec.name
+    target = f" → {Path(spec.evaluate_on).name}" if spec.evaluate_on else ""
+    mark = " · selected on test" if spec.selection == "test" else ""
+    return " · ".join(filter(None, [f"{Path(spec.dataset).name}{target}", spec.search, spec.created])) + mark

@@ -1,0 +1,253 @@
+"""Running an ablation and showing it: every arm of a catalogue over the same seeds and class orders, paired by seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from safe.config import load_config, parse_overrides, validate
+from safe.data.loading import class_count
+from safe.errors import UserError, choices
+from sweeps.engine.study import Study, carry_out
+from sweeps.ledger.folders import Folders
+from sweeps.ledger.jobs import ARM, Job
+from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.report.terminal import print_mlflow, spread
+from sweeps.results.statistics import paired_difference, summarise
+from sweeps.spec.configs import absolute, final_config
+from sweeps.spec.machine import resources
+from sweeps.spec.names import checked_name, default_name
+from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, check_numbers
+from sweeps.spec.specs import AblationSpec
+from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
+from sweeps.studies.memory import check_room
+from tracking.recorder import Recorder
+
+CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS}
+METRICS = ("accuracy", "average_accuracy", "forgetting")
+
+
+def build_ablation(
+    *,
+    dataset: str,
+    seeds: int,
+    catalogue: Literal["ablation", "variants"] = "ablation",
+    name: str | None = None,
+    arms: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    concurrency: int | None = None,
+) -> AblationSpec:
+    """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its arms all, unless given.
+
+    Raises:
+        UserError: a name, number, arm or setting is not valid.
+    """
+    known = CATALOGUES[catalogue].arms
+    check_numbers(seeds=seeds, concurrency=concurrency)
+    for arm in arms:
+        if arm not in known:
+            raise UserError(choices(arm, known, "arm"))
+    given = parse_overrides(overrides)
+    if "data.evaluate_on" in given:
+        images = "test images" if CATALOGUES[catalogue].split == "test" else "holdout"
+        raise UserError(f"an ablation decides itself what judges it (the {images}); data.evaluate_on cannot be set")
+    config = load_config(dataset, overrides=given)
+    threads, concurrency = resources(config, concurrency)
+    return AblationSpec(
+        name=checked_name(name or default_name(config.dataset, catalogue)),
+        dataset=config.dataset,
+        seeds=seeds,
+        catalogue=catalogue,
+        arms=[arm for arm in known if arm in arms or not arms],
+        base=config.flat(),
+        threads=threads,
+        concurrency=concurrency,
+        checkpoints="last",  # it is read for its numbers; every state of every arm would be gigabytes
+    )
+
+
+def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
+    """Run what is missing of an ablation and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
+    # Refuses now what would only come out later.
+    check_room(spec, [validate(arm_config(spec, arm, spec.seeds - 1)) for arm in spec.arms])
+    return carry_out(spec, results, _run_arms, parent_params=(), summarise=_summarise)
+
+
+def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
+    """Return the flat configuration of one run of an arm; `repeat` counts from 0 and shifts seed and class order."""
+    catalogue = CATALOGUES[spec.catalogue]
+    chosen = catalogue.arms[arm]
+    settings = {**chosen.settings, **{name: factor * spec.base[name] for name, factor in chosen.factors.items()}}
+    if settings.get("data.init_classes") == ALL_CLASSES:
+        classes = class_count(spec.dataset, spec.base["data.root"])
+        settings |= {"data.init_classes": classes, "data.scenario": "class"}
+    config = final_config({**spec.base, **settings, "runtime.threads": spec.threads}, repeat)
+    if catalogue.split == "val":
+        share = spec.base["data.holdout_share"] or DEFAULT_HOLDOUT_SHARE
+        config = validate({**config, "data.evaluate_on": "holdout", "data.holdout_share": share}).flat()
+    return absolute(config)
+
+
+def table(log: SweepLog) -> list[dict[str, Any]]:
+    """Return the rows: `arm`, `group`, `row`, `seeds`, `repeats`, and mean, std and values of each metric.
+
+    The differences of the catalogue's columns are paired by seed, over the seeds that both rows have.
+    Forgetting and the average over sessions mean nothing for a joint arm, which has one session: they are absent.
+    """
+    catalogue, rows = _catalogue(log), []
+    for name in _arms(log):
+        arm, jobs = catalogue.arms[name], _finished(log, name)
+        for row in arm.rows:
+            summary = summarise([row.source(job) for job in jobs])
+            metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not arm.joint)}
+            repeats = [job.order[-1] for job in jobs]
+            rows.append(
+                {"arm": name, "group": arm.group, "row": row.title, "seeds": len(jobs), "repeats": repeats, **metrics}
+            )
+    _compare(rows, catalogue)
+    return rows
+
+
+def _compare(rows: list[dict[str, Any]], catalogue: Catalogue) -> None:
+    reference = next((row for row in rows if row["row"] == catalogue.reference), None)
+    for row in rows:
+        for column in catalogue.columns:
+            if not column.difference or reference is None or row is reference:
+                continue
+            ours, theirs = (_by_repeat(side, column.metric) for side in (reference, row))
+            shared = [repeat for repeat in ours if repeat in theirs]
+            if len(shared) > 1:
+                sides = [[values[repeat] for repeat in shared] for values in (ours, theirs)]
+                row[column.key] = paired_difference(*(sides if column.difference > 0 else reversed(sides)))
+
+
+def _by_repeat(row: Mapping[str, Any], metric: str) -> dict[int, float]:
+    return dict(zip(row["repeats"], row[metric]["values"], strict=True)) if metric in row else {}
+
+
+def ablation_summary(log: SweepLog) -> dict[str, Any]:
+    """Return the ablation as one object for programs; fractions in [0, 1]."""
+    return {"name": log.spec.name, "dataset": log.spec.dataset, "rows": table(log), "mlflow": log.tracking}
+
+
+def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
+    """Print the table for people."""
+    spec, columns = log.spec, _catalogue(log).columns
+    images = "test" if _catalogue(log).split == "test" else "holdout"
+    seeds = f"{spec.seeds} seed{'s' if spec.seeds > 1 else ''}"
+    title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
+    console.print(f"\n{title}", highlight=False)
+    printed = Table(box=None, pad_edge=False)
+    printed.add_column("", no_wrap=True)
+    for column in columns:
+        printed.add_column(column.heading, justify="right", no_wrap=True)
+    group = ""
+    for row in table(log):
+        if row["group"] != group:
+            group = row["group"]
+            printed.add_row(group, style="bold")
+        printed.add_row(f"  {row['row']}" if group else row["row"], *_cells(log, row))
+    console.print(printed)
+    for job in log.jobs.values():
+        if job.reason and job.status != "FINISHED":
+            console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
+    console.print(f"results: {folder}", soft_wrap=True, highlight=False)
+    if log.tracking is not None:
+        print_mlflow(log.tracking, folder, console)
+
+
+def markdown(log: SweepLog) -> str:
+    """Return the table in markdown."""
+    columns = _catalogue(log).columns
+    lines = ["| | " + " | ".join(c.heading for c in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
+    group = ""
+    for row in table(log):
+        if row["group"] != group:
+            group = row["group"]
+            lines.append(f"| **{group}** |" + " |" * len(columns))
+        lines.append(f"| {row['row']} | " + " | ".join(_cells(log, row)) + " |")
+    return "\n".join(lines)
+
+
+def _cells(log: SweepLog, row: Mapping[str, Any]) -> list[str]:
+    return [
+        _difference(row.get(column.key)) if column.difference else spread(row.get(column.key))
+        for column in _catalogue(log).columns
+    ]
+
+
+def _difference(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{100 * found['mean']:+.1f} ± {100 * found['half_width']:.1f}"
+
+
+def csv_text(log: SweepLog) -> str:
+    """Return the table as CSV, one line per row and seed, fractions in [0, 1]."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "group", "row", "repeat", *METRICS])
+    for row in table(log):
+        for position, repeat in enumerate(row["repeats"]):
+            values = [row[m]["values"][position] if m in row else "" for m in METRICS]
+            writer.writerow([row["arm"], row["group"], row["row"], repeat, *values])
+    return text.getvalue()
+
+
+def _run_arms(study: Study) -> Iterator[list[Job]]:
+    spec = _spec(study.log)
+    jobs = []
+    for arm in _arms(study.log):
+        for repeat in range(spec.seeds):
+            config = arm_config(spec, arm, repeat)
+            jobs.append(study.job(f"{arm}-{repeat}", ARM, f"{arm} {repeat}", config))
+    yield leaders_first(jobs)
+
+
+def leaders_first(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with those in front that train a slow learner no earlier job trains.
+
+    Arms that share it then find it finished, instead of waiting for the run beside them.
+    """
+    from safe.sharing.stages import sharing_key  # brings torch
+
+    keys = [sharing_key(validate(job.config), 1) for job in jobs]
+    leading = [key not in keys[:position] for position, key in enumerate(keys)]
+    return [job for wanted in (True, False) for job, leads in zip(jobs, leading, strict=True) if leads == wanted]
+
+
+def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
+    log = ledger.log
+    spec = _spec(log)
+    tables = folders.sweep / "tables"
+    tables.mkdir(exist_ok=True)
+    (tables / f"{spec.catalogue}.md").write_text(markdown(log) + "\n", "utf-8")
+    (tables / f"{spec.catalogue}.csv").write_text(csv_text(log), "utf-8")
+    images = "test" if _catalogue(log).split == "test" else "holdout"
+    title = f"{spec.catalogue.capitalize()} on {spec.dataset}, {images} accuracy in percent."
+    recorder.set_description(spec.name, f"{title}\n\n{markdown(log)}")
+    recorder.log_directory(spec.name, tables, "tables")
+
+
+def _finished(log: SweepLog, arm: str) -> list[JobLog]:
+    return [job for job in log.of_kind(ARM) if job.id.rpartition("-")[0] == arm and job.status == "FINISHED"]
+
+
+def _arms(log: SweepLog) -> list[str]:
+    """The arms of an ablation in the order of its catalogue, in which they may have been added in any."""
+    return [arm for arm in _catalogue(log).arms if arm in _spec(log).arms]
+
+
+def _catalogue(log: SweepLog) -> Catalogue:
+    return CATALOGUES[_spec(log).catalogue]
+
+
+def _spec(log: SweepLog) -> AblationSpec:
+    assert isinstance(log.spec, AblationSpec)
+    return log.spec

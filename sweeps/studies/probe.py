@@ -1,0 +1,95 @@
+"""How fast this machine is with a configuration: one tiny epoch and one closing step, timed on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from safe.backbones.loading import load_backbone
+from safe.config import Config, validate
+from safe.data.loading import load_dataset
+from safe.data.sources import Dataset, Domains, Images
+from safe.training.build import build_stream
+from safe.training.trainer import SafeTrainer
+
+BATCHES = 4  # of training images, in the timed epoch
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds per image of an epoch and of reading features, seconds of one learner's head, and images by session."""
+
+    train: float
+    read: float
+    head: float
+    images: tuple[int, ...]
+    judged: tuple[int, ...]
+
+    def session_seconds(self, config: Config, sessions: int) -> list[tuple[float, float]]:
+        """Return (training, closing step) for each of the first `sessions` sessions of a run."""
+        found = []
+        for session in range(sessions):
+            epochs = (config.slow if session == 0 else config.fast).epochs
+            learners = 1 if session == 0 else 2
+            # The frozen slow learner reads new images only, the fast one all that judge it.
+            again = sum(self.judged[: session + 1]) if session else 0
+            read = learners * self.images[session] + self.judged[session] + again
+            found.append((epochs * self.images[session] * self.train, read * self.read + learners * self.head))
+        return found
+
+
+def probe(flat: dict[str, Any]) -> Speed:
+    """Return the speed of a run with this configuration; takes a few seconds and leaves nothing behind."""
+    config = validate(flat)
+    short = validate({**flat, "slow.epochs": 2, "slow.schedule_epochs": None})
+    vit = load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+    dataset = load_dataset(config.dataset, config.data.root, int(vit.patch_embed.img_size[0]))
+    stream = build_stream(config, dataset)
+    trainer = SafeTrainer(short, dataset=_part(dataset, config), backbone=vit)
+    trainer.advance()  # the first epoch also warms up
+    timed = trainer.run_session().seconds
+    first = trainer.stream.sessions[0]
+    return Speed(
+        # Both epochs are in it; the warm-up makes it a little pessimistic.
+        train=timed["train"] / 2 / len(first.train),
+        read=(timed["features"] + timed["evaluate"]) / (len(first.train) + len(first.evaluation)),
+        head=timed["head"],
+        images=tuple(len(session.train) for session in stream.sessions),
+        judged=tuple(len(session.evaluation) for session in stream.sessions),
+    )
+
+
+class _Part:
+    """Some images of a list."""
+
+    def __init__(self, images: Images, index: Tensor) -> None:
+        self._images, self._index = images, index
+        self.labels = images.labels[index]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def read(self, index: Tensor) -> Tensor:
+        return self._images.read(self._index[index])
+
+    def whole(self, index: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
+        return self._images.whole(self._index[index])
+
+
+def _part(dataset: Dataset, config: Config) -> Dataset:
+    """Return a data set with the first few images of every class, so that session 1 has a few batches."""
+    of_session = len(dataset.classes) if dataset.domains else min(config.data.init_classes, len(dataset.classes))
+    each = max(2, -(-BATCHES * config.slow.batch_size // of_session))
+    train, test = (_first(images, each) for images in (dataset.train, dataset.test))
+    domains = dataset.domains
+    if domains is not None:
+        domains = Domains(domains.names, domains.train[train], domains.test[test])
+    return replace(dataset, train=_Part(dataset.train, train), test=_Part(dataset.test, test), domains=domains)
+
+
+def _first(images: Images, each: int) -> Tensor:
+    return torch.cat([(images.labels == label).nonzero().squeeze(1)[:each] for label in images.labels.unique()])

@@ -1,0 +1,108 @@
+"""A sweep without Ray: its rounds driven one job after another, results from a function, the ledger in memory.
+
+It takes the same decisions as the sweep itself, since both run `sweeps.studies.sweep.work`. Benchmarks rehearse
+searches over a table of results with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sweeps.ledger.jobs import Job
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.specs import SweepSpec, read_spec
+from sweeps.studies.sweep import work
+
+Runner = Callable[[Job], list[dict[str, Any]]]
+"""Returns the session records of a job, as `sweeps.worker.trainable` would report them."""
+
+
+class KilledError(Exception):
+    """The replay was to end here."""
+
+
+class Replay:
+    """Drives the work of a sweep.
+
+    Args:
+        spec: of the sweep.
+        records: of an earlier replay, to go on from.
+
+    Attributes:
+        records: what the file of a ledger would hold, but for its first line.
+        log: what they say.
+        rounds: the rounds that were asked for.
+        done: ids of the jobs that this replay ran.
+    """
+
+    budget_left = True
+
+    def __init__(self, spec: SweepSpec, records: Sequence[str] = ()) -> None:
+        self.records = list(records)
+        self.log = SweepLog(spec)
+        for record in self.records:
+            self.log.apply(json.loads(record))
+        self.rounds: list[list[Job]] = []
+        self.done: list[str] = []
+
+    def run(self, runner: Runner, *, backwards: bool = False, kill_after: int | None = None) -> SweepLog:
+        """Run every job that is not over, and return the log.
+
+        Args:
+            backwards: jobs of a round run in the opposite order.
+            kill_after: jobs to run before `KilledError` is raised.
+        """
+        for jobs in work(self):  # type: ignore[arg-type]  # what it uses of a study is here
+            self.rounds.append(jobs)
+            missing = [job for job in jobs if job.id not in self.log.jobs or not self.log.jobs[job.id].over]
+            for job in missing[::-1] if backwards else missing:
+                if kill_after is not None and len(self.done) == kill_after:
+                    raise KilledError
+                self._begin(job)
+                for record in runner(job):
+                    self.append("session", job=job.id, **record)
+                self.append("status", job=job.id, status="FINISHED", reason=None)
+                self.done.append(job.id)
+        return self.log
+
+    def again(self, spec: SweepSpec | None = None) -> Replay:
+        """Return a replay that goes on from these records, as a later call with this specification would."""
+        found = read_spec(json.loads((spec or self.log.sweep_spec).model_dump_json()))
+        assert isinstance(found, SweepSpec)
+        return type(self)(found, self.records)
+
+    def append(self, type: str, **fields: Any) -> None:
+        """Write a record as a ledger does."""
+        self.records.append(json.dumps({"type": type, **fields}, allow_nan=False))
+        self.log.apply(json.loads(self.records[-1]))
+
+    # What the work of a sweep uses of `sweeps.engine.study.Study`.
+
+    @property
+    def books(self) -> Replay:
+        return self
+
+    @property
+    def ledger(self) -> Replay:
+        return self
+
+    @property
+    def recorder(self) -> Replay:
+        return self
+
+    def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
+        """Record nothing."""
+
+    def job(
+        self, id: str, kind: str, title: str, config: Mapping[str, Any], predictions: Sequence[Any] = (), **more: Any
+    ) -> Job:
+        """Return a job without files."""
+        return Job(id, kind, title, config, [dict(prediction) for prediction in predictions], states="", **more)
+
+    def _begin(self, job: Job) -> None:
+        if job.id not in self.log.jobs:
+            fields = {"kind": job.kind, "title": job.title, "config": dict(job.config), "predictions": job.predictions}
+            self.append("job", job=job.id, **fields)
+        self.append("status", job=job.id, status="RUNNING", reason=None)

@@ -1,0 +1,145 @@
+"""A whole sweep: search, choice, final runs beside the control, audit; begun, continued or extended from its ledger.
+
+Nothing that was seen on test images comes before the choice is in the ledger (save with selection=test), and nothing
+after it changes the choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safe.config import validate
+from safe.data.sessions import session_count
+from safe.errors import UserError
+from sweeps.engine.job_queue import AllFailedError
+from sweeps.engine.study import Study, carry_out
+from sweeps.ledger.folders import FOLDER, Folders
+from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL, Job
+from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.model.registry import log_final_model
+from sweeps.report import write_report
+from sweeps.report.terminal import describe, trial_title
+from sweeps.results.selection import choose
+from sweeps.results.summary import summary_metrics
+from sweeps.search import proposals
+from sweeps.spec.configs import absolute, audit_config, control_config, final_config, refit_config
+from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.machine import ray_address
+from sweeps.spec.space import Space
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.memory import check_room, largest_configs
+from tracking.recorder import Recorder
+
+PARAMS = ("search", "selection", "objective", "search_seed", "holdout_share", "stop", "first_k", "evaluate_on")
+
+
+def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
+    """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
+    check_early(spec)
+    return carry_out(spec, results, work, parent_params=PARAMS, summarise=_summarise, retry_failed=retry_failed)
+
+
+def check_early(spec: SweepSpec) -> None:
+    """Refuse now what would otherwise come out during the search or after it.
+
+    Raises:
+        UserError: the first proposals, the final runs or the sessions to judge are not possible, or a run needs more
+            memory than there is.
+    """
+    first = next(proposals(spec, SweepLog(spec)))[0].config
+    final_config(refit_config(spec, first, {}), spec.seeds - 1)
+    if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
+        raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
+    if spec.target is not None:
+        from safe.training.build import preflight
+
+        # The head of a cluster trains nothing, so its own devices say nothing.
+        preflight(validate({**spec.target, **({"runtime.device": "cpu"} if ray_address() else {})}))
+    check_room(spec, largest_configs(spec))
+
+
+def work(study: Study) -> Iterator[list[Job]]:
+    """Yield the rounds of a sweep; see `sweeps.engine.study.Work`."""
+    log, spec = study.log, study.log.sweep_spec
+    space = spec.parsed_space()
+    # Tags and no params, because a space may grow.
+    study.books.recorder.set_tags(spec.name, {f"space.{name}": str(entry) for name, entry in spec.space.items()})
+    for proposed in proposals(spec, log):
+        yield [_search_job(study, proposal.id, proposal.kind, proposal.config, space) for proposal in proposed]
+        if not study.budget_left:
+            break
+    best = choose(log.of_kind(TRIAL), spec.objective, spec.split)
+    if best is None:
+        why = "" if study.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"
+        raise AllFailedError(f"no trial is finished, so there is nothing to choose from{why}")
+    chosen = {"trial": best.trial, "prediction": best.prediction, "score": best.score}
+    if log.selected != chosen:
+        study.books.ledger.append("selected", **chosen)
+    yield [*_final_jobs(study), *_control_jobs(study)]
+    if spec.audit:
+        yield _audit_jobs(study, space)
+
+
+def final_id(trial: str, repeat: int) -> str:
+    """Return the id of a final run; it names the trial, because an extended sweep may choose another one."""
+    return f"{FINAL}-{trial.removeprefix('trial-')}-{repeat}"
+
+
+def _search_job(study: Study, id: str, kind: str, config: dict[str, Any], space: Space) -> Job:
+    spec = study.log.sweep_spec
+    varied = [name for name in space.domains if kind != SLOW or acts_in_session_1(name)]
+    title = trial_title(id.replace("-", " "), config, varied)
+    return study.job(id, kind, title, config, () if kind == SLOW else space.predictions, until=spec.first_k)
+
+
+def _final_jobs(study: Study) -> list[Job]:
+    log, spec = study.log, study.log.sweep_spec
+    assert log.selected is not None
+    trial = log.selected["trial"]
+    config = absolute(refit_config(spec, log.jobs[trial].config, log.selected["prediction"]))
+    return [
+        study.job(final_id(trial, repeat), FINAL, f"final {repeat}", final_config(config, repeat))
+        for repeat in range(spec.seeds)
+    ]
+
+
+def _control_jobs(study: Study) -> list[Job]:
+    spec = study.log.sweep_spec
+    config = absolute(control_config(spec))
+    repeats = range(spec.seeds if spec.control else 0)
+    return [
+        study.job(f"{CONTROL}-{repeat}", CONTROL, f"control {repeat}", final_config(config, repeat))
+        for repeat in repeats
+    ]
+
+
+def _audit_jobs(study: Study, space: Space) -> list[Job]:
+    """Judge every finished trial's own trained state on the test images: with shared work, that trains nothing."""
+    spec = study.log.sweep_spec
+    return [
+        study.job(
+            trial.id.replace(TRIAL, AUDIT),
+            AUDIT,
+            trial.title.replace(TRIAL, AUDIT, 1),
+            audit_config(trial.config),
+            trial.predictions,
+            until=spec.first_k,
+        )
+        for trial in study.log.of_kind(TRIAL)
+        if trial.status == "FINISHED"
+    ]
+
+
+def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
+    log = ledger.log
+    name = log.spec.name
+    model = log_final_model(log, folders, recorder)
+    if model is not None and model != log.model:
+        ledger.append("model", **model)
+    recorder.set_description(name, describe(log))
+    recorder.set_tags(name, {"selected.trial": log.selected["trial"] if log.selected else ""})
+    # Counted by sessions, so that a sweep that is extended or repaired writes its summary at a later step.
+    recorder.log_metrics(name, summary_metrics(log), step=sum(len(job.sessions) for job in log.jobs.values()))
+    recorder.log_directory(name, write_report(log, folders.sweep).parent, FOLDER)

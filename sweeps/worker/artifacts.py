@@ -1,0 +1,217 @@
+"""The files of one run, written by its worker into the run's folder, which MLflow gets as a whole at the end.
+
+    checkpoints/session-NN.pt   inference state after a session (`safe.states.inference`), as the policy says
+    sessions.jsonl              what every session gave, after a line with the format and its version
+    run.log                     the same for people: losses by epoch, metrics by session
+    config.yaml                 the resolved configuration, which `python -m safe train --config` takes
+    tables/accuracy_matrix.csv  accuracy of each session's images after each session; plots/accuracy_matrix.png
+    tables/sessions.csv         every metric by session; plots/curves.png
+
+and of a run that the result rests on, not of a search's trial:
+
+    tables/predictions.csv      what the final state says of every image that judges it
+    tables/confusion.csv        true by predicted class; plots/confusion.png
+    environment.json            versions, device, commit
+
+All but the first three are written after the last session.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from safe.errors import UserError
+from safe.io.documents import yaml_text
+from safe.io.writable import naming
+from sweeps.ledger.jobs import ARM, CONTROL, FINAL
+
+if TYPE_CHECKING:
+    from safe.training.trainer import SafeTrainer
+
+Policy = Literal["all", "best", "last", "none"]
+
+VERSION = 1
+RECORDS = "sessions.jsonl"
+CHECKPOINTS = "checkpoints"
+IN_FULL = (FINAL, CONTROL, ARM)  # runs that get every file
+OF_THE_BEST = (FINAL, ARM)  # runs whose states the policy `best` keeps
+
+
+def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: Mapping[str, Any]) -> None:
+    """Write what the session that `record` tells of adds to the run's folder.
+
+    Doing it again, after a kill, gives the same files. Which states are kept is `job["checkpoints"]`:
+
+    `all`: of every session; `last`: of the newest; `best`: of every session of the runs of the chosen configuration
+    (final runs, arms of an ablation), none of the search's trials; `none`.
+    """
+    folder = Path(job["states"])
+    _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record["session"])
+    # A run that begins anew asks nothing of what an earlier try has left.
+    before = read_records(folder)[: record["session"] - 1] if record["session"] > 1 else []
+    records = [*before, dict(record)]
+    header = {"format": "run-sessions", "version": VERSION}
+    _write_text(folder / RECORDS, "".join(f"{json.dumps(line)}\n" for line in (header, *records)))
+    _write_text(folder / "run.log", run_log(job["title"], records))
+    if record["session"] == record["sessions"]:
+        _finish(folder, job, trainer, records)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """Return the session records of a run so far; none where it has not begun.
+
+    Raises:
+        UserError: they are damaged, or of a newer version (`NewerFormatError`).
+    """
+    file = folder / RECORDS
+    if not file.is_file():
+        return []
+    try:
+        header, *records = (json.loads(line) for line in file.read_text("utf-8").splitlines())
+        newer = header["version"] > VERSION
+    except (ValueError, LookupError, TypeError):
+        raise UserError(f"{file} is damaged: the run has to begin anew, which writes it again") from None
+    if newer:
+        from safe.states.checkpoint import NewerFormatError
+
+        raise NewerFormatError(
+            f"{file} has version {header['version']}; this installation reads up to {VERSION}: upgrade it"
+        )
+    return records
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """What inference states take: of how many runs, in how many files and bytes."""
+
+    runs: int
+    files: int
+    bytes: int
+
+
+def disk_use(runs: Path) -> DiskUse:
+    """Return what the kept states below `runs`, one folder a run, take of the disk."""
+    folders = list(runs.glob(f"*/{CHECKPOINTS}"))
+    files = [file for folder in folders for file in folder.iterdir() if file.is_file()]
+    return DiskUse(len(folders), len(files), sum(file.stat().st_size for file in files))
+
+
+def run_log(title: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the run as text: a line an epoch, a few lines a session."""
+    lines = [title]
+    for record in records:
+        lines.append(f"session {record['session']} of {record['sessions']}")
+        lines += [f"  epoch {step}: {_pairs(terms)}" for step, terms in record["losses"]]
+        sections: dict[str, dict[str, float]] = {}
+        for name, value in record["metrics"].items():
+            section, _, metric = name.rpartition("/")
+            sections.setdefault(section, {})[metric] = value
+        lines += [f"  {section}: {_pairs(metrics)}" for section, metrics in sections.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _keep_state(folder: Path, policy: Policy, kind: str, trainer: SafeTrainer, session: int) -> None:
+    from safe.states.inference import drop_sessions_before, save_session
+
+    if policy == "none" or (policy == "best" and kind not in OF_THE_BEST):
+        return
+    save_session(trainer.inference_state(), folder)
+    if policy == "last":
+        drop_sessions_before(session, folder)
+
+
+def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records: Sequence[Mapping[str, Any]]) -> None:
+    """Write what a run gets after its last session."""
+    from sweeps.worker.plots import accuracy_heat_map, session_curves
+
+    config, rows, sessions = dict(job["config"]), [record["row"] for record in records], _metrics(records)
+    if job["predictions"]:
+        place, chosen = _chosen(job, records)
+        config |= job["predictions"][place]
+        rows = [record["grid"][place] for record in records]
+        sessions = [{**own, **aggregated} for own, aggregated in zip(sessions, chosen, strict=True)]
+    _write_config(folder / "config.yaml", config)
+    title = f"{job['title']} · {records[-1]['split']}"
+    groups = [f"session {number}" for number in range(1, len(rows) + 1)]
+    matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
+    _write_csv(folder / "tables" / "accuracy_matrix.csv", ["after", *groups], matrix)
+    accuracy_heat_map(rows, title, folder / "plots" / "accuracy_matrix.png")
+    names = list(dict.fromkeys(name for metrics in sessions for name in metrics))
+    by_session = ([number, *(m.get(name, "") for name in names)] for number, m in enumerate(sessions, start=1))
+    _write_csv(folder / "tables" / "sessions.csv", ["session", *names], by_session)
+    session_curves(sessions, title, folder / "plots" / "curves.png")
+    if job["kind"] in IN_FULL:
+        _finish_in_full(folder, title, trainer)
+
+
+def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer) -> None:
+    from sweeps.worker.plots import confusion_heat_map
+    from sweeps.worker.predictions import confusion, predicted_images
+    from tracking.environment import environment_tags
+
+    logits = trainer.session_logits
+    assert logits is not None, "a session is over"
+    state, stream = trainer.inference_state(), trainer.stream
+    classes, judged = state["classes"], stream.sessions[: len(logits.counts)]
+    header, lines = predicted_images(logits, trainer.config, classes, [session.evaluation for session in judged])
+    _write_csv(folder / "tables" / "predictions.csv", header, lines)
+    counts = confusion(logits, trainer.config, len(classes))
+    named = ([name, *row] for name, row in zip(classes, counts, strict=True))
+    _write_csv(folder / "tables" / "confusion.csv", ["true class", *classes], named)
+    boundaries = [session.seen for session in judged]
+    confusion_heat_map(counts, classes, boundaries, title, folder / "plots" / "confusion.png")
+    runtime = trainer.config.runtime
+    about = {**environment_tags(), "device": str(trainer.device), "precision": trainer.precision}
+    about |= {"threads": str(runtime.threads), "deterministic": str(runtime.deterministic).lower()}
+    _write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
+
+
+def _chosen(job: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[dict[str, float], ...]]:
+    """Return the position of a trial's settings of prediction, as the sweep will choose them, and its metrics there."""
+    from sweeps.ledger.ledger import JobLog
+    from sweeps.results.selection import score_trial
+
+    log = JobLog(job["id"], job["kind"], job["title"], dict(job["config"]), job["predictions"])
+    log.sessions = [dict(record) for record in records]
+    best = score_trial(log, job.get("objective", "average_accuracy"), records[-1]["split"])
+    return job["predictions"].index(best.prediction), best.sessions
+
+
+def _metrics(records: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Return the metrics of every session, those of the evaluation without split."""
+    return [
+        {name.removeprefix(f"{record['split']}/"): value for name, value in record["metrics"].items()}
+        for record in records
+    ]
+
+
+def _pairs(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.5g}" for name, value in values.items())
+
+
+def _write_config(file: Path, config: Mapping[str, Any]) -> None:
+    _write_text(file, yaml_text(dict(config)))
+
+
+def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Names of files and classes need not be text: what is none is escaped.
+    with naming(file), file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(lines)
+
+
+def _write_text(file: Path, text: str) -> None:
+    """Write a file that is either the old one or the whole new one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.draft")
+    with naming(file):
+        draft.write_text(text, "utf-8")
+    os.replace(draft, file)

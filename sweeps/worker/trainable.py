@@ -1,0 +1,180 @@
+"""The Tune trainable: one iteration is one session of a `SafeTrainer`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+
+from safe.errors import UserError, shown
+from safe.io.writable import naming
+from sweeps.worker.artifacts import keep_session, read_records
+from sweeps.worker.worker_environment import take_back_umask
+from tracking.system import SystemMeter
+
+if TYPE_CHECKING:
+    from safe.evaluation.logits import Prediction
+    from safe.training.trainer import SafeTrainer
+    from safe.types import SessionResult
+    from sweeps.worker.stage_store import DiskStages
+
+RESUME_FILE = "resume.pt"
+
+
+class SafeTrainable(tune.Trainable):
+    """Trains one job of a sweep.
+
+    The Tune config holds one entry, `job`: the fields of `sweeps.ledger.jobs.Job`. Every result carries under
+    `session` what the ledger keeps of a session, or says `paused` when the job was asked to stop within one.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
+        take_back_umask()
+        self.job: dict[str, Any] = config["job"]
+        self._trainer: SafeTrainer | None = None
+        self._notes: dict[str, str] = {}  # what the stage store has to tell, by kind
+        self._meter = SystemMeter() if self.job.get("system_metrics") else None
+
+    @property
+    def trainer(self) -> SafeTrainer:
+        """The job's trainer, built at first use and continued from where an earlier process left it."""
+        if self._trainer is None:
+            from safe.config import validate
+            from safe.training.trainer import SafeTrainer
+
+            self._trainer = SafeTrainer(validate(self.job["config"]), stages=self._stages())
+            self._require_same_data()
+            self._resume(self._trainer)
+        return self._trainer
+
+    def _require_same_data(self) -> None:
+        """Refuse data that changed while the sweep runs: the runs before were trained on others."""
+        wanted = self.job.get("data")
+        assert self._trainer is not None
+        now = self._trainer.provenance()["data_digest"]
+        if wanted and now != wanted:
+            self._trainer = None
+            raise UserError(
+                f"the data {shown(self.job['config']['dataset'])} changed while the sweep ran: digest {wanted[:12]} -> "
+                f"{now[:12]}; bring them back and continue"
+            )
+
+    def step(self) -> dict[str, Any]:
+        """Train one session; write its files; return what it gave, or that it pauses where a stop was asked for."""
+        from safe.types import SessionResult
+
+        self._heartbeat()
+        event = self.trainer.advance()
+        while not isinstance(event, SessionResult):
+            self._heartbeat()
+            if self.job.get("stop") and Path(self.job["stop"]).exists():
+                self.trainer.close()  # others may go on with these gradient steps meanwhile
+                return {"paused": True, "done": True, "should_checkpoint": True}
+            event = self.trainer.advance()
+        session = self._record(event)
+        with naming(Path(self.job["states"])):
+            keep_session(self.job, self.trainer, session)
+        return {"session": session, "done": event.session >= session["sessions"]}
+
+    def _record(self, result: SessionResult) -> dict[str, Any]:
+        from safe.evaluation.logits import score_grid
+
+        logits = self.trainer.session_logits
+        assert logits is not None, "a session is over"
+        grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
+        notes = {"notes": self._notes.copy()} if self._notes else {}
+        self._notes.clear()
+        return {
+            "session": result.session,
+            "sessions": min(result.sessions, self.job.get("until") or result.sessions),
+            "split": result.split,
+            "metrics": result.as_metrics() | (self._meter.read() if self._meter else {}),
+            "losses": [[step, dict(terms)] for step, terms in result.losses],
+            "row": list(result.row),
+            "grid": grid.rows,
+            "grid_metrics": grid.metrics,
+            "counts": list(logits.counts),
+            "provenance": self.trainer.provenance(),
+            "work": {**asdict(result.work), "trained": result.work.training == "trained"},
+            **notes,
+        }
+
+    def _resume(self, trainer: SafeTrainer) -> None:
+        """Continue from the newest checkpoint that can be read, together with the run's files; else begin anew."""
+        from safe.states.checkpoint import NewerFormatError, load_state
+
+        unusable: list[str] = []
+        step = "begins anew"
+        for folder in self.job["resume_from"]:
+            file = Path(folder) / RESUME_FILE
+            try:
+                state = load_state(file)
+                if len(read_records(Path(self.job["states"]))) < state["session"]:
+                    raise UserError(f"the files of the sessions before {file} are gone")
+            except NewerFormatError:
+                raise
+            except UserError as error:
+                unusable.append(str(error))
+                continue
+            trainer.load_state_dict(state)
+            step = "goes on from an earlier checkpoint"
+            break
+        if unusable:
+            words = f"{self.job['id']} {step}: {'; '.join(unusable)}"
+            self._notes[words] = words
+
+    def _stages(self) -> DiskStages | None:
+        if not self.job.get("stages"):
+            return None
+        from sweeps.worker.stage_store import DEFAULT_LIMIT, DiskStages
+
+        limit = self.job.get("stage_limit") or DEFAULT_LIMIT
+        return DiskStages(self.job["stages"], limit, on_wait=self._heartbeat, tell=self._notes.setdefault)
+
+    def _heartbeat(self) -> None:
+        """Give a sign of life."""
+        if self.job.get("heartbeat"):
+            Path(self.job["heartbeat"]).touch()
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Save as Tune does, but with the draft in the run's own folder, which is cleared also after a kill."""
+        if checkpoint_dir is not None or not self._storage:
+            return super().save(checkpoint_dir)
+        folder = Path(self._storage.trial_fs_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with naming(folder), TemporaryDirectory(prefix="draft-", dir=folder) as draft:
+            return super().save(draft)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the state from which the job continues bit for bit."""
+        from safe.states.checkpoint import save_state
+
+        save_state(self.trainer.state_dict(), Path(checkpoint_dir) / RESUME_FILE)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Take over the state in a checkpoint folder."""
+        from safe.states.checkpoint import load_state
+
+        self.trainer.load_state_dict(load_state(Path(checkpoint) / RESUME_FILE))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over the next job in the same process, which has torch and the data modules loaded already."""
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Leave what was being computed for other runs to whoever waits for it."""
+        if self._trainer is not None:
+            self._trainer.close()
+
+
+def _prediction(settings: dict[str, Any]) -> Prediction:
+    from safe.evaluation.logits import Prediction
+
+    kind, temperature = settings["aggregation.kind"], settings["aggregation.temperature"]
+    return Prediction(kind, temperature, settings["head.logit_scale"])

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.display import LiveDisplay
+from sweeps.ledger.ledger import JobLog, Ledger
+from tracking.memory import MemoryRecorder
+from tracking.recorder import Point
+
+Make = Callable[..., Any]
+
+
+class Shown:
+    """A display that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, list[float]]] = []
+
+    def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
+        self.events.append((job.id, job.status, [metrics["accuracy"] for metrics in sessions]))
+
+    def note(self, words: str) -> None:
+        self.events.append((words, "", []))
+
+
+@pytest.fixture
+def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
+    ledger, recorder = Ledger.create(tmp_path, make_spec()), MemoryRecorder()
+    recorder.start("demo", {}, {})
+    return Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
+
+
+def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "trial-00", kind: str = "trial") -> None:
+    config = {"slow.lr": 0.1, "aggregation.temperature": 1.0}
+    books.started(job, kind=kind, title=job, config=config, predictions=predictions)
+
+
+def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    start(books, predictions)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    live = {"val/slow/accuracy", "val/fast/accuracy", "ridge/slow", "time/train_seconds", "train/slow/ce"}
+    assert set(run.metrics) == live
+    assert run.params == {"slow.lr": "0.1"}
+    assert run.parent == "demo"
+    assert run.status == "RUNNING"
+
+    books.session("trial-00", make_session(2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]))
+    states = tmp_path / "checkpoints" / "trial-00"
+    states.mkdir(parents=True)
+    (states / "run.log").write_bytes(b"all of it")
+    (states / "checkpoints").mkdir()
+    (states / "checkpoints" / ".session-02.pt.k1lled").write_bytes(b"half of it")
+    books.ended("trial-00", "FINISHED")
+    # Averages of 0.8 and 0.65, 0.9 and 0.675, 0.7 and 0.7.
+    assert run.tags["aggregation.temperature"] == "1"
+    assert run.metrics["val/accuracy"][1] == 0.9
+    assert run.metrics["val/accuracy"][2] == pytest.approx(0.675)
+    assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
+    assert list(run.metrics["val/forgetting"]) == [2]
+    assert run.artefacts == {"run.log": b"all of it"}
+    assert not list((states / "checkpoints").iterdir()), "the draft of a worker that was killed is gone"
+    assert run.status == "FINISHED"
+    assert run.tags["data.digest"] == "abc"
+    assert run.tags["version.python"] == "3"
+
+
+def test_a_final_run_has_everything_live(books: Bookkeeper, make_session: Make) -> None:
+    start(books, [], "final-00-0", "final")
+    books.session("final-00-0", make_session(1, [], split="test"))
+    run = books.recorder.runs["demo/final-00-0"]  # type: ignore[attr-defined]
+    assert run.metrics["test/accuracy"][1] == 0.5
+    assert run.params["aggregation.temperature"] == "1.0"
+
+
+def test_open_jobs_are_closed_with_the_reason(
+    books: Bookkeeper, predictions: list[dict[str, Any]], make_session: Make
+) -> None:
+    start(books, predictions)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    books.close_open("KILLED", "interrupted")
+    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    assert (run.status, run.tags["reason"]) == ("KILLED", "interrupted")
+    assert "val/accuracy" not in run.metrics, "its temperature may still change when it is continued"
+    assert books.ledger.log.jobs["trial-00"].status == "KILLED"
+    assert not books.open_jobs
+    start(books, predictions)
+    assert (run.status, run.tags["reason"]) == ("RUNNING", "")
+
+
+def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    start(books, predictions)
+    for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
+        books.session("trial-00", make_session(session, grid))
+    books.ended("trial-00", "FINISHED")
+    start(books, predictions, "trial-01")
+    books.session("trial-01", make_session(1, [[0.8], [0.9], [0.7]]))
+
+    lost = MemoryRecorder()
+    lost.start("demo", {}, {})
+    again = Bookkeeper(Ledger.open(tmp_path), lost, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
+    again.replay(everything=True)
+    before = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    assert lost.runs["demo/trial-00"] == before
+    assert lost.runs["demo/trial-01"].status == "KILLED"
+    again.replay(everything=True)
+    assert lost.runs["demo/trial-00"] == before
+
+
+def test_plain_output_has_one_line_an_event(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        start(books, predictions)
+        books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+        grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
+        books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
+        books.ended("trial-00", "FINISHED")
+        start(books, [], "slow-00", "slow")
+        books.session("slow-00", make_session(1, []))
+    lines = text.getvalue().splitlines()
+    assert lines[0] == "sweep demo: 8 runs"  # 2 trials, judged twice, and 2 seeds, each beside the control
+    assert lines[1] == "trial-00  running  [starting]"
+    assert lines[2].startswith("trial-00  running   session 1 of 2 accuracy 90.0 %  [6 %, ")
+    ended = "trial-00  finished  session 2 of 2 (1 reused) accuracy 67.5 % forgetting 0.0 %  [12 %, "
+    assert lines[4].startswith(ended)
+    assert lines[6].startswith("slow-00   running   session 1 of 2 accuracy 40.0 %"), "that of the slow learner"
+    assert len(lines) == 7
+    assert max(map(len, lines)) < 110
+
+
+def percent(text: io.StringIO) -> list[str]:
+    return [line.rpartition("[")[2].partition(",")[0].removesuffix("]") for line in text.getvalue().splitlines()[1:]]
+
+
+def test_an_interrupt_and_going_on_show_how_far_it_is(
+    books: Bookkeeper, make_session: Make, make_spec: Make, tmp_path: Path
+) -> None:
+    """Three runs of two sessions: one is over, one interrupted after its first session."""
+    books.ledger.append("spec", spec=make_spec(trials=2, seeds=1, control=False, audit=False).model_dump(mode="json"))
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        start(books, [], "final-00-0", "final")
+        for session in (1, 2):
+            books.session("final-00-0", make_session(session, []))
+        books.ended("final-00-0", "FINISHED")
+        start(books, [], "final-01-0", "final")
+        books.session("final-01-0", make_session(1, []))
+        books.close_open("KILLED", "interrupted")
+    assert percent(text) == ["starting", "16 %", "33 %", "33 %", "33 %", "50 %", "50 %"]
+
+    text, recorder = io.StringIO(), MemoryRecorder()
+    recorder.start("demo", {}, {})
+    with LiveDisplay(books.ledger.log, text) as display:
+        again = Bookkeeper(books.ledger, recorder, display, tmp_path / "checkpoints", {})
+        again.replay(everything=True)
+        start(again, [], "final-01-0", "final")
+        again.session("final-01-0", make_session(2, []))
+        again.ended("final-01-0", "FINISHED")
+    assert percent(text) == ["33 %", "50 %", "50 %", "66 %", "66 %"]
+    assert [line.split()[0] for line in text.getvalue().splitlines()[1:]] == ["final-00-0", *["final-01-0"] * 4]
+    assert "left]" not in "".join(text.getvalue().splitlines()[1:4]), "nothing tells how fast it will be"
+
+
+def test_what_a_run_has_to_tell_is_told_once_a_kind(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        for number, notes in enumerate(
+            [{"damaged": "a\x1b is discarded"}, {"damaged": "b is discarded", "write": "full"}]
+        ):
+            start(books, predictions, f"trial-0{number}")
+            books.session(f"trial-0{number}", make_session(1, [[0.8], [0.9], [0.7]], notes=notes))
+    told = [line for line in text.getvalue().splitlines() if line.startswith("note: ")]
+    assert told == [r"note: 'a\x1b is discarded'", "note: full"]
+
+
+def test_the_table_shows_every_session_and_the_budget(
+    books: Bookkeeper, make_session: Make, make_spec: Make, predictions: list[dict[str, Any]]
+) -> None:
+    books.ledger.append("spec", spec=make_spec(max_sessions=9, max_hours=2.0).model_dump(mode="json"))
+    display = books.display = LiveDisplay(books.ledger.log, io.StringIO())
+    start(books, predictions)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
+    books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
+    books.clock(1800.0)
+    screen = Console(width=100, file=io.StringIO(), record=True)
+    screen.print(display._render())
+    shown = screen.export_text()
+    assert "90.0 67.5" in shown
+    assert "search: 1 of 9 sessions trained, 1 reused, 0.50 of 2 hours" in shown
+
+
+def test_the_clock_is_told_once_a_second_at_most(books: Bookkeeper) -> None:
+    before = books.ledger.path.read_text().count("clock")
+    for seconds in (0.5, 1.0, 1.5, 2.5):
+        books.clock(seconds)
+    assert books.ledger.path.read_text().count("clock") - before == 2
+    assert books.ledger.log.search_seconds == 2.5
+
+
+def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_session: Make) -> None:
+    from sweeps.engine.bookkeeper import session_points
+
+    job = JobLog("final-00-0", "final", "final 0", {}, [])
+    record = make_session(2, [], losses=[[20, {"train/fast/ce": 0.5}], [21, {"train/fast/ce": 0.25}]])
+    points = session_points(job, record)
+    assert Point("val/accuracy", 0.5, 2) in points
+    assert points[-2:] == [Point("train/fast/ce", 0.5, 20), Point("train/fast/ce", 0.25, 21)]
+
+
+def test_replay_leaves_alone_what_was_recorded_to_its_end(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    start(books, predictions)
+    for session, grid in [(1, [[0.8], [0.9], [0.7]]), (2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]])]:
+        books.session("trial-00", make_session(session, grid))
+    books.ended("trial-00", "FINISHED")
+    start(books, predictions, "trial-01")  # killed here
+
+    fresh = MemoryRecorder()
+    fresh.start("demo", {}, {})
+    Bookkeeper(Ledger.open(tmp_path), fresh, Shown(), tmp_path / "checkpoints", {}).replay()
+    assert list(fresh.runs) == ["demo", "demo/trial-01"]
+    assert fresh.runs["demo/trial-01"].status == "KILLED"
+    assert Ledger.open(tmp_path).log.jobs["trial-01"].recorded

@@ -1,0 +1,240 @@
+"""A whole sweep whose MLflow is away at its end: the next command brings everything to it, and trains nothing.
+
+Everything is real but the engine and the training: jobs run one after another in this process, and their results are
+functions of their settings.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safe.config import load_config
+from safe.states.inference import save_session
+from safe.training.trainer import SafeTrainer
+from sweeps.cli import main
+from sweeps.engine import study as module
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.job_queue import JobQueue
+from sweeps.ledger.jobs import Job
+from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.model.registry import CHAMPION
+from sweeps.results.summary import sweep_summary
+from sweeps.spec.specs import SweepSpec
+from sweeps.studies.sweep import run_sweep
+from sweeps.worker.artifacts import CHECKPOINTS
+from tracking import UnreachableError, journal, waiting
+from tracking.__main__ import main as tracking_main
+from tracking.mlflow_backend import connect, sqlite_uri
+
+SETTINGS = [
+    "slow.epochs=0",
+    "fast.epochs=0",
+    "head.projection_dim=32",
+    "data.init_classes=5",
+    "data.increment=5",
+    "runtime.threads=1",
+    "runtime.device=cpu",
+]
+DURATIONS = ("time/", "work.")  # metrics that two equal sweeps need not have equal
+SPACE = {"fast.cross_weight": {"grid": [0.0, 1.0]}, "aggregation.temperature": {"grid": [0.1, 1.0]}}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the states of a run of two sessions on digits."""
+    folder = tmp_path_factory.mktemp("states")
+    trainer = SafeTrainer(load_config("digits", overrides=SETTINGS))
+    while not trainer.done:
+        trainer.run_session()
+        save_session(trainer.inference_state(), folder)
+    return folder
+
+
+class Place:
+    """A results folder, and an engine that notes which jobs it ran.
+
+    Attributes:
+        away: while true, MLflow does not answer.
+        ran: ids of the jobs that were run, in order.
+    """
+
+    def __init__(self, results: Path, spec: SweepSpec, runner: Any, checkpoints: Path) -> None:
+        self.results, self.spec = results, spec
+        self.uri = sqlite_uri(results / "mlflow.db")
+        self.away = False
+        self.ran: list[str] = []
+        self._runner, self._checkpoints = runner, checkpoints
+
+    def sweep(self) -> SweepLog:
+        return run_sweep(self.spec, self.results)
+
+    def connect(self, tracking_uri: str) -> Any:
+        if self.away:
+            raise UnreachableError("MLflow is away")
+        return connect(tracking_uri)
+
+    def engine(self, rounds: JobQueue, books: Bookkeeper, **_: Any) -> None:
+        while (job := rounds.next()) is not None:
+            predictions = [dict(prediction) for prediction in job.predictions]
+            books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=predictions)
+            self.ran.append(job.id)
+            self._run(job, books, again=self.ran.count(job.id) > 1)
+            rounds.ended(job.id)
+
+    def _run(self, job: Job, books: Bookkeeper, again: bool) -> None:
+        """Run a job; what is done again has its training from the stage store."""
+        for record in self._runner(job):
+            work = {"training": "reused" if again else "trained", "seconds": 2.0 - again, "saved_seconds": 0.5 * again}
+            provenance = {"data_digest": "d" * 16, "weights_digest": "w" * 16, "class_order": "0,1"}
+            row = [record["metrics"][f"{record['split']}/accuracy"]] * record["session"]
+            books.session(
+                job.id, {**record, "provenance": provenance, "row": row, "work": {**work, "waited_seconds": 0.0}}
+            )
+        shutil.copytree(self._checkpoints, Path(job.states) / CHECKPOINTS, dirs_exist_ok=True)
+        books.ended(job.id, "FINISHED")
+
+    def stored(self) -> dict[str, Any]:
+        """Return all that MLflow holds, but for durations and random ids."""
+        client = connect(self.uri)
+        experiment = client.get_experiment_by_name("digits")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        keys = {run.info.run_id: run.data.tags["safe.run_key"] for run in runs}
+        assert len(set(keys.values())) == len(keys)
+
+        def named(text: str) -> str:
+            for run_id, key in keys.items():
+                text = text.replace(run_id, key)
+            return text
+
+        found: dict[str, Any] = {}
+        for run in runs:
+            history = {
+                key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
+                for key in run.data.metrics
+                if not key.startswith(DURATIONS)
+            }
+            assert all(len({step for step, _ in points}) == len(points) for points in history.values())
+            found[keys[run.info.run_id]] = {
+                "name": run.info.run_name,
+                "status": run.info.status,
+                "params": run.data.params,
+                "tags": {name: named(value) for name, value in run.data.tags.items()},
+                "history": history,
+                "inputs": [entry.dataset.digest for entry in run.inputs.dataset_inputs],
+                "files": [file.path for file in client.list_artifacts(run.info.run_id)],
+            }
+        versions = client.search_model_versions("name = 'safe-digits'")
+        found["versions"] = [(version.version, version.tags, keys[version.run_id]) for version in versions]
+        found["aliases"] = [model.aliases for model in client.search_registered_models()]
+        return found
+
+
+@pytest.fixture
+def make_place(
+    tmp_path: Path,
+    make_spec: Callable[..., SweepSpec],
+    fake: Callable[..., Any],
+    checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], Place]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(journal, "CONTACT_S", 300.0)
+    monkeypatch.setattr(journal, "DRAIN_S", 300.0)
+    monkeypatch.setattr(module, "local_ray", lambda cores: nullcontext())
+
+    def make(name: str) -> Place:
+        base = load_config("digits", overrides=SETTINGS[2:]).flat()
+        spec = make_spec(name="demo", search="grid", space=SPACE, trials=2, seeds=1, base=base)
+        place = Place(tmp_path / name, spec, fake(lambda config: 0.5 + config["fast.cross_weight"] / 4), checkpoints)
+        monkeypatch.setattr(module, "run_work", place.engine)
+        monkeypatch.setattr("tracking.mlflow_recorder.connect", place.connect)
+        monkeypatch.setattr("tracking.mlflow_backend.connect", place.connect)
+        return place
+
+    return make
+
+
+def test_what_mlflow_did_not_take_at_the_end_it_gets_by_the_next_command(
+    make_place: Callable[[str], Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    undisturbed = make_place("undisturbed")
+    assert undisturbed.sweep().finished
+    expected = undisturbed.stored()
+    assert (expected["aliases"], len(expected["versions"])) == ([{CHAMPION: 1}], 1)
+
+    place = make_place("away")
+    place.away = True
+    log = place.sweep()
+    assert log.finished
+    assert log.model == {"words": "no model is logged: MLflow is away", "later": True}
+    ran, path = list(place.ran), place.results / "sweeps" / "demo" / "journal.jsonl"
+    assert waiting(path, place.uri) > 0
+    log = place.sweep()
+    assert log.model is not None, "it is still away, which is no reason to fail"
+    assert "later" in log.model
+
+    place.away = False
+    log = place.sweep()
+    assert log.model is not None
+    assert (log.model["uri"], log.model["champion"]) == ("models:/safe-digits/1", True)
+    assert waiting(path, place.uri) == 0
+    assert place.stored() == expected
+    assert place.ran == ran == undisturbed.ran
+    assert log.tracking is not None
+    assert log.tracking["parent_run_id"] is not None
+    told = capsys.readouterr().err
+    assert "MLflow is away. The work goes on" in told
+
+    before = (place.stored(), path.read_bytes(), read_ledger(path.parent))
+    assert place.sweep().finished
+    assert (place.stored(), path.read_bytes(), read_ledger(path.parent)) == before, "there is nothing more to do"
+
+
+def test_after_a_delivery_by_hand_the_model_is_what_is_missing(
+    make_place: Callable[[str], Place], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = make_place("away")
+    place.away = True
+    place.sweep()
+    place.away = False
+    assert tracking_main(["deliver", "demo", "--results", str(place.results)]) == 0
+    assert place.stored()["versions"] == []
+    ran = list(place.ran)
+    assert main(["resume", "demo", "--results", str(place.results)]) == 0
+    assert place.stored()["aliases"] == [{CHAMPION: 1}]
+    assert place.ran == ran
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def numbers(log: SweepLog) -> dict[str, Any]:
+    """Return all that a sweep found, without what it cost and where MLflow has it."""
+    return {name: value for name, value in sweep_summary(log).items() if name not in ("work", "mlflow")}
+
+
+def test_a_finished_ledger_cut_anywhere_goes_on_to_the_same_end(make_place: Callable[[str], Place]) -> None:
+    """A copy of before, or what stands before damage: what followed is done again, from the stage store."""
+    place = make_place("results")
+    expected, stored = numbers(place.sweep()), place.stored()
+    ledger = place.results / "sweeps" / "demo" / FILE_NAME
+    runs, lines = ["demo", *(f"demo/{job}" for job in set(place.ran))], ledger.read_bytes().splitlines(keepends=True)
+    cuts = [1, *range(4, len(lines), 9), len(lines) - 1]
+    for cut in cuts:
+        ledger.write_bytes(b"".join(lines[:cut]))
+        log = place.sweep()
+        assert log.finished
+        assert numbers(log) == expected
+        found = place.stored()
+        # What the sweep cost, that the model was the first of its data set, and that a run was ended and went on.
+        for tags in (store[run]["tags"] for store in (found, stored) for run in runs):
+            for told in ("mlflow.note.content", "model.note", "reason"):
+                tags.pop(told, None)
+        assert found == stored
+        if cut == 1:
+            assert (log.sessions_trained, log.sessions_reused) == (0, 4)

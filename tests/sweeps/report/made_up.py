@@ -1,0 +1,117 @@
+"""Sweeps made up in memory: every number follows from the settings, so that a test can say what a report must show."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from safe.config import load_config
+from sweeps.ledger.ledger import SweepLog
+from sweeps.spec.specs import SweepSpec
+
+TEMPERATURES = [0.1, 1.0, 10.0]
+SPACE = {
+    "slow.diag_weight": {"zero_or_loguniform": [1e-3, 10]},
+    "fast.cross_weight": {"zero_or_loguniform": [1e-2, 10]},
+    "pet.kind": {"choice": ["adapter", "ssf"]},
+    "aggregation.temperature": {"grid": TEMPERATURES},
+}
+PREDICTIONS = [
+    {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
+    for tau in TEMPERATURES
+]
+COUNT = 50  # images of each session's classes
+
+
+def level(index: int) -> float:
+    """Return the accuracy of a trial in session 1, from 0.7 to 0.9, the best one not the first."""
+    return 0.8 + 0.1 * math.sin(1.7 * index)
+
+
+def row(top: float, session: int) -> list[float]:
+    """Return accuracies that fall by a point a session since they were learned."""
+    return [top - 0.01 * (session - group) for group in range(1, session + 1)]
+
+
+def record(session: int, sessions: int, split: str, top: float, **changes: Any) -> dict[str, Any]:
+    """Return the record of a session in which every group had accuracy `top` when it was new."""
+    cells = row(top, session)
+    metrics = {}
+    for prefix, loss in (("", 0.0), ("slow/", 0.02), ("fast/", 0.03)):
+        accuracies = [sum(row(top, s)) / s - loss for s in range(1, session + 1)]
+        metrics[f"{split}/{prefix}accuracy"] = accuracies[-1]
+        metrics[f"{split}/{prefix}average_accuracy"] = sum(accuracies) / session
+        if session > 1:
+            metrics[f"{split}/{prefix}forgetting"] = sum(0.01 * (session - g) for g in range(1, session)) / (
+                session - 1
+            )
+    found = {
+        "session": session,
+        "sessions": sessions,
+        "split": split,
+        "metrics": metrics,
+        "losses": [],
+        "grid": [],
+        "counts": [COUNT] * session,
+        "row": cells,
+        "provenance": {"data_digest": "d" * 16, "class_order": "0,1"},
+        "work": {"training": "trained", "seconds": 2.0, "saved_seconds": 0.0, "waited_seconds": 0.0, "stages": {}},
+    }
+    return {**found, **changes}
+
+
+def make_log(
+    trials: int = 12,
+    sessions: int = 4,
+    seeds: int = 3,
+    *,
+    control: bool = True,
+    audit: bool = False,
+    slow: int = 0,
+    **changes: Any,
+) -> SweepLog:
+    """Return a finished sweep. At temperature 1 a trial is as good as its level, at the others 2 points worse."""
+    fields: dict[str, Any] = {
+        "name": "made-up", "dataset": "digits", "trials": trials, "seeds": seeds, "holdout_share": 0.2, "space": SPACE,
+        "base": load_config("digits").flat(), "threads": 1, "concurrency": 2, "search": "random",
+    }  # fmt: skip
+    spec = SweepSpec(**{**fields, **changes})
+    log = SweepLog(spec)
+
+    def add(id: str, kind: str, config: dict[str, Any], top: float, split: str, grid: bool) -> None:
+        predictions = PREDICTIONS if grid else []
+        log.apply({"type": "job", "job": id, "kind": kind, "title": id, "config": config, "predictions": predictions})
+        for session in range(1, sessions + 1):
+            rows = [row(top - (0.0 if tau == 1.0 else 0.02), session) for tau in TEMPERATURES] if grid else []
+            # Half of the trials take the slow learner of session 1 from the store.
+            reused = kind == "trial" and session == 1 and int(id.rpartition("-")[2]) % 2 == 1
+            stages = {"slow": {"computed": int(not reused), "reused": int(reused), "seconds": 1.0, "saved_seconds": 0}}
+            work = {"training": "reused" if reused else "trained", "seconds": 2.0, "saved_seconds": 3.0 * reused}
+            made = record(session, sessions, split, top, grid=rows, work={**work, "stages": stages})
+            log.apply({"type": "session", "job": id, **made})
+        log.apply({"type": "status", "job": id, "status": "FINISHED", "reason": None})
+
+    for index in range(slow):
+        config = spec.trial_config({"slow.diag_weight": 10.0 ** (index - 3)})
+        add(f"slow-{index:02d}", "slow", config, level(index), spec.split, False)
+    configs = {}
+    for index in range(trials):
+        settings = {
+            "slow.diag_weight": 0.0 if index % 5 == 4 else 10.0 ** (index % 4 - 3),
+            "fast.cross_weight": 10.0 ** (index % 3 - 1),
+            "pet.kind": ("adapter", "ssf")[index % 2],
+        }
+        configs[index] = spec.trial_config(settings)
+        add(f"trial-{index:02d}", "trial", configs[index], level(index), spec.split, True)
+    best = max(range(trials), key=level)
+    log.apply({"type": "selected", "trial": f"trial-{best:02d}", "prediction": PREDICTIONS[1], "score": 0.0})
+    if audit:
+        for index in range(trials):
+            add(f"audit-{index:02d}", "audit", configs[index], level(index) - 0.03 * (index == best), "test", True)
+    for repeat in range(seeds):
+        config = {**configs[best], "seed": repeat, "class_order_seed": 1993 + repeat}
+        add(f"final-{best:02d}-{repeat}", "final", config, level(best) + 0.01 * repeat, "test", False)
+        if control:
+            add(f"control-{repeat}", "control", config, 0.8 + 0.02 * repeat, "test", False)
+    log.apply({"type": "finished"})
+    return log

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from safe.config import load_config
+from safe.training.trainer import SafeTrainer
+from sweeps.cli import main
+from sweeps.spec.options import build_spec
+from sweeps.studies.plan import Plan, plan_of, seconds
+from sweeps.studies.probe import Speed, probe
+
+GRID = """
+slow.diag_weight: {grid: [0, 0.01, 0.1, 1]}
+fast.cross_weight: {grid: [0, 0.1, 1, 10]}
+aggregation.temperature: {grid: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 100]}
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    """Give the space of 4 slow settings, 4 fast ones and 8 temperatures."""
+    file = tmp_path / "grid.yaml"
+    file.write_text(GRID)
+    return file
+
+
+def planned(**asked: Any) -> Plan:
+    return plan_of(build_spec(**{"name": "a", "dataset": "digits", "overrides": ["runtime.device=cpu"], **asked}))
+
+
+def test_the_plan_of_the_exhaustive_grid_on_digits(
+    grid: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["plan", "--search", "grid", "--space", str(grid), "--no-probe", "--results", str(tmp_path / "results")]
+    assert main([*words, "runtime.device=cpu"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[-1] for line in lines if line and line[-1] in ("640", "80", "68")] == ["640", "80", "68"]
+    assert main([*words, "--json", "runtime.device=cpu"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["exact"]
+    assert (found["trials"], found["sessions"], found["predictions"]) == (16, 5, 8)
+    assert found["work"] == {
+        "sessions_naive": 640,
+        "sessions_unshared_trials": 80,
+        "sessions_trained": 68,
+        "final": {"sessions_trained": 30},
+    }
+    assert (found["stages"]["slow"], found["stages"]["fast"]) == (4, 64)
+    assert not (tmp_path / "results").exists(), "a plan leaves nothing behind"
+
+
+def test_of_a_search_that_learns_the_plan_is_a_bound() -> None:
+    staged, tpe, random = (planned(trials=10, search=search).search for search in ("staged", "tpe", "random"))
+    # Ten slow settings with one session each, then ten trials whose four later sessions are their own.
+    assert (staged.trained, staged.unshared, staged.naive) == (10 + 40, 10 + 50, 10 + 400)
+    assert (tpe.trained, tpe.unshared, tpe.naive) == (50, 50, 400)
+    assert random == tpe, "trials drawn from ranges share nothing"
+    assert not planned(trials=10, search="staged").exact
+
+
+def test_settings_of_the_heads_and_of_prediction_train_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "heads.yaml"
+    file.write_text("head.projection_dim: {grid: [100, 200, 300]}\naggregation.kind: {grid: [entropy, mean]}\n")
+    found = planned(search="grid", space_file=file).search
+    assert (found.naive, found.unshared, found.trained) == (30, 15, 5)
+    assert found.stages == {"slow": 1, "fast": 4, "features": 2 * 5 + 2 * 4, "readout": 3 * 9, "logits": 3 * 9}
+
+
+def test_first_k_counts_the_sessions_that_trials_run(grid: Path) -> None:
+    plan = planned(search="grid", space_file=grid, selection="first-k", first_k=2)
+    assert (plan.sessions, plan.search.naive, plan.search.trained) == (2, 16 * 2 * 8, 4 + 16)
+    assert plan.final.trained == 30
+
+
+def test_the_estimate_adds_up_by_hand(grid: Path) -> None:
+    plan = planned(
+        search="grid", space_file=grid, concurrency=2, seeds=1, audit=False, overrides=["runtime.device=cpu"]
+    )
+    speed = Speed(train=0.001, read=0.0, head=0.5, images=(100,) * 5, judged=(10,) * 5)
+    # Epochs of the digits preset: 10 in session 1, 5 later; heads: one in session 1, two in each of the four others.
+    search = 4 * 10 * 100 * 0.001 + 64 * 5 * 100 * 0.001 + 16 * 9 * 0.5
+    final = 2 * ((10 + 4 * 5) * 100 * 0.001 + 9 * 0.5)
+    assert seconds(plan, speed) == pytest.approx((search / 2, final / 2))
+
+
+def test_the_probe_times_the_real_thing_without_changing_it() -> None:
+    flat = {**load_config("digits").flat(), "runtime.device": "cpu", "head.projection_dim": 64}
+    before = torch.random.get_rng_state()
+    speed = probe(flat)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert min(speed.train, speed.read, speed.head) > 0
+    sessions = SafeTrainer(load_config("digits")).stream.sessions
+    assert speed.images == tuple(len(session.train) for session in sessions)
+    assert speed.judged == tuple(len(session.evaluation) for session in sessions)
