@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ FORBIDDEN = {
 NUMERICS = ("safe.losses", "safe.evaluation.aggregation", "safe.evaluation.metrics", "safe.heads")
 ABOVE_NUMERICS = tuple(f"safe.{m}" for m in ("config", "trainer", "build", "data", "learners", "evaluate", "pet"))
 RULES = {**FORBIDDEN, **dict.fromkeys(NUMERICS, ABOVE_NUMERICS)}
+
+# The rooms of a package, folders and single modules, each importing only what stands before it; docs/architecture.md
+# says what they hold.
+ROOMS = {
+    "safe": (
+        "errors", "seeding", "types", "numerics", "io", "datasets", "config", "evaluation", "heads", "losses", "pet",
+        "backbones", "data", "learners", "states", "sharing", "training", "predictor", "cli",
+    ),
+    "sweeps": (
+        "spec", "ledger", "results", "search", "worker", "engine", "model", "report", "studies", "doctor", "cli",
+        "cluster",
+    ),
+}  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -51,6 +65,25 @@ def imports(code: str) -> set[str]:
 
 def below(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
+
+
+def room(module: str) -> str:
+    """Return the folder or module right below the package; the empty text for the package's own faces."""
+    parts = module.split(".")
+    return "" if len(parts) == 1 or parts[1] == "__main__" else parts[1]
+
+
+def arrows(modules: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return for every module those of our modules that it imports, wherever the import stands."""
+    graph: dict[str, set[str]] = {}
+    for module, code in modules.items():
+        graph[module] = set()
+        for name in imports(code):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            if name and name != module:
+                graph[module].add(name)
+    return graph
 
 
 def violations(modules: Mapping[str, str], rules: Mapping[str, Iterable[str]]) -> list[str]:
@@ -97,6 +130,45 @@ def test_packages_import_downwards_only() -> None:
 )
 def test_a_violation_is_caught(module: str, code: str) -> None:
     assert len(violations({module: code}, RULES)) == 1
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_the_rooms_of_a_package_import_downwards_only(package: str) -> None:
+    """Each room imports only what stands before it in `ROOMS`; the faces of the package may import any."""
+    order = ROOMS[package]
+    upwards = [
+        f"{module} imports {other}"
+        for module, others in arrows(sources()).items()
+        for other in others
+        if below(module, package) and below(other, package) and "" not in (room(module), room(other))
+        if order.index(room(module)) < order.index(room(other))
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_its_place(package: str) -> None:
+    there = {room(module) for module in sources() if below(module, package)} - {""}
+    assert there == set(ROOMS[package])
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = arrows(sources())
+    assert sum(map(len, graph.values())) > 400
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_a_circle_is_caught() -> None:
+    code = {"safe.a": "from safe import b", "safe.b": "def f():\n    import safe.c", "safe.c": "from safe.a import x"}
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(arrows(code)).static_order())
+
+
+def test_the_document_shows_the_rooms_in_their_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for package, order in ROOMS.items():
+        section = text.split(f"## `{package}/`")[1].split("\n## ")[0]
+        assert re.findall(r"^\| `([a-z_]+)", section, flags=re.MULTILINE) == list(order), package
 
 
 def test_what_is_allowed_is_not_a_violation() -> None:
