@@ -40,7 +40,7 @@ def test_bad_input_is_one_line(
     assert out == ""
     assert err.startswith(f"error: {message}")
     assert len(err.splitlines()) == 1
-    assert "trail" not in err or "Did you mean 'trial'?" in err
+    assert ("trail" in message) == err.endswith("Did you mean 'trial'?\n")
 
 
 def test_a_results_folder_that_cannot_be_written_is_told_first(

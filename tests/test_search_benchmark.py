@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
+from safe.types import Provenance, SessionResult
 from sweeps.ledger.jobs import SLOW, TRIAL, Job
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.records import session_record
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.simulator import Replay
 
@@ -36,18 +38,13 @@ def table() -> SweepLog:
     def runner(job: Job) -> list[dict[str, Any]]:
         alone = 0.5 - abs(job.config["slow.diag_weight"] - 0.01) / 10
         accuracy = alone + job.config["fast.cross_weight"] / 100
-        metrics = {"val/slow/average_accuracy": alone}
         return [
-            {
-                "session": session,
-                "sessions": 2,
-                "split": "val",
-                "metrics": metrics,
-                "losses": [],
-                "grid": [[accuracy] * session],
-                "counts": [10] * session,
-                "provenance": {},
-            }
+            session_record(
+                SessionResult(session, 2, "val", session, {"slow/average_accuracy": alone}),
+                Provenance("d", "w", "0,1"),
+                [10] * session,
+                [[accuracy] * session],
+            )
             for session in ((1, 2) if job.kind == TRIAL else ())
         ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +38,7 @@ from safe.training.memory import require_memory, room_here, stream_sizes
 from safe.training.resources import images_per_second, peak_mib, reset_peak, total_mib
 from safe.training.session_end import SessionEnd
 from safe.training.steps import GradientSteps, load_training_stage, phase_of, training_stage
-from safe.types import EpochDone, Event, SessionResult, Training
+from safe.types import EpochDone, Event, Provenance, SessionResult, Training
 
 STATE_VERSION = 2
 
@@ -125,12 +126,9 @@ class SafeTrainer:
         return self.config.slow.epochs if self.session == 0 else self.config.fast.epochs
 
     def provenance(self) -> dict[str, str]:
-        """Return what identifies the inputs: digests of data and weights, and the class order."""
-        return {
-            "data_digest": self._dataset.digest,
-            "weights_digest": self._weights_digest,
-            "class_order": ",".join(map(str, self._stream.order)),
-        }
+        """Return what identifies the inputs: the fields of `safe.types.Provenance`."""
+        order = ",".join(map(str, self._stream.order))
+        return asdict(Provenance(self._dataset.digest, self._weights_digest, order))
 
     @cached_property
     def _stage_keys(self) -> StageKeys:

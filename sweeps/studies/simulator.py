@@ -16,7 +16,7 @@ from sweeps.spec.specs import SweepSpec, read_spec
 from sweeps.studies.sweep import work
 
 Runner = Callable[[Job], list[dict[str, Any]]]
-"""Returns the session records of a job, as `sweeps.worker.trainable` would report them."""
+"""Returns the session records of a job, as `sweeps.worker.trainable` would report them; none for a run that fails."""
 
 
 class KilledError(Exception):
@@ -61,9 +61,10 @@ class Replay:
                 if kill_after is not None and len(self.done) == kill_after:
                     raise KilledError
                 self._begin(job)
-                for record in runner(job):
+                records = runner(job)
+                for record in records:
                     self.append("session", job=job.id, **record)
-                self.append("status", job=job.id, status="FINISHED", reason=None)
+                self.append("status", job=job.id, status="FINISHED" if records else "FAILED", reason=None)
                 self.done.append(job.id)
         return self.log
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from ray import tune
 
 from safe.errors import UserError, shown
 from safe.io.writable import naming
+from safe.types import Provenance
+from sweeps.ledger.records import session_record
 from sweeps.worker.artifacts import keep_session, read_records
 from sweeps.worker.worker_environment import take_back_umask
 from tracking.system import SystemMeter
@@ -88,20 +89,16 @@ class SafeTrainable(tune.Trainable):
         grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
         notes = {"notes": self._notes.copy()} if self._notes else {}
         self._notes.clear()
-        return {
-            "session": result.session,
-            "sessions": min(result.sessions, self.job.get("until") or result.sessions),
-            "split": result.split,
-            "metrics": result.as_metrics() | (self._meter.read() if self._meter else {}),
-            "losses": [[step, dict(terms)] for step, terms in result.losses],
-            "row": list(result.row),
-            "grid": grid.rows,
-            "grid_metrics": grid.metrics,
-            "counts": list(logits.counts),
-            "provenance": self.trainer.provenance(),
-            "work": {**asdict(result.work), "trained": result.work.training == "trained"},
-            **notes,
-        }
+        record = session_record(
+            result,
+            Provenance(**self.trainer.provenance()),
+            logits.counts,
+            grid.rows,
+            grid.metrics,
+            until=self.job.get("until"),
+            machine=self._meter.read() if self._meter else None,
+        )
+        return record | notes
 
     def _resume(self, trainer: SafeTrainer) -> None:
         """Continue from the newest checkpoint that can be read, together with the run's files; else begin anew."""

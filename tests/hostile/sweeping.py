@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
+from safe.types import Provenance, SessionResult, Split
 from sweeps.cli import main
 from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.job_queue import JobQueue
 from sweeps.ledger.jobs import INTERRUPTED, Job
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.records import session_record
 from sweeps.spec.specs import SweepSpec
 
 SPACE = """
@@ -59,19 +61,19 @@ def small_log(name: str) -> SweepLog:
 EPOCHS = 150  # of a session: its record takes some kB, more than the last block of a file has left
 
 
-def fake_sessions(accuracy: float, split: str = "val", predictions: int = 1, epochs: int = 1) -> list[dict[str, Any]]:
+METRICS = ("accuracy", "average_accuracy")
+
+
+def fake_sessions(accuracy: float, split: Split = "val", predictions: int = 1, epochs: int = 1) -> list[dict[str, Any]]:
     """Return the records of a run of two sessions."""
-    metrics = {f"{split}/{prefix}accuracy": accuracy for prefix in ("", "slow/", "fast/")}
-    return [
-        {
-            "session": session, "sessions": 2, "split": split,
-            "losses": [[epochs * session + epoch, {"train/slow/ce": 1 / (epoch + 1)}] for epoch in range(epochs)],
-            "metrics": metrics | {name.replace("accuracy", "average_accuracy"): accuracy for name in metrics},
-            "row": [accuracy] * session, "grid": [[accuracy] * session] * predictions, "counts": [10] * session,
-            "provenance": {"data_digest": "d", "weights_digest": "w", "class_order": "0,1"},
-        }
-        for session in (1, 2)
-    ]  # fmt: skip
+    metrics = {f"{prefix}{name}": accuracy for prefix in ("", "slow/", "fast/") for name in METRICS}
+    made = []
+    for session in (1, 2):
+        losses = tuple((epochs * session + epoch, {"train/slow/ce": 1 / (epoch + 1)}) for epoch in range(epochs))
+        result = SessionResult(session, 2, split, session, metrics, losses, row=(accuracy,) * session)
+        grid = [[accuracy] * session] * predictions
+        made.append(session_record(result, Provenance("d", "w", "0,1"), [10] * session, grid))
+    return made
 
 
 def accuracy_of(job: Job) -> float:

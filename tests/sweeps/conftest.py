@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
+from safe.types import Provenance, SessionResult, Split, Work
 from sweeps.ledger.data import facts
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.records import session_record
 from sweeps.search.random_ import draw
 from sweeps.spec.specs import SweepSpec
 
+PROVENANCE = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
 TEMPERATURES = [0.1, 1.0, 10.0]
 PREDICTIONS = [
     {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
@@ -38,26 +41,21 @@ def _make_spec(**changes: Any) -> SweepSpec:
     return SweepSpec(**{**fields, **changes})
 
 
-def _make_session(session: int, grid: list[list[float]], split: str = "val", **changes: Any) -> dict[str, Any]:
+def _make_session(session: int, grid: list[list[float]], split: Split = "val", **changes: Any) -> dict[str, Any]:
     """Session record of a stream of two sessions with 100 and 300 images."""
     accuracy = grid[0][-1] if grid else 0.5
-    record = {
-        "session": session,
-        "sessions": 2,
-        "split": split,
-        "metrics": {
-            f"{split}/accuracy": accuracy,
-            f"{split}/slow/accuracy": accuracy - 0.1,
-            f"{split}/fast/accuracy": accuracy - 0.2,
-            "ridge/slow": 1e4,
-            "time/train_seconds": 1.5,
-        },
-        "losses": [[session, {"train/slow/ce": 1.0 / session}]],
-        "grid": grid,
-        "counts": [100, 300][:session],
-        "provenance": {"data.digest": "abc"},
-    }
-    return {**record, **changes}
+    result = SessionResult(
+        session,
+        2,
+        split,
+        classes_seen=5 * session,
+        metrics={"accuracy": accuracy, "slow/accuracy": accuracy - 0.1, "fast/accuracy": accuracy - 0.2},
+        losses=((session, {"train/slow/ce": 1.0 / session}),),
+        ridge={"slow": 1e4},
+        seconds={"train": 1.5},
+        work=Work("trained", seconds=2.0),
+    )
+    return {**session_record(result, PROVENANCE, [100, 300][:session], grid), **changes}
 
 
 @cache
@@ -119,21 +117,25 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
 
 def _fake_runner(value: Callable[..., float], slow: Callable[..., float] | None = None) -> Callable[..., Any]:
     def run(job: Any) -> list[dict[str, Any]]:
-        split = "test" if job.config["data.evaluate_on"] == "test" else "val"
+        split: Split = "test" if job.config["data.evaluate_on"] == "test" else "val"
         accuracy, alone = value(job.config), (slow or value)(job.config)
-        metrics = {f"{split}/{name}": accuracy for name in ("accuracy", "average_accuracy")}
-        metrics |= {f"{split}/slow/{name}": alone for name in ("accuracy", "average_accuracy")}
+        metrics = dict.fromkeys(("accuracy", "average_accuracy"), accuracy)
+        metrics |= {f"slow/{name}": alone for name in ("accuracy", "average_accuracy")}
         return [
-            {
-                "session": session,
-                "sessions": 2,
-                "split": split,
-                "metrics": metrics,
-                "losses": [],
-                "grid": [[accuracy - 0.01 * (index != 1)] * session for index in range(len(job.predictions))],
-                "counts": [10] * session,
-                "provenance": {},
-            }
+            session_record(
+                SessionResult(
+                    session,
+                    2,
+                    split,
+                    classes_seen=5 * session,
+                    metrics=metrics,
+                    row=(accuracy,) * session,
+                    work=Work("trained", 2.0),
+                ),
+                PROVENANCE,
+                [10] * session,
+                [[accuracy - 0.01 * (index != 1)] * session for index in range(len(job.predictions))],
+            )
             for session in (1, 2)
         ]
 

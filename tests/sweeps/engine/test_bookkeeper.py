@@ -38,7 +38,7 @@ def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
 
 
 def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "trial-00", kind: str = "trial") -> None:
-    config = {"slow.lr": 0.1, "aggregation.temperature": 1.0}
+    config = {"dataset": "digits", "slow.lr": 0.1, "aggregation.temperature": 1.0}
     books.started(job, kind=kind, title=job, config=config, predictions=predictions)
 
 
@@ -50,7 +50,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
     live = {"val/slow/accuracy", "val/fast/accuracy", "ridge/slow", "time/train_seconds", "train/slow/ce"}
     assert set(run.metrics) == live
-    assert run.params == {"slow.lr": "0.1"}
+    assert run.params == {"dataset": "digits", "slow.lr": "0.1"}
     assert run.parent == "demo"
     assert run.status == "RUNNING"
 
@@ -70,7 +70,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     assert run.artefacts == {"run.log": b"all of it"}
     assert not list((states / "checkpoints").iterdir()), "the draft of a worker that was killed is gone"
     assert run.status == "FINISHED"
-    assert run.tags["data.digest"] == "abc"
+    assert run.tags["data_digest"] == "d" * 16
     assert run.tags["version.python"] == "3"
 
 

@@ -24,9 +24,11 @@ from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state
 from safe.states.inference import save_session
 from safe.training.trainer import SafeTrainer
+from safe.types import Provenance, SessionResult
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.ledger.records import session_record
 from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION, log_final_model, model_name
 from sweeps.spec.specs import SweepSpec
@@ -88,9 +90,9 @@ class Store:
         ledger = Ledger.create(folders.sweep, spec)
         ledger.append("job", job="final-03-0", kind="final", title="final 0", config=base, predictions=[])
         for session in (1, 2):
-            provenance = {"data_digest": digest, "weights_digest": "weights", "class_order": "0,1"}
-            record = {"session": session, "sessions": 2, "split": "test", "metrics": {}, "losses": [], "grid": []}
-            ledger.append("session", job="final-03-0", **record, counts=[1] * session, provenance=provenance)
+            result = SessionResult(session, 2, "test", classes_seen=session, metrics={})
+            record = session_record(result, Provenance(digest, "weights", "0,1"), [1] * session)
+            ledger.append("session", job="final-03-0", **record)
         ledger.append("status", job="final-03-0", status="FINISHED", reason=None)
         ledger.append("selected", trial="trial-03", prediction={}, score=score)
         ledger.close()

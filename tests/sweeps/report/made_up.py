@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from safe.config import load_config
+from safe.types import Provenance, SessionResult, Split, Work
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.records import session_record
 from sweeps.spec.specs import SweepSpec
 
 TEMPERATURES = [0.1, 1.0, 10.0]
@@ -33,31 +36,25 @@ def row(top: float, session: int) -> list[float]:
     return [top - 0.01 * (session - group) for group in range(1, session + 1)]
 
 
-def record(session: int, sessions: int, split: str, top: float, **changes: Any) -> dict[str, Any]:
+def record(
+    session: int,
+    sessions: int,
+    split: Split,
+    top: float,
+    grid: Sequence[Sequence[float]] = (),
+    work: Work = Work("trained", seconds=2.0),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
     """Return the record of a session in which every group had accuracy `top` when it was new."""
-    cells = row(top, session)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for prefix, loss in (("", 0.0), ("slow/", 0.02), ("fast/", 0.03)):
         accuracies = [sum(row(top, s)) / s - loss for s in range(1, session + 1)]
-        metrics[f"{split}/{prefix}accuracy"] = accuracies[-1]
-        metrics[f"{split}/{prefix}average_accuracy"] = sum(accuracies) / session
+        metrics[f"{prefix}accuracy"] = accuracies[-1]
+        metrics[f"{prefix}average_accuracy"] = sum(accuracies) / session
         if session > 1:
-            metrics[f"{split}/{prefix}forgetting"] = sum(0.01 * (session - g) for g in range(1, session)) / (
-                session - 1
-            )
-    found = {
-        "session": session,
-        "sessions": sessions,
-        "split": split,
-        "metrics": metrics,
-        "losses": [],
-        "grid": [],
-        "counts": [COUNT] * session,
-        "row": cells,
-        "provenance": {"data_digest": "d" * 16, "class_order": "0,1"},
-        "work": {"training": "trained", "seconds": 2.0, "saved_seconds": 0.0, "waited_seconds": 0.0, "stages": {}},
-    }
-    return {**found, **changes}
+            metrics[f"{prefix}forgetting"] = sum(0.01 * (session - g) for g in range(1, session)) / (session - 1)
+    result = SessionResult(session, sessions, split, session, metrics, row=tuple(row(top, session)), work=work)
+    provenance = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
+    return session_record(result, provenance, [COUNT] * session, grid)
 
 
 def make_log(
@@ -78,7 +75,7 @@ def make_log(
     spec = SweepSpec(**{**fields, **changes})
     log = SweepLog(spec)
 
-    def add(id: str, kind: str, config: dict[str, Any], top: float, split: str, grid: bool) -> None:
+    def add(id: str, kind: str, config: dict[str, Any], top: float, split: Split, grid: bool) -> None:
         predictions = PREDICTIONS if grid else []
         log.apply({"type": "job", "job": id, "kind": kind, "title": id, "config": config, "predictions": predictions})
         for session in range(1, sessions + 1):
@@ -86,8 +83,8 @@ def make_log(
             # Half of the trials take the slow learner of session 1 from the store.
             reused = kind == "trial" and session == 1 and int(id.rpartition("-")[2]) % 2 == 1
             stages = {"slow": {"computed": int(not reused), "reused": int(reused), "seconds": 1.0, "saved_seconds": 0}}
-            work = {"training": "reused" if reused else "trained", "seconds": 2.0, "saved_seconds": 3.0 * reused}
-            made = record(session, sessions, split, top, grid=rows, work={**work, "stages": stages})
+            work = Work("reused" if reused else "trained", 2.0, saved_seconds=3.0 * reused, stages=stages)
+            made = record(session, sessions, split, top, rows, work)
             log.apply({"type": "session", "job": id, **made})
         log.apply({"type": "status", "job": id, "status": "FINISHED", "reason": None})
 

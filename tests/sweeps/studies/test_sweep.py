@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from safe.data.sources import ArrayImages, Dataset
 from safe.errors import UserError
 from safe.evaluation.logits import Prediction, score_grid
 from safe.training.trainer import SafeTrainer
+from safe.types import Provenance
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, TRIAL, Job
+from sweeps.ledger.records import session_record
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
@@ -139,14 +141,16 @@ def test_the_search_ends_in_order_when_the_budget_is_spent(
 
 
 def test_without_a_finished_trial_nothing_is_chosen(make_spec: MakeSpec) -> None:
-    replay = Replay(make_spec(search="grid", space=GRID, trials=3))
+    with pytest.raises(AllFailedError, match=r"^no trial is finished, so there is nothing to choose from$"):
+        Replay(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
 
-    def fails(job: Job) -> list[dict[str, Any]]:
-        replay.log.jobs[job.id].sessions.clear()
-        return []
 
-    with pytest.raises((AllFailedError, ValueError)):
-        replay.run(fails)
+def test_where_the_budget_ended_the_search_before_a_trial_that_is_told(
+    make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Replay, "budget_left", False)
+    with pytest.raises(AllFailedError, match="nothing to choose from; the budget ended the search before"):
+        Replay(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
 
 
 def test_what_would_come_out_late_is_refused_early() -> None:
@@ -213,20 +217,9 @@ def trained(dataset: Dataset, vit: VisionTransformer, store: Path | None = None)
             result = trainer.run_session()
             logits = trainer.session_logits
             assert logits is not None
-            predictions = [Prediction(*(p[name] for name in sorted(p))) for p in job.predictions]
-            records.append(
-                {
-                    "session": result.session,
-                    "sessions": job.until or result.sessions,
-                    "split": result.split,
-                    "metrics": result.as_metrics(),
-                    "losses": [],
-                    "grid": score_grid(logits, predictions).rows,
-                    "counts": list(logits.counts),
-                    "provenance": {},
-                    "work": asdict(result.work),
-                }
-            )
+            grid = score_grid(logits, [Prediction(*(p[name] for name in sorted(p))) for p in job.predictions])
+            provenance = Provenance(**trainer.provenance())
+            records.append(session_record(result, provenance, logits.counts, *grid, until=job.until))
         trainer.close()
         return records
 
