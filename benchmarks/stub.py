@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ class StubTrainable(tune.Trainable):
 
     Its configuration: `sessions`; `accuracy` (of every session); `seconds` (a session takes); `epochs` (in which it
     looks for a stop); and `faults`, which says by session what happens before its result (`raise`, `full`, `hang`,
-    `die`), or that it is `nan`.
+    or a signal such as `SIGKILL` that its process gets), or that it is `nan`.
     `once` names a file: a fault happens only while it is not there.
     """
 
@@ -79,8 +80,8 @@ class StubTrainable(tune.Trainable):
             raise ValueError(f"broken in session {session}")
         if fault == "full":  # as `safe.io.writable.naming` tells it of a disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/session.pt")
-        if fault == "die":
-            os._exit(1)
+        if fault.startswith("SIG"):
+            os.kill(os.getpid(), signal.Signals[fault])
         while fault == "hang":
             time.sleep(3600)
 

@@ -50,12 +50,13 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
     resume = resume_words(name, arguments.results)
     try:
         log = work()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if not has_ledger(folder):
             print("interrupted before anything was begun", file=sys.stderr)
             return EXIT_INTERRUPTED
         print_log(read_ledger(folder), folder)
-        print(f"interrupted; continue with: {resume}", file=sys.stderr)
+        why = f": {interrupt}" if str(interrupt) else ""  # of the person who pressed the keys, nothing
+        print(f"interrupted{why}; continue with: {resume}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except AllFailedError as error:
         print_log(read_ledger(folder), folder)

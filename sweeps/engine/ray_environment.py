@@ -17,6 +17,8 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_THRESHOLD_S": "60",
+    # Tune asks what resources there are for its own messages alone, and waits long where Ray is gone.
+    "TUNE_STATE_REFRESH_PERIOD": "1e9",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Tune's own record of the experiment is never read, ours is the ledger; writing it takes longer with every trial.
     "TUNE_GLOBAL_CHECKPOINT_S": "1e9",

@@ -6,7 +6,6 @@ A sweep and an ablation are studies; what they run and in which order is theirs,
 from __future__ import annotations
 
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.joining import existing_ray
+from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, local_ray, run_work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
@@ -130,7 +130,8 @@ def carry_out(
         UserError: the name belongs to other settings or is in use, or the data or results folder is not usable.
         TrackingError: the tracking store cannot be used.
         AllFailedError: no run came to its end.
-        KeyboardInterrupt: interrupted; everything is closed and the same call continues.
+        KeyboardInterrupt: interrupted, or Ray is gone (with the words for it); everything is closed and the same call
+            continues.
     """
     from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
 
@@ -141,7 +142,7 @@ def carry_out(
         check_local()
     folders = Folders(results, spec.name)
     folders.make()
-    with locked(folders.sweep, spec.name), _polite_kill():
+    with locked(folders.sweep, spec.name), polite_kill():
         new = not has_ledger(folders.sweep)
         ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
         try:
@@ -156,20 +157,6 @@ def carry_out(
             return ledger.log
         finally:
             ledger.close()
-
-
-@contextmanager
-def _polite_kill() -> Iterator[None]:
-    """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the study can go on later."""
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in signals}
-    for number in signals:
-        signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
@@ -307,7 +294,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return
-    with _ray(spec), _polite_kill():
+    with _ray(spec), polite_kill():
         run_work(
             rounds,
             books,
@@ -325,7 +312,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
 def _ray(spec: Spec) -> Iterator[None]:
     """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
     address = ray_address()
-    with _polite_kill():
+    with polite_kill():
         try:
             with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
                 yield

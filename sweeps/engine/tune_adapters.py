@@ -26,6 +26,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
+from sweeps.engine.ray_private import check_processes, in_words, node_died
 from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
 from sweeps.search.asha import Halving
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from ray.tune.experiment import Trial
 
 LONGEST_REASON = 500
-NODE_DIED = "its node has died"  # Ray's words for it; the exception has no field that tells
 KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
 
 
@@ -118,8 +118,9 @@ class Driver:
         """Do what is due at every turn of Tune's loop.
 
         Raises:
-            KeyboardInterrupt: the user asked twice; here nothing is half written.
+            KeyboardInterrupt: the user asked twice, or Ray is gone; here nothing is half written.
         """
+        check_processes()
         if self.interrupts > 1:
             raise KeyboardInterrupt
         if self.interrupts and not self._told:
@@ -203,7 +204,12 @@ class Driver:
 
     @_kept
     def failed(self, trial: Trial) -> None:
-        """The job failed."""
+        """The job failed.
+
+        Raises:
+            KeyboardInterrupt: it did because Ray is gone.
+        """
+        check_processes()
         job = self._jobs.pop(trial.trial_id)
         _forget(trial)
         if job.id not in self._trials:
@@ -214,6 +220,9 @@ class Driver:
         self._broken.pop(job.id, None)
         raised = self.raised.pop(trial.trial_id)
         cause = getattr(raised, "cause", None) or raised
+        if self.interrupts and isinstance(cause, ray.exceptions.RayActorError):
+            self._end(job, "KILLED", INTERRUPTED)  # whoever ends every process of a sweep means no failure of a run
+            return
         if no_room(cause):  # no run's fault, and none of the others would find any
             raise cause
         details = Path(trial.path) / "error.txt"
@@ -223,11 +232,9 @@ class Driver:
             self._hung.discard(job.id)
             reason = f"no step within {self.heartbeat.timeout:g} s (trial_timeout)"
         else:
-            told = f"{type(cause).__name__}: {cause}".strip()
+            told = in_words(cause) or f"{type(cause).__name__}: {cause}".strip()
             if isinstance(cause, UserError):
                 told = str(cause).strip()
-            elif node_died(cause):
-                told = "the node it ran on is gone"
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
         spared = self._lowered(cause) or (node_died(cause) and self.queue.lost(job.id))
         self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
@@ -253,11 +260,6 @@ class Driver:
             self.books.clock(self.queue.budget.seconds)
         self.books.ended(job.id, status, reason)
         self.queue.ended(job.id, error, counts=counts)
-
-
-def node_died(cause: BaseException) -> bool:
-    """Whether a job's process is gone because its whole node is."""
-    return isinstance(cause, ray.exceptions.RayActorError) and NODE_DIED in str(cause)
 
 
 def _not_finite(record: dict[str, Any]) -> str | None:

@@ -18,11 +18,12 @@ from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
 from sweeps.engine.private import private_folder, scratch, scratch_parent
+from sweeps.engine.processes import private_processes
 from sweeps.engine.ray_environment import prepare_ray
 from sweeps.ledger.jobs import INTERRUPTED
 from sweeps.search.asha import Halving
 from sweeps.spec.machine import GpusPerTrial
-from sweeps.worker.worker_environment import passed, private_processes
+from sweeps.worker.worker_environment import passed
 
 if TYPE_CHECKING:
     from ray import tune
@@ -40,7 +41,11 @@ def check_local() -> None:
 
 @contextmanager
 def local_ray(cpus: int) -> Iterator[None]:
-    """Run the block with a Ray of its own on this machine."""
+    """Run the block with a Ray of its own on this machine.
+
+    Raises:
+        RayLost: a process of it that nothing goes on without is gone; see `sweeps.engine.ray_private`.
+    """
     root = str(Path(__file__).resolve().parents[2])
     prepare_ray(joins=False)
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -49,6 +54,8 @@ def local_ray(cpus: int) -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
     import ray
     from ray._private import worker
+
+    from sweeps.engine.ray_private import check_processes
 
     # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
     worker.print_to_stdstream = lambda *_, **__: None
@@ -69,6 +76,9 @@ def local_ray(cpus: int) -> Iterator[None]:
             for name in ("ray", "ray.tune", "ray.train", "ray.data"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)
             yield
+        except Exception:
+            check_processes()  # what is raised for want of them says nothing
+            raise
         finally:
             ray.shutdown()
 
@@ -100,7 +110,7 @@ def run_work(
         trainable: what runs a job, by default `sweeps.worker.trainable.SafeTrainable`.
 
     Raises:
-        KeyboardInterrupt: the user interrupted; open jobs are recorded as KILLED.
+        KeyboardInterrupt: the user interrupted, or Ray is gone; open jobs are recorded as KILLED.
         UserError, AllFailedError: no job of a round has a result; with the first cause.
         Exception: what the bookkeeper or the work raised; open jobs are recorded as KILLED.
     """
@@ -109,6 +119,7 @@ def run_work(
     from ray.tune.execution import class_cache
 
     from sweeps.engine.causes import causes
+    from sweeps.engine.ray_private import every_error_is_a_trials
     from sweeps.engine.tune_adapters import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
     from sweeps.worker.trainable import SafeTrainable
 
@@ -146,7 +157,7 @@ def run_work(
     )
     before = signal.getsignal(signal.SIGINT)
     try:
-        with causes(driver.raised):
+        with causes(driver.raised), every_error_is_a_trials():
             tuner.fit()
         if driver.error is not None:
             raise driver.error

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
 from safe.errors import UserError
 
@@ -42,31 +40,6 @@ def passed(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in variables.items() if any(fnmatchcase(name, known) for known in (*PASSED, *more))
     }
-
-
-@contextmanager
-def private_processes() -> Iterator[None]:
-    """Start Ray's processes, within the block, with the variables of `passed`, and so that others cannot read files.
-
-    Raises:
-        UserError: SAFE_WORKER_ENV is no list of names.
-    """
-    from ray._private import services
-
-    kept_back = os.environ.keys() - passed(os.environ).keys()
-    umask = os.umask(0o077)
-    os.umask(umask)
-
-    class Process(services.ConsolePopen):
-        def __init__(self, *words: Any, env: Mapping[str, str], **more: Any) -> None:
-            given = {name: value for name, value in env.items() if name not in kept_back}
-            super().__init__(*words, env={**given, UMASK: f"{umask:o}"}, umask=0o077, **more)
-
-    before, services.ConsolePopen = services.ConsolePopen, Process
-    try:
-        yield
-    finally:
-        services.ConsolePopen = before
 
 
 def take_back_umask() -> None:

@@ -174,3 +174,26 @@ def test_stop_says_when_nothing_runs(
     assert "the sweep 'demo' is not running" in capsys.readouterr().err
     assert call(tmp_path, "stop", "dem") == 2
     assert "Did you mean 'demo'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("why", "told"), [("", "interrupted; "), ("Ray's raylet was killed", "interrupted: Ray's raylet was killed; ")]
+)
+def test_an_interrupt_that_has_a_reason_tells_it_and_how_to_go_on(
+    finished_sweep: Written,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    why: str,
+    told: str,
+) -> None:
+    finished_sweep()
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt(*filter(None, [why]))
+
+    monkeypatch.setattr("sweeps.studies.sweep.run_sweep", interrupted)
+    assert call(tmp_path, "resume", "demo") == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{told}continue with: ")
+    assert line.endswith(f"-m sweeps resume demo --results {tmp_path}")

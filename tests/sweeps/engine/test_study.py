@@ -86,7 +86,7 @@ def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_
         yield
 
     monkeypatch.setattr(module, "local_ray", ray)
-    with module._polite_kill():
+    with module.polite_kill():
         ours = signal.getsignal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt), module._ray(make_spec()):
             signal.raise_signal(signal.SIGTERM)

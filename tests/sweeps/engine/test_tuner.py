@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -133,7 +134,7 @@ def test_failures_are_retried_recorded_and_left_behind(engine: Engine) -> None:
     engine.run(
         [
             engine.job("trial-0", faults={"2": "raise"}),
-            engine.job("trial-1", faults={"3": "die"}, once=str(engine.folder / "once")),
+            engine.job("trial-1", faults={"3": "SIGKILL"}, once=str(engine.folder / "once")),
             engine.job("trial-2", faults={"3": "nan"}),
             engine.job("trial-3"),
         ],
@@ -148,6 +149,9 @@ def test_failures_are_retried_recorded_and_left_behind(engine: Engine) -> None:
     assert details.read_text().endswith("ValueError: broken in session 2\n")
     assert not list(engine.folder.rglob("error.pkl")), "Tune has pickled what it failed with"
     assert engine.told("trial-1") == ("FINISHED", None, SESSIONS)
+    assert dict(failures(engine))["trial-1"].startswith(
+        "its process was killed by signal 9 (the system or a person) (details: "
+    )
     assert engine.told("trial-2") == ("FAILED", "session 3 gave val/accuracy that is not finite", 2)
     assert engine.told("trial-3") == ("FINISHED", None, SESSIONS)
     assert (engine.folder / "once").exists()
@@ -205,17 +209,51 @@ def test_a_full_disk_ends_everything_with_the_file_and_is_no_runs_failure(engine
     assert [engine.told(f"trial-{i}") for i in range(2)] == [("FINISHED", None, SESSIONS)] * 2
 
 
-def test_a_job_that_went_down_with_its_node_is_told_from_one_whose_process_died(ray: None) -> None:
-    from ray.exceptions import ActorDiedError, ActorDiedErrorContext
+def failures(engine: Engine) -> list[tuple[str, str]]:
+    """Return the jobs that failed, in order, with the reasons for it."""
+    lines = [json.loads(line) for line in (engine.folder / "ledger.jsonl").read_text().splitlines()]
+    return [(line["job"], line["reason"]) for line in lines if line.get("status") == "FAILED"]
 
-    from sweeps.engine.tune_adapters import node_died
 
-    def died(why: str) -> ActorDiedError:
-        return ActorDiedError(ActorDiedErrorContext(actor_id=bytes(16), error_message=why))
+def test_a_worker_that_ray_ends_for_want_of_memory_is_one_trials_failure_and_fewer_run_at_a_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.air.execution._internal.actor_manager import RayActorManager
+    from ray.exceptions import OutOfMemoryError
 
-    assert node_died(died("The actor died because its node has died. Node Id: 1234\n\tthe actor's node was terminated"))
-    assert not node_died(died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"))
-    assert not node_died(ValueError("its node has died"))
+    from sweeps.engine.tune_adapters import Driver
+
+    resolved, next_job = RayActorManager._actor_task_resolved, Driver.next_job
+    ended, at_a_time = [OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")], list[int]()
+
+    def next_is_ended(manager: Any, tracked_actor_task: Any, result: Any) -> None:
+        if ended and isinstance(result, dict) and "session" in result:
+            manager._actor_task_failed(tracked_actor_task, ended.pop())
+        else:
+            resolved(manager, tracked_actor_task, result)
+
+    def count(driver: Driver, trial_id: str) -> Job | None:
+        if (job := next_job(driver, trial_id)) is not None:
+            at_a_time.append(len(driver.queue.running))
+        return job
+
+    monkeypatch.setattr(RayActorManager, "_actor_task_resolved", next_is_ended)
+    monkeypatch.setattr(Driver, "next_job", count)
+    engine.run([engine.job(f"trial-{i}", seconds=0.2) for i in range(4)], retries=0)
+    assert not ended
+    ((_, reason),) = failures(engine)
+    assert reason.startswith("its process was ended because the machine ran low on memory (details: ")
+    assert [engine.told(f"trial-{i}") for i in range(4)] == [("FINISHED", None, SESSIONS)] * 4, "tried again"
+    assert at_a_time == [1, 2, 1, 1, 1], "two before, and one from then on"
+
+
+def test_a_process_that_dies_once_an_interrupt_is_there_has_not_failed(engine: Engine) -> None:
+    """Schedulers send their signals to every process, workers too."""
+    thread = interrupt_when(engine, lambda: (engine.folder / "heartbeats" / "trial-0").exists(), times=1)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run([engine.job("trial-0", seconds=1.0, faults={"2": "SIGTERM"})])
+    thread.join()
+    assert engine.told("trial-0") == ("KILLED", "interrupted", 1)
 
 
 def test_a_hung_worker_is_killed_and_the_rest_goes_on(engine: Engine) -> None:

@@ -1,0 +1,130 @@
+"""Ray's private interfaces and words on which sweeps rest, so that a new Ray's changes show in one place.
+
+Seen with the versions of SEEN_WITH. `tests/sweeps/engine/test_ray_private.py` names what another version has changed.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray._private import services, worker
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+SEEN_WITH = ("2.60.0",)
+VITAL = ("raylet", "gcs_server")  # without these nothing goes on; others write logs
+# Ray's words for how a process ended; its exceptions have no field that tells.
+NODE_DIED = "its node has died"
+TERMINATED = "The process receives a SIGTERM"
+EXIT_CODE = re.compile(r"exits with an exit code (\d+)")
+WITHOUT_A_WORD = "unexpectedly exits with a connection error code"
+PID = re.compile(r"^\tpid: (\d+)$", re.MULTILINE)
+CRASH = re.compile(r"\*\*\* (SIG[A-Z]+) received")  # in the worker's own log; SIGKILL lets nobody write any
+
+
+class RayLost(KeyboardInterrupt):
+    """A process of our own Ray is gone, and the runs with it: as after any interrupt, the campaign can go on later."""
+
+
+class LostActorError(RayActorError):
+    """An actor is gone, which Ray has told in another exception.
+
+    Attributes:
+        cause: that exception.
+    """
+
+    def __init__(self, cause: RayError) -> None:
+        super().__init__(error_msg=str(cause))
+        self.cause = cause
+
+
+def check_processes() -> None:
+    """Do nothing while the Ray that this process has started lives, or when it has started none.
+
+    Raises:
+        RayLost: its raylet or its GCS is gone; says which, and how it ended.
+    """
+    node = worker._global_node
+    for kind in VITAL if node is not None else ():
+        for started in node.all_processes.get(kind, ()):
+            if (code := started.process.poll()) is not None:
+                raise RayLost(f"Ray's {kind} {_killed(-code) if code < 0 else f'ended with exit code {code}'}")
+
+
+@contextmanager
+def processes(adapted: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterator[None]:
+    """Start Ray's processes, within the block, with what `adapted` makes of the options that Ray gives to `Popen`."""
+
+    class Process(services.ConsolePopen):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **adapted(options))
+
+    before, services.ConsolePopen = services.ConsolePopen, Process
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
+
+
+@contextmanager
+def every_error_is_a_trials() -> Iterator[None]:
+    """Let Tune take every error of Ray about an actor's task, within the block, for the failure of that one trial.
+
+    It does so with two kinds of them only, and ends the whole experiment with any other, such as that a worker was
+    ended because memory ran low.
+    """
+    task_failed = RayActorManager._actor_task_failed
+
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
+            exception = LostActorError(exception)
+        task_failed(manager, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = task_failed
+
+
+def node_died(cause: BaseException) -> bool:
+    """Whether a job's process is gone because its whole node is."""
+    return isinstance(cause, RayActorError) and NODE_DIED in str(cause)
+
+
+def in_words(cause: BaseException) -> str | None:
+    """Return how a job's process ended; None when the cause is not that it did, or Ray does not tell."""
+    told = str(cause)
+    if isinstance(cause, OutOfMemoryError):
+        return "its process was ended because the machine ran low on memory"
+    if not isinstance(cause, RayActorError):
+        return None
+    if node_died(cause):
+        return "the node it ran on is gone"
+    if TERMINATED in told:
+        return f"its process {_killed(signal.SIGTERM)}"
+    if code := EXIT_CODE.search(told):
+        return f"its process ended with exit code {code[1]}"
+    if WITHOUT_A_WORD in told:
+        crash = _crash(told)
+        return f"its process crashed with {crash}" if crash else f"its process {_killed(signal.SIGKILL)}"
+    return None
+
+
+def _killed(number: int) -> str:
+    return f"was killed by signal {number:d} (the system or a person)"
+
+
+def _crash(told: str) -> str | None:
+    """Return the signal of which a process of our own Ray has written in its log that it dies of it."""
+    node, pid = worker._global_node, PID.search(told)
+    logs = Path(node.get_logs_dir_path()).glob(f"worker-*-{pid[1]}.err") if node is not None and pid else ()
+    for log in logs:
+        if signals := CRASH.findall(log.read_text("utf-8", errors="replace")):
+            return str(signals[-1])
+    return None

@@ -1,0 +1,192 @@
+"""What sweeps take from inside Ray is still as it was; where not, the failure says which Ray has changed what."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray._private import node, services, worker
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import ActorDiedError, ActorDiedErrorContext, ObjectLostError, OutOfMemoryError, RayTaskError
+
+from sweeps.engine.processes import private_processes
+from sweeps.engine.ray_private import SEEN_WITH, VITAL, LostActorError, RayLost, check_processes, in_words, node_died
+from sweeps.engine.ray_private import every_error_is_a_trials as as_trials
+
+KILLED = "was killed by signal 9 (the system or a person)"
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+INTERFACES = {
+    "the class of which its processes are": lambda: (
+        issubclass(services.ConsolePopen, subprocess.Popen)
+        and "ConsolePopen(" in inspect.getsource(services.start_ray_process)
+    ),
+    "what Tune does with the failure of an actor's task": lambda: (
+        parameters(RayActorManager._actor_task_failed) == ["self", "tracked_actor_task", "exception"]
+        and "self._actor_task_failed(" in inspect.getsource(RayActorManager)
+    ),
+    "where it keeps the processes that it has started": lambda: (
+        {"_global_node", "print_to_stdstream"} <= vars(worker).keys()
+        and all(
+            f"self.all_processes[ray_constants.PROCESS_TYPE_{kind.upper()}]" in inspect.getsource(node)
+            for kind in VITAL
+        )
+        and "process" in parameters(services.ProcessInfo)
+    ),
+    "where it keeps the logs of workers": lambda: parameters(node.Node.get_logs_dir_path) == ["self"],
+}
+
+
+@pytest.mark.parametrize("what", INTERFACES)
+def test_the_inside_of_ray_is_as_it_was(what: str) -> None:
+    try:
+        same = INTERFACES[what]()
+    except (AttributeError, TypeError, OSError):
+        same = False
+    assert same, (
+        f"Ray {ray.__version__} has changed {what}; sweeps/engine/ray_private.py was seen with {', '.join(SEEN_WITH)}"
+    )
+
+
+def test_the_version_that_is_installed_has_been_seen() -> None:
+    assert ray.__version__ in SEEN_WITH, (
+        "run tests/faults with it, then add it to SEEN_WITH in sweeps/engine/ray_private.py"
+    )
+
+
+PARENT = f"""
+import os, signal, sys
+from ray._private import services
+from sweeps.engine.processes import private_processes
+with private_processes():
+    child = services.start_ray_process({SLEEP!r}, "raylet", fate_share=True).process
+print(child.pid, os.getsid(child.pid), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray's own watcher ends them")
+def test_rays_processes_have_a_session_of_their_own_and_die_with_a_driver_that_is_killed() -> None:
+    parent = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True)
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    child, session = map(int, parent.stdout.split())
+    assert session == child
+    deadline = time.monotonic() + 10
+    while alive(child):
+        assert time.monotonic() < deadline, "it outlives its driver"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("kind", VITAL)
+@pytest.mark.parametrize(
+    ("end", "words"), [("process.kill()", KILLED), ("process.terminate()", "15 (the"), ("", "ended with exit code 3")]
+)
+def test_a_process_that_is_gone_is_told_with_how_it_ended(
+    kind: str, end: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = SLEEP if end else [sys.executable, "-c", "raise SystemExit(3)"]
+    with private_processes():
+        info = services.start_ray_process(command, kind, fate_share=sys.platform == "linux")
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(all_processes={kind: [info]}))
+    try:
+        if end:
+            check_processes()
+            getattr(info.process, end.removeprefix("process.").removesuffix("()"))()
+        info.process.wait(10)
+        with pytest.raises(RayLost, match=f"^Ray's {kind} ") as lost:
+            check_processes()
+    finally:
+        info.process.kill()
+    assert words in str(lost.value)
+
+
+def test_a_ray_of_others_and_none_at_all_are_never_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in (None, SimpleNamespace(all_processes={})):
+        monkeypatch.setattr(worker, "_global_node", known)
+        check_processes()
+
+
+@pytest.mark.parametrize("exception", [OutOfMemoryError("memory ran low"), ObjectLostError("ab", "", "")])
+def test_every_error_of_ray_reaches_the_trial_it_is_about(exception: Exception) -> None:
+    seen: list[tuple[str, Exception]] = []
+    actor = TrackedActor(1, on_error=lambda _, error: seen.append(("actor", error)))
+    task = TrackedActorTask(actor, on_error=lambda _, error: seen.append(("task", error)))
+    resources = SimpleNamespace(free_resources=lambda acquired_resource: None)
+    manager = RayActorManager(resource_manager=resources)
+    manager._live_actors_to_ray_actors_resources[actor] = (None, None)
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        manager._actor_task_failed(task, exception)
+    with as_trials():
+        manager._actor_task_failed(task, exception)
+        with pytest.raises(RuntimeError, match="a bug of ours"):
+            manager._actor_task_failed(task, ValueError("a bug of ours"))
+    assert [what for what, _ in seen] == ["actor", "task"]
+    for _, error in seen:
+        assert isinstance(error, LostActorError)
+        assert error.cause is exception
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        manager._actor_task_failed(task, exception)
+
+
+def died(why: str, pid: int = 0) -> ActorDiedError:
+    return ActorDiedError(ActorDiedErrorContext(actor_id=bytes(16), error_message=why, pid=pid))
+
+
+WORKER = "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+WITHOUT_A_WORD = f"{WORKER}Worker unexpectedly exits with a connection error code 2. End of file. Some common causes"
+NODE = "The actor died because its node has died. Node Id: 1234\n\tthe actor's node was terminated"
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (died(WITHOUT_A_WORD), f"its process {KILLED}"),
+        (died(f"{WORKER}Worker exits unexpectedly. Worker exits with an exit code 4."), "ended with exit code 4"),
+        (
+            died(f"{WORKER}Worker exits with an exit code 1. The process receives a SIGTERM."),
+            "its process was killed by signal 15 (the system or a person)",
+        ),
+        (died(NODE), "the node it ran on is gone"),
+        (OutOfMemoryError("memory ran low"), "its process was ended because the machine ran low on memory"),
+    ],
+)
+def test_how_a_process_ended_is_said_in_words(cause: Exception, words: str) -> None:
+    assert words in (in_words(cause) or "")
+    assert node_died(cause) == ("node" in words)
+
+
+def test_what_is_no_end_of_a_process_has_its_own_words() -> None:
+    for cause in (ValueError(NODE), RayTaskError("f", WITHOUT_A_WORD, ValueError()), died("Ray's words have changed")):
+        assert in_words(cause) is None
+        assert not node_died(cause)
+
+
+def test_a_crash_that_the_workers_log_tells_is_no_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(get_logs_dir_path=lambda: str(tmp_path)))
+    (tmp_path / "worker-ab-01-41.err").write_text("*** SIGSEGV received at time=1 on cpu 0 ***\n")
+    (tmp_path / "worker-ab-01-4.err").write_bytes(b":actor_name:A\n\xff")
+    assert in_words(died(WITHOUT_A_WORD, pid=41)) == "its process crashed with SIGSEGV"
+    assert in_words(died(WITHOUT_A_WORD, pid=4)) == f"its process {KILLED}"
