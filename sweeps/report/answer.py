@@ -82,7 +82,9 @@ def _final_table(gathered: Gathered) -> list[Block]:
         for m in measures
     ]
     if gathered.controls:
-        head += ["control", "SAFE − control", "in words"]
+        own = len(gathered.controls)
+        seeds = "" if own == len(gathered.finals) else f" ({plural(own, 'seed')})"
+        head += [f"control{seeds}", "SAFE − control", "in words"]
         for measure, row in zip(measures, rows, strict=True):
             pair = found.get(f"test/{measure.name}")
             row += [measure.spread(last_metric(gathered.controls, measure.name)), measure.difference(pair)]

@@ -87,7 +87,7 @@ def describe(log: SweepLog) -> str:
     if summary is not None:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
         rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
-        for label, prefix, stats in [*rows, *([("preset (control)", "", control)] if control else [])]:
+        for label, prefix, stats in [*rows, *([(_control_label(summary, control), "", control)] if control else [])]:
             final, average = (spread(stats.get(f"test/{prefix}{name}")) for name in ("accuracy", "average_accuracy"))
             lines.append(f"- {label}: final {final}, average over the sessions {average}")
     if chosen is not None:
@@ -211,8 +211,14 @@ def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, s
     for label, prefix in LEARNER_ROWS:
         table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
     if control is not None:
-        table.add_row("preset (control)", *(spread(control.get(f"test/{metric}")) for metric, _ in SHOWN))
+        table.add_row(_control_label(summary, control), *(spread(control.get(f"test/{metric}")) for metric, _ in SHOWN))
     return table
+
+
+def _control_label(summary: Mapping[str, Any], control: Mapping[str, Any]) -> str:
+    """Return what the control's row is called; it may have another number of seeds, after an interrupt or a failure."""
+    seeds = "" if control["seeds"] == summary["seeds"] else f", seeds: {control['seeds']}"
+    return f"preset (control{seeds})"
 
 
 def _difference_lines(log: SweepLog) -> list[str]:

@@ -140,7 +140,7 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the table for people."""
     spec, columns = log.spec, _catalogue(log).columns
     images = "test" if _catalogue(log).split == "test" else "holdout"
-    seeds = f"{spec.seeds} seed{'s' if spec.seeds > 1 else ''}"
+    seeds, fewer = _seeds(log)
     title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
     console.print(f"\n{title}", highlight=False)
     printed = Table(box=None, pad_edge=False)
@@ -154,6 +154,8 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
             printed.add_row(group, style="bold")
         printed.add_row(f"  {row['row']}" if group else row["row"], *_cells(log, row))
     console.print(printed)
+    if fewer:
+        console.print(fewer, highlight=False, soft_wrap=True)
     for job in log.jobs.values():
         if job.reason and job.status != "FINISHED":
             console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
@@ -172,7 +174,19 @@ def markdown(log: SweepLog) -> str:
             group = row["group"]
             lines.append(f"| **{group}** |" + " |" * len(columns))
         lines.append(f"| {row['row']} | " + " | ".join(_cells(log, row)) + " |")
-    return "\n".join(lines)
+    fewer = _seeds(log)[1]
+    return "\n".join([*lines, *(["", fewer] if fewer else [])])
+
+
+def _seeds(log: SweepLog) -> tuple[str, str]:
+    """Return in words over how many seeds the table is, and which arms have fewer; nothing where all have as many."""
+    spec, done = _spec(log), {arm: len(_finished(log, arm)) for arm in _arms(log)}
+    most = max(done.values())
+    words = f"{most}{f' of {spec.seeds}' if most < spec.seeds else ''} seed{'s' if spec.seeds > 1 else ''}"
+    if min(done.values()) == most:
+        return words, ""
+    fewer = ", ".join(f"{arm} {number}" for arm, number in done.items() if number < most)
+    return f"at most {words}", f"seeds of the arms that have fewer so far: {fewer}"
 
 
 def _cells(log: SweepLog, row: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@
 and of a run that the result rests on, not of a search's trial:
 
     tables/predictions.csv      what the final state says of every image that judges it
-    tables/confusion.csv        true by predicted class; plots/confusion.png
+    tables/confusion.csv        true by predicted class; plots/confusion.png (of many, the most confused)
     environment.json            versions, device, commit
 
 All but the first three are written after the last session.

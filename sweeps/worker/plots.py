@@ -5,6 +5,8 @@ Drawn without pyplot, so that no global state and no screen is needed. Colours a
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from safe.errors import shown
 
 CELLS_WITH_NUMBERS = 20  # per side; with more the numbers could not be read
+CLASSES_WITH_NAMES = 40  # per side; with more the names could not be read
 LEARNERS = {"SAFE": ("", "#000000", "o"), "slow": ("slow/", "#0072b2", "s"), "fast": ("fast/", "#d55e00", "^")}
 CURVES = (
     ("accuracy", "accuracy, classes seen (%)", 100),
@@ -37,19 +40,37 @@ def confusion_heat_map(
 
     Args:
         counts: C x C; entry (i, j) counts images of class i predicted as j. A class without images stays empty.
-        classes: names in order of arrival; left out of the axes where they are too many to read.
+        classes: names in order of arrival; of more than can be read those most confused are drawn, by `most_confused`.
         boundaries: how many classes were seen after each session.
     """
     shares = [[n / sum(row) if sum(row) else float("nan") for n in row] for row in counts]
-    named = len(classes) <= 2 * CELLS_WITH_NUMBERS
-    ticks = [_short(name) for name in classes] if named else []
-    axes = _heat_map(shares, ticks, ticks, "share of the true class (%)", 100)
-    for boundary in set(boundaries) - {len(classes)}:
+    drawn = most_confused(shares, CLASSES_WITH_NAMES)
+    ticks = [_short(classes[index]) for index in drawn]
+    axes = _heat_map([[shares[i][j] for j in drawn] for i in drawn], ticks, ticks, "share of the true class (%)", 100)
+    for boundary in {bisect_left(drawn, boundary) for boundary in boundaries} - {0, len(drawn)}:
         axes.axhline(boundary - 0.5, color="#d55e00", linewidth=0.6)
         axes.axvline(boundary - 0.5, color="#d55e00", linewidth=0.6)
-    order = "" if named else f" ({len(classes)}, in order of arrival)"
-    axes.set(title=title, xlabel=f"predicted class{order}", ylabel=f"true class{order}")
+    if len(drawn) < len(classes):
+        title = f"{title}\nthe {len(drawn)} classes most confused of {len(classes)}"
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
     _save(axes.figure, path)
+
+
+def most_confused(shares: Sequence[Sequence[float]], most: int) -> list[int]:
+    """Return which classes a confusion matrix is to show, in their order: all, or `most` of them.
+
+    These are the pairs of which one is taken for the other most often; then, where that does not fill the picture, the
+    first classes.
+
+    Args:
+        shares: entry (i, j) is the share of class i that is predicted as j; NaN where it has no images.
+    """
+    classes = range(len(shares))
+    if len(shares) <= most:
+        return list(classes)
+    pairs = ((shares[i][j], i, j) for i in classes for j in classes if i != j and shares[i][j] > 0)
+    ranked = (index for _, *pair in sorted(pairs, key=lambda pair: (-pair[0], *pair[1:])) for index in pair)
+    return sorted(itertools.islice(dict.fromkeys(itertools.chain(ranked, classes)), most))
 
 
 def session_curves(sessions: Sequence[Mapping[str, float]], title: str, path: Path) -> None:

@@ -12,10 +12,14 @@ from rich.console import Console
 
 from sweeps.ledger.jobs import Job
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.report.page import render
+from sweeps.report.sections import report_page
 from sweeps.report.terminal import describe, print_mlflow, show
 from sweeps.results.summary import difference, sweep_summary
 from sweeps.search.random_ import draw
 from sweeps.spec.titles import short_value, title_of, trial_title
+
+from .made_up import make_log
 
 
 def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> None:
@@ -68,6 +72,19 @@ def test_people_read_percent(finished_sweep: Callable[[], Ledger], tmp_path: Pat
     assert "make ui" in shown
     assert shown.index("trial-01") < shown.index("trial-00"), "best first"
     assert max(map(len, shown.splitlines())) < 100 + len(str(tmp_path))
+
+
+def test_a_control_with_another_number_of_seeds_says_so(tmp_path: Path) -> None:
+    log = make_log(trials=2, seeds=3)
+    text = io.StringIO()
+    show(log, tmp_path, Console(file=text, width=100))
+    assert "preset (control) " in text.getvalue()
+    log.jobs["control-2"].status = "KILLED"
+    show(log, tmp_path, Console(file=text, width=100))
+    assert "mean ± std over 3 seeds" in text.getvalue()
+    assert "preset (control, seeds: 2)" in text.getvalue()
+    assert "preset (control, seeds: 2): final" in describe(log)
+    assert "control (2 seeds)" in render(report_page(log, {}))
 
 
 def test_selection_on_test_is_said_everywhere(make_spec: Callable[..., Any], tmp_path: Path) -> None:

@@ -208,6 +208,31 @@ def test_differences_pair_the_seeds_that_both_rows_have(tmp_path: Path) -> None:
     assert repeats[:3] == ["0", "1", "3"]
 
 
+def test_a_table_says_over_how_many_seeds_it_is(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path, spec(name="demo", arms=["frozen", "safe"], seeds=3))
+    last = {"accuracy": 0.5, "slow/accuracy": 0.5, "fast/accuracy": 0.5}
+
+    def shown() -> str:
+        console = Console(record=True, width=120)
+        show_ablation(read_ledger(tmp_path), tmp_path, console)
+        return console.export_text()
+
+    assert "mean ± std over 0 of 3 seeds;" in shown()
+    write_arm(ledger, "safe", last, range(2))
+    write_arm(ledger, "frozen", {"accuracy": 0.1}, range(1))
+    assert "mean ± std over at most 2 of 3 seeds;" in shown()
+    fewer = "seeds of the arms that have fewer so far: frozen 1\n"
+    assert fewer in shown()
+    assert f"{markdown(read_ledger(tmp_path))}\n".endswith(f"|\n\n{fewer}")
+    write_arm(ledger, "frozen", {"accuracy": 0.1}, range(1, 2))
+    assert "mean ± std over 2 of 3 seeds;" in shown()
+    for arm in ("safe", "frozen"):
+        write_arm(ledger, arm, last, range(2, 3))
+    assert "mean ± std over 3 seeds;" in shown()
+    assert "fewer" not in shown() + markdown(read_ledger(tmp_path))
+    ledger.close()
+
+
 def test_the_better_learner_is_chosen_run_by_run(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, spec(name="demo", arms=["safe"]))
     write_arm(ledger, "safe", {"slow/accuracy": 0.5, "fast/accuracy": 0.4, "slow/forgetting": 0.3}, range(1))

@@ -264,6 +264,29 @@ def test_a_confusion_matrix_of_many_classes_stays_a_picture_of_a_page(classes: i
     assert max(width, height) < 2000
 
 
+def test_of_many_classes_those_most_confused_are_drawn_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 60 classes, each of 10 images, 57 is taken for 3 always and 20 for 59 mostly; 7 has no images."""
+    from sweeps.worker import plots
+
+    counts = [[10 * (i == j) for j in range(60)] for i in range(60)]
+    counts[57][57], counts[57][3], counts[20][20], counts[20][59], counts[7] = 0, 10, 3, 7, [0] * 60
+    drawn: list[Any] = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure.axes[0]))
+    names = [f"class {number}" for number in range(60)]
+    plots.confusion_heat_map(counts, names, [3, 10, 57, 60], "SAFE", tmp_path / "x.png")
+    (axes,) = drawn
+    kept = [*range(38), 57, 59]
+    labels = [[label.get_text() for label in axis.get_ticklabels()] for axis in (axes.xaxis, axes.yaxis)]
+    assert labels == [[names[number] for number in kept]] * 2
+    assert axes.get_title() == "SAFE\nthe 40 classes most confused of 60"
+    upright = [line.get_xdata()[0] for line in axes.lines if line.get_xdata()[0] == line.get_xdata()[1]]
+    assert sorted(upright) == [2.5, 9.5, 37.5], "between sessions"
+    cells = axes.images[0].get_array()
+    assert cells[kept.index(57), 3] == 1
+    assert cells[20, kept.index(59)] == pytest.approx(0.7)
+    assert plots.most_confused([[1.0, 0.0], [0.5, 0.5]], 2) == [0, 1]
+
+
 def test_images_of_files_are_named_below_the_data_folder(tmp_path: Path) -> None:
     config = load_config("digits", overrides={"data.root": str(tmp_path)})
     paths = (str(tmp_path / "birds/test/wren/1.jpg"), "/elsewhere/2.jpg")
