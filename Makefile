@@ -175,5 +175,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(RUN) -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear $(VENV)
 	@echo "installing into $(VENV) (some minutes and about 7 GB the first time) ..."
 	@# Not --quiet, which would show nothing for minutes and hide why versions conflict.
-	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[dev]'
+	$(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable '.[sweeps,dev]'
 	@touch $@

@@ -19,6 +19,7 @@ The names below are loaded on first use, so that `import safe` costs nothing.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,12 +27,19 @@ if TYPE_CHECKING:
     from safe.predictor import load_predictor
     from safe.training.trainer import SafeTrainer
 
-__all__ = ["SafeTrainer", "load_config", "load_predictor"]
+    __version__: str
+
+__all__ = ["SafeTrainer", "__version__", "load_config", "load_predictor"]
 
 _HOMES = {"SafeTrainer": "safe.training.trainer", "load_config": "safe.config", "load_predictor": "safe.predictor"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # as it was installed: pyproject.toml alone says it
+        try:
+            return version("safe-sweeps")
+        except PackageNotFoundError:  # a bare checkout, as in the containers
+            return "not installed"
     if name not in _HOMES:
         raise AttributeError(f"module 'safe' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import safe
 from safe.cli.parser import Parser
 from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, bad_path, print_notices_once
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m safe", description="Train SAFE, predict with it and judge it.")
+    parser.add_argument("--version", action="version", version=f"safe {safe.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="one training run over all sessions"))
     _add_predict(

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+import safe
 from safe.cli.parser import Parser
 from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once
 from sweeps.cli import (
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser; each subcommand registers itself with its function as `command`."""
     top = Parser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
+    top.add_argument("--version", action="version", version=f"sweeps {safe.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.register(commands)

@@ -87,7 +87,7 @@ def test_the_gpu_file_changes_workers_only_and_keeps_their_command() -> None:
     assert services["ray-worker"]["entrypoint"][-1] == gpus.__name__
 
 
-def test_the_image_installs_what_the_project_and_its_cluster_extra_ask_for() -> None:
+def test_the_image_installs_what_the_project_and_its_extras_ask_for() -> None:
     root = DOCKER_FOLDER.parent
     words = [sys.executable, str(DOCKER_FOLDER / "requirements.py"), str(root / "pyproject.toml")]
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
