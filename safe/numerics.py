@@ -17,7 +17,7 @@ from pathlib import Path
 NUMERICS = (
     "backbones", "data.cache", "data.images", "data.parallel", "data.sources", "data.stream", "data.transforms",
     "evaluation.logits", "heads", "learners", "losses", "pet", "seeding", "sharing", "training.build",
-    "training.features", "training.session_end", "training.steps", "training.trainer",
+    "training.features", "training.inputs", "training.session_end", "training.steps", "training.trainer",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from safe.data.images import FileImages
 from safe.data.sources import Dataset, Images
 from safe.data.split import class_order, holdout, session_sizes
 from safe.errors import UserError
-from safe.types import Split
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Stream:
 
     sessions: tuple[Session, ...]
     order: tuple[int, ...]
-    split: Split
+    split: Literal["val", "test"]
 
     def __len__(self) -> int:
         return len(self.sessions)

@@ -44,6 +44,10 @@ class Learner:
         """Return the factor of this learner's scores before the softmax: its sigma if `learned`."""
         return float(self.head.scale.detach()) if setting == "learned" else float(setting)
 
+    def inference_state(self, setting: float | str) -> dict[str, Any]:
+        """Return what predicting needs of it; `setting` as in `scale`."""
+        return {"pet": self.net.pet_state(), "readout": self.readout(), "scale": self.scale(setting)}
+
     def copy(self) -> Learner:
         """Return an independent learner in the same state that shares the frozen backbone's memory."""
         closed = None if self.closed is None else self.closed.copy()

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from safe.errors import UserError
 from safe.states.checkpoint import load_state, save_state
-from safe.types import LEARNERS
 
 VERSION = 2
 WHOLE_VERSION = 1  # of a state that holds everything itself
@@ -67,11 +66,11 @@ def load_inference_state(path: str | Path) -> dict[str, Any]:
     learners = state.get("learners", {})
     if not isinstance(learners, dict) or not all(isinstance(entry, dict) for entry in learners.values()):
         raise UserError(f"{path} is not an inference state: its learners are none")
-    for name in LEARNERS:
-        part = learners.get(name, {}).get("pet")
+    for learner in learners.values():
+        part = learner.get("pet")
         if isinstance(part, str):
             parts[part] = parts[part] if part in parts else _load_part(part, path)
-            learners[name]["pet"] = parts[part]
+            learner["pet"] = parts[part]
     return state
 
 

@@ -37,6 +37,16 @@ def images_per_second(images: int, seconds: float) -> float | None:
     return images / seconds if images and seconds > 0 else None
 
 
+def measured(device: torch.device, images: int, seconds: float) -> dict[str, float]:
+    """Return as metrics the peak of memory since `reset_peak` and the speed of training, without what is not known."""
+    found = {
+        "time/images_per_second": images_per_second(images, seconds),
+        "memory/peak_mib": peak_mib(device),
+        "memory/total_mib": total_mib(device),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def available_bytes(root: Path = Path("/")) -> int | None:
     """Return the memory that this process can still get: what Linux calls available, at most what its control groups
     leave, as a container's limit; `None` on other systems.

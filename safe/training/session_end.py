@@ -114,6 +114,11 @@ class SessionEnd:
             counts=[len(subset) for subset in subsets],
         )
 
+    def ridges(self, learners: Mapping[str, Learner]) -> dict[str, float]:
+        """Return the lambda of each learner whose head has one."""
+        heads = {name: learner.closed for name, learner in learners.items()}
+        return {name: head.ridge for name, head in heads.items() if head is not None and head.ridge is not None}
+
     def fast_is_slow(self) -> None:
         """Take note that the fast learner is a fresh copy of the slow one: it owes what that owes."""
         self._pending["fast"] = list(self._pending["slow"])

@@ -10,35 +10,28 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
-import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from safe.backbones.loading import load_backbone, weights_digest
-from safe.backbones.precision import deterministic_algorithms, resolve_precision
+from safe.backbones.precision import deterministic_algorithms
 from safe.config import Config
-from safe.data.loading import load_dataset
 from safe.data.sources import Dataset
-from safe.data.stream import Session, Stream
+from safe.data.stream import Session
 from safe.errors import UserError
 from safe.evaluation.logits import SessionLogits
 from safe.evaluation.session_metrics import Judge
 from safe.learners.learner import Learner
-from safe.pet import class_token_alone
 from safe.sharing.client import StageClient
-from safe.sharing.stages import StageKeys, StageStore
-from safe.states.continuing import require_same_inputs, require_same_settings
+from safe.sharing.stages import StageStore
 from safe.states.inference import WHOLE_VERSION
-from safe.training.build import build_learner, build_stream, prediction_of, projection_seed, resolve_device
+from safe.training.build import build_learner, prediction_of, projection_seed
 from safe.training.features import FeatureExtractor
-from safe.training.memory import require_memory, room_here, stream_sizes
-from safe.training.resources import images_per_second, peak_mib, reset_peak, total_mib
+from safe.training.inputs import RunInputs
+from safe.training.resources import measured, reset_peak
 from safe.training.session_end import SessionEnd
 from safe.training.steps import GradientSteps, load_training_stage, phase_of, training_stage
-from safe.types import EpochDone, Event, Provenance, SessionResult, Training
+from safe.types import EpochDone, Event, SessionResult, Training
 
 STATE_VERSION = 2
 
@@ -62,6 +55,7 @@ class SafeTrainer:
     Attributes:
         session: sessions finished so far.
         precision: of the networks' forward passes, `float32` or `bf16`.
+        stream: which images are trained on and judged in each session.
         session_logits: both learners' evaluation logits of the session that finished last, else `None`.
     """
 
@@ -73,19 +67,9 @@ class SafeTrainer:
         stages: StageStore | None = None,
     ) -> None:
         self.config = config
-        if config.runtime.threads:
-            torch.set_num_threads(config.runtime.threads)
-        self.device = resolve_device(config.runtime.device)
-        self.precision = resolve_precision(config.runtime.precision, self.device)
-        vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
-        self._backbone = class_token_alone(vit.to(self.device))
-        self._size = int(vit.patch_embed.img_size[0])
-        self._dataset = dataset or load_dataset(config.dataset, config.data.root, self._size)
-        self._stream = build_stream(config, self._dataset)
-        sizes = stream_sizes(vit, self._stream, len(self._dataset.classes))
-        require_memory(config, sizes, self.device, room_here(self.device))
-        first_classes = len(self._stream.sessions[0].classes)
-        self.slow = build_learner(config, self._backbone, first_classes, self.device)
+        self._inputs = inputs = RunInputs(config, dataset, backbone)
+        self.device, self.precision, self.stream = inputs.device, inputs.precision, inputs.stream
+        self.slow = build_learner(config, inputs.backbone, len(self.stream.sessions[0].classes), self.device)
         self.fast: Learner | None = None
         self.session = 0
         self.session_logits: SessionLogits | None = None
@@ -93,27 +77,22 @@ class SafeTrainer:
         self._total_epochs = 0
         self._losses: list[tuple[int, dict[str, float]]] = []
         self._train_seconds = 0.0
-        self._client = StageClient(stages, lambda: self._stage_keys)
+        self._client = StageClient(stages, lambda: inputs.stage_keys)
         self._asked = self._reused = False  # in this session, for its gradient steps
         self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
         # What it keeps of the frozen slow learner is derived, so it is never saved.
         self._features = FeatureExtractor(
-            self.device, self._size, config.runtime.eval_batch_size, self.precision, self._client
+            self.device, inputs.size, config.runtime.eval_batch_size, self.precision, self._client
         )
-        self._steps = GradientSteps(config, self._size, self.device, self.precision, self._features, self._client)
-        self._session_end = SessionEnd(config.seed, self._stream, self.slow, self._features, self._client)
-        self._judge = Judge(prediction_of(config), domain_incremental=self._stream.domain_incremental)
+        self._steps = GradientSteps(config, inputs.size, self.device, self.precision, self._features, self._client)
+        self._session_end = SessionEnd(config.seed, self.stream, self.slow, self._features, self._client)
+        self._judge = Judge(prediction_of(config), domain_incremental=self.stream.domain_incremental)
         reset_peak(self.device)
 
     @property
     def sessions(self) -> int:
         """How many sessions the stream has."""
-        return len(self._stream)
-
-    @property
-    def stream(self) -> Stream:
-        """Which images are trained on and judged in each session."""
-        return self._stream
+        return len(self.stream)
 
     @property
     def done(self) -> bool:
@@ -126,28 +105,8 @@ class SafeTrainer:
         return self.config.slow.epochs if self.session == 0 else self.config.fast.epochs
 
     def provenance(self) -> dict[str, str]:
-        """Return what identifies the inputs: the fields of `safe.types.Provenance`."""
-        order = ",".join(map(str, self._stream.order))
-        return asdict(Provenance(self._dataset.digest, self._weights_digest, order))
-
-    @cached_property
-    def _stage_keys(self) -> StageKeys:
-        return StageKeys(
-            self.config,
-            self._stream,
-            data=self._dataset.digest,
-            weights=self._weights_digest,
-            device=self.device,
-            precision=self.precision,
-        )
-
-    @cached_property
-    def _image_side(self) -> int:
-        return int(self._stream.sessions[0].train.read(torch.tensor([0])).shape[-1])
-
-    @cached_property
-    def _weights_digest(self) -> str:
-        return weights_digest(self._backbone)
+        """Return what identifies the inputs; see `RunInputs.provenance`."""
+        return self._inputs.provenance()
 
     def run_session(self, on_epoch: Callable[[EpochDone], None] | None = None) -> SessionResult:
         """Advance to the end of the present session and return its result."""
@@ -188,7 +147,7 @@ class SafeTrainer:
 
     @property
     def _now(self) -> Session:
-        return self._stream.sessions[self.session]
+        return self.stream.sessions[self.session]
 
     def _ask_for_training(self) -> None:
         """Take over the session's gradient steps if they are finished; else it is on us to take them."""
@@ -247,18 +206,14 @@ class SafeTrainer:
         result = SessionResult(
             session=self.session,
             sessions=self.sessions,
-            split=self._stream.split,
+            split=self.stream.split,
             classes_seen=now.seen,
             metrics=metrics,
             losses=tuple(self._losses),
-            ridge={
-                name: learner.closed.ridge
-                for name, learner in self._learners().items()
-                if learner.closed is not None and learner.closed.ridge is not None
-            },
+            ridge=self._session_end.ridges(self._learners()),
             row=tuple(self._judge.rows["aggregated"][-1]),
             seconds={"train": self._train_seconds, **self._session_end.seconds, "evaluate": ended - heads_done},
-            resources=self._resources(),
+            resources=measured(self.device, *self._steps_here),
             work=self._client.work(training, seconds),
         )
         self._epoch, self._losses, self._train_seconds = 0, [], 0.0
@@ -268,14 +223,6 @@ class SafeTrainer:
         self._session_end.restart()
         reset_peak(self.device)
         return result
-
-    def _resources(self) -> dict[str, float]:
-        found = {
-            "time/images_per_second": images_per_second(*self._steps_here),
-            "memory/peak_mib": peak_mib(self.device),
-            "memory/total_mib": total_mib(self.device),
-        }
-        return {name: value for name, value in found.items() if value is not None}
 
     def _distinct(self) -> dict[str, Learner]:
         """The learners that differ: in session 1, and for good without epochs of its own, the fast one is the slow."""
@@ -294,9 +241,7 @@ class SafeTrainer:
             self._session_end.add_pending(self._learners())
         return {
             "version": STATE_VERSION,
-            "config": self.config.model_dump_json(exclude={"runtime"}),
-            "computation": self._computation(),
-            "provenance": self.provenance(),
+            **self._inputs.identity(),
             "session": self.session,
             "epoch": self._epoch,
             "total_epochs": self._total_epochs,
@@ -316,12 +261,7 @@ class SafeTrainer:
         """
         if state["version"] > STATE_VERSION:
             raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
-        require_same_settings(state["config"], self.config.model_dump_json(exclude={"runtime"}))
-        begun = state["computation"]
-        if begun != self._computation():
-            told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
-            raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")
-        require_same_inputs(state["provenance"], self.provenance())
+        self._inputs.require_same(state)
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
         self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
@@ -340,31 +280,19 @@ class SafeTrainer:
         trained = self.slow if self.fast is None else self.fast
         self._steps.load_optimizer(state["optimizer"], trained, "slow" if self.fast is None else "fast")
 
-    def _computation(self) -> dict[str, Any]:
-        """The settings of `runtime` that results depend on beyond rounding in another order."""
-        return {"precision": self.precision, "micro_batch": self.config.runtime.micro_batch}
-
     def inference_state(self) -> dict[str, Any]:
         """Return what predicting needs after the session that finished last: PET, readouts, W_rand as its seed.
 
         `image_side` is the side in pixels of the images as the data set hands them out, before the plain view.
         """
-        seen = self._stream.order[: self._stream.sessions[self.session - 1].seen]
-        setting = self.config.head.logit_scale
+        scale = self.config.head.logit_scale
         return {
             "version": WHOLE_VERSION,
             "config": self.config.model_dump_json(),
             "session": self.session,
-            "classes": [self._dataset.classes[c] for c in seen],
+            "classes": self._inputs.classes(self.session),
             "projection_seed": projection_seed(self.config),
-            "image_side": self._image_side,
-            "learners": {
-                name: {
-                    "pet": learner.net.pet_state(),
-                    "readout": learner.readout(),
-                    "scale": learner.scale(setting),
-                }
-                for name, learner in self._learners().items()
-            },
+            "image_side": self._inputs.image_side,
+            "learners": {name: one.inference_state(scale) for name, one in self._learners().items()},
             **self.provenance(),
         }

@@ -63,7 +63,7 @@ def changed(path: Path, folder: Path, **entries: Any) -> Path:
 
 def judged(trainer: SafeTrainer) -> Tensor:
     """The evaluation images of the sessions so far, ordered by session group."""
-    sessions = trainer._stream.sessions[: trainer.session]
+    sessions = trainer.stream.sessions[: trainer.session]
     return torch.cat([s.evaluation.read(torch.arange(len(s.evaluation))) for s in sessions])
 
 
@@ -283,7 +283,7 @@ def test_files_of_a_folder_data_set_are_prepared_as_in_its_evaluation(
     trainer.run_session()
     save_state(trainer.inference_state(), tmp_path / "run.state")
     predictor = load_predictor(tmp_path / "run.state", device="cpu", backbone=tiny_vit)
-    evaluation = trainer._stream.sessions[0].evaluation
+    evaluation = trainer.stream.sessions[0].evaluation
     paths = [evaluation.images.paths[i] for i in evaluation.index.tolist()]
     assert predictor.read(paths[0]).shape == (3, 37, 37)  # 256/224 of 32
     assert (predictor.predict(paths).logits - aggregated(trainer)).abs().max() <= 1e-6

@@ -31,8 +31,8 @@ QUICK = [
 @pytest.fixture
 def _tiny(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset, tiny_vit: VisionTransformer) -> None:
     """Let the command line train on the tiny data set and network: six classes, three sessions."""
-    monkeypatch.setattr("safe.training.trainer.load_dataset", lambda *_: tiny_dataset)
-    monkeypatch.setattr("safe.training.trainer.load_backbone", lambda *_, **__: tiny_vit)
+    monkeypatch.setattr("safe.training.inputs.load_dataset", lambda *_: tiny_dataset)
+    monkeypatch.setattr("safe.training.inputs.load_backbone", lambda *_, **__: tiny_vit)
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +43,8 @@ def _no_training(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
         def loaded(*_: object, **__: object) -> None:
             raise AssertionError("something was loaded before the input was checked")
 
-        monkeypatch.setattr("safe.training.trainer.load_dataset", loaded)
-        monkeypatch.setattr("safe.training.trainer.load_backbone", loaded)
+        monkeypatch.setattr("safe.training.inputs.load_dataset", loaded)
+        monkeypatch.setattr("safe.training.inputs.load_backbone", loaded)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -167,7 +167,7 @@ def test_bad_input_is_refused_in_words(capsys: pytest.CaptureFixture[str], argum
 def test_too_long_a_path_is_refused_wherever_it_is_noticed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("safe.training.trainer.load_backbone", lambda _, weights, **__: Path(weights).exists())
+    monkeypatch.setattr("safe.training.inputs.load_backbone", lambda _, weights, **__: Path(weights).exists())
     assert main(["train", "backbone.weights=" + "b" * 5000]) == 2
     told = f"error: File name too long: {'b' * 190}... (5000 letters); give another path\n"
     assert capsys.readouterr().err == told

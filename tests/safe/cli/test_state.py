@@ -38,8 +38,8 @@ ADVANCES = 9  # three sessions of two epochs and a closing step
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset, tiny_vit: VisionTransformer) -> None:
-    monkeypatch.setattr("safe.training.trainer.load_dataset", lambda *_: tiny_dataset)
-    monkeypatch.setattr("safe.training.trainer.load_backbone", lambda *_, **__: tiny_vit)
+    monkeypatch.setattr("safe.training.inputs.load_dataset", lambda *_: tiny_dataset)
+    monkeypatch.setattr("safe.training.inputs.load_backbone", lambda *_, **__: tiny_vit)
 
 
 Run = Callable[..., tuple[int, list[dict[str, Any]], str]]

@@ -463,7 +463,7 @@ def test_views_that_another_run_is_computing_are_not_waited_for(
 ) -> None:
     store, alone = MemoryStages(), trial({})
     run = trainer({}, store)
-    theirs = store.try_claim("views", run._stage_keys("views", learner="ptm", session=1, epoch=1), 0)
+    theirs = store.try_claim("views", run._inputs.stage_keys("views", learner="ptm", session=1, epoch=1), 0)
     assert theirs is not None
     results = []
     while not run.done:

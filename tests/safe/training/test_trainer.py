@@ -605,7 +605,7 @@ def test_inference_state_holds_what_prediction_needs(
     order = [int(c) for c in trainer.provenance()["class_order"].split(",")]
     assert state["classes"] == [tiny_dataset.classes[c] for c in order[:4]]
     assert (state["session"], state["data_digest"]) == (2, tiny_dataset.digest)
-    images = torch.cat([s.evaluation.read(torch.arange(8)) for s in trainer._stream.sessions[:2]]).float() / 255
+    images = torch.cat([s.evaluation.read(torch.arange(8)) for s in trainer.stream.sessions[:2]]).float() / 255
     for name, logits in (("slow", trainer.session_logits.slow), ("fast", trainer.session_logits.fast)):
         learner = build_learner(Config.model_validate_json(state["config"]), tiny_vit, 1, torch.device("cpu"))
         learner.net.load_pet_state(state["learners"][name]["pet"])
@@ -686,7 +686,7 @@ def test_bf16_lowers_the_networks_and_nothing_else(make: MakeTrainer, kind: str)
     assert seen == {torch.bfloat16}
     assert {p.dtype for p in trainer.fast.trained()} == {torch.float32}
     assert trainer.session_logits.fast.dtype == trainer.fast.closed.gram.dtype == torch.float32
-    features = trainer._features(trainer.slow, trainer._stream.sessions[0].evaluation)
+    features = trainer._features(trainer.slow, trainer.stream.sessions[0].evaluation)
     assert features.dtype == torch.float32
 
     exact = make({**overrides, "runtime.precision": "float32"})
@@ -711,9 +711,9 @@ def test_auto_is_float32_on_a_cpu_even_within_autocast(make: MakeTrainer) -> Non
     assert resolve_precision("auto", torch.device("cpu")) == make().precision == "float32"
     trainer = make({"runtime.precision": "float32"})
     with torch.autocast("cpu", torch.bfloat16):
-        features = trainer._features(trainer.slow, trainer._stream.sessions[0].evaluation)
+        features = trainer._features(trainer.slow, trainer.stream.sessions[0].evaluation)
     again = make()
-    expected = again._features(again.slow, again._stream.sessions[0].evaluation)
+    expected = again._features(again.slow, again.stream.sessions[0].evaluation)
     assert torch.equal(features, expected)
 
 
