@@ -24,6 +24,10 @@ NUMERICS = ("safe.losses", "safe.evaluation.aggregation", "safe.evaluation.metri
 ABOVE_NUMERICS = tuple(f"safe.{m}" for m in ("config", "trainer", "build", "data", "learners", "evaluate", "pet"))
 RULES = {**FORBIDDEN, **dict.fromkeys(NUMERICS, ABOVE_NUMERICS)}
 
+# What these libraries keep to themselves, by names of its modules and objects, stands in one module of a package.
+COMPAT = ("sweeps.engine.compat", "tracking.compat")
+PRIVATE = re.compile(r"(ray|mlflow|optuna)\.(.*\.)?_\w|ray\.(tune\.execution|air)\b|mlflow\.(store|server)\b")
+
 # The rooms of a package, folders and single modules, each importing only what stands before it; docs/architecture.md
 # says what they hold.
 ROOMS = {
@@ -169,6 +173,30 @@ def test_the_document_shows_the_rooms_in_their_order() -> None:
     for package, order in ROOMS.items():
         section = text.split(f"## `{package}/`")[1].split("\n## ")[0]
         assert re.findall(r"^\| `([a-z_]+)", section, flags=re.MULTILINE) == list(order), package
+
+
+def private(modules: Mapping[str, str]) -> list[str]:
+    return [
+        f"{module} imports {name}"
+        for module, code in modules.items()
+        if module not in COMPAT
+        for name in sorted(imports(code))
+        if PRIVATE.match(name)
+    ]
+
+
+def test_private_interfaces_of_others_stand_in_one_module_a_package() -> None:
+    seen = sources()
+    assert private(seen) == []
+    for module in COMPAT:
+        assert len(private({f"not.{module}": seen[module]})) > 2, module
+
+
+@pytest.mark.parametrize(
+    "code", ["from ray._private import worker", "def f():\n    import mlflow.store.db.utils", "from optuna import _x"]
+)
+def test_a_private_interface_elsewhere_is_caught(code: str) -> None:
+    assert len(private({"sweeps.new": code})) == 1
 
 
 def test_what_is_allowed_is_not_a_violation() -> None:

@@ -70,3 +70,16 @@ def test_everything_that_is_installed_is_pinned_to_what_is_asked_for(python: str
     pinned = [(one, PINS[canonicalize_name(one.name)]) for one in everything]
     wrong = [one for one, version in pinned if not one.specifier.contains(version, prereleases=True)]
     assert [str(one) for one in wrong] == []
+
+
+@pytest.mark.parametrize("name", ["mlflow", "optuna", "ray"])
+def test_no_version_of_a_library_that_was_never_run_is_allowed(name: str) -> None:
+    """What we use of these changes from one minor version to the next; see the `compat` modules."""
+    every = [*PROJECT["dependencies"], *(text for more in PROJECT["optional-dependencies"].values() for text in more)]
+    allowed = [one.specifier for one in map(Requirement, every) if canonicalize_name(one.name) == name]
+    major, minor, *_ = map(int, PINS[name].split("."))
+    assert allowed
+    for specifier in allowed:
+        assert specifier.contains(PINS[name])
+        for other in (f"{major}.{minor + 1}.0", f"{major - (not minor)}.{minor - 1 if minor else 99}.0"):
+            assert not specifier.contains(other), specifier

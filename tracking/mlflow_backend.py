@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from tracking.compat import make_database, schema_version, silence_database
 from tracking.environment import telemetry_off
 from tracking.errors import TrackingError, UnreachableError
 from tracking.lines import open_regular
@@ -85,8 +86,7 @@ def connect(tracking_uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    # What a database refuses comes back as an exception and is told in words; here it would be a page of traces too.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    silence_database()
     # The registry is unused, but without its own URI the client would look up the global one.
     if path is None:
         with in_words(tracking_uri):
@@ -159,8 +159,6 @@ def _quiet() -> Iterator[None]:
 
 def _prepare(path: Path) -> None:
     """Make the database when there is none, and check that it is one of this MLflow's schema version."""
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
     try:
@@ -170,7 +168,7 @@ def _prepare(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
     except sqlite3.DatabaseError as error:
         raise TrackingError(f"{path} cannot be used as an MLflow database ({error}); choose another file") from error
-    expected = _get_latest_schema_revision()
+    expected = schema_version()
     # MLflow would silently migrate some older databases on opening; that is for their owner to decide.
     if found is None or found[0] != expected:
         raise TrackingError(
@@ -181,10 +179,8 @@ def _prepare(path: Path) -> None:
 
 def _create(path: Path) -> None:
     # Made under another name and renamed when whole: a process killed on the way leaves no half-made database.
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     draft = path.with_name(f"{path.name}.creating")
     draft.unlink(missing_ok=True)
     # The experiment "Default" comes with it; a client would place its artefacts in the working folder.
-    SqlAlchemyStore(sqlite_uri(draft), path.with_name("mlartifacts").as_uri()).engine.dispose()
+    make_database(sqlite_uri(draft), path.with_name("mlartifacts").as_uri())
     draft.replace(path)

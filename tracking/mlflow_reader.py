@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracking.compat import model_and_version
 from tracking.recorder import STOPPED, DatasetInput, Point
 from tracking.state import RunState
 
@@ -98,8 +99,6 @@ def download(client: MlflowClient, address: str, folder: Path) -> Path:
 
 def _location(client: MlflowClient, address: str) -> str:
     """Return where the artefacts of an address lie."""
-    from mlflow.store.artifact.utils.models import get_model_name_and_version
-
     if address.startswith("runs:/"):
         run_id, _, path = address.removeprefix("runs:/").partition("/")
         run = client.get_run(run_id)
@@ -107,7 +106,7 @@ def _location(client: MlflowClient, address: str) -> str:
         models = client.search_logged_models([run.info.experiment_id], f"name = '{name}'") if name else []
         model = next((model for model in models if model.source_run_id == run_id), None)
         return f"{model.artifact_location}/{inside}" if model else f"{run.info.artifact_uri}/{path}"
-    named = get_model_name_and_version(client, address)
+    named = model_and_version(client, address)
     if len(named) == 1:
         return client.get_logged_model(*named).artifact_location
     return client.get_model_version_download_uri(*named)

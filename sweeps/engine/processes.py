@@ -24,7 +24,7 @@ def private_processes() -> Iterator[None]:
     Raises:
         UserError: SAFE_WORKER_ENV is no list of names.
     """
-    from sweeps.engine.ray_private import processes
+    from sweeps.engine.compat import processes
 
     kept_back = os.environ.keys() - passed(os.environ).keys()
     umask = os.umask(0o077)

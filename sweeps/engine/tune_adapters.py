@@ -23,10 +23,10 @@ from ray.tune.search import Searcher
 from safe.errors import UserError
 from safe.io.writable import no_room
 from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.compat import actor_cache, check_processes, forget, in_words, kill_worker, node_died
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
-from sweeps.engine.ray_private import check_processes, in_words, node_died
 from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
 from sweeps.search.asha import Halving
 
@@ -62,7 +62,7 @@ class Driver:
 
     Attributes:
         error: the first exception of the bookkeeper or of the work; the experiment then ends.
-        raised: what trials failed with, by Tune's trial id; see `sweeps.engine.causes`.
+        raised: what trials failed with, by Tune's trial id; see `sweeps.engine.compat`.
         interrupts: how often the user asked to stop.
     """
 
@@ -129,9 +129,7 @@ class Driver:
         for job_id in self.heartbeat.silent():
             self.heartbeat.ended(job_id)
             self._hung.add(job_id)
-            actor = self._trials[job_id].temporary_state.ray_actor
-            if actor is not None:
-                ray.kill(actor)
+            kill_worker(self._trials[job_id])
 
     @_kept
     def begun(self, trial: Trial) -> None:
@@ -186,7 +184,7 @@ class Driver:
     def completed(self, trial: Trial) -> None:
         """The job is over: in the end of its stream, or stopped, or paused."""
         job = self._jobs.pop(trial.trial_id)
-        _forget(trial)
+        forget(trial)
         if job.id not in self._trials:
             return  # stopped before it began
         log = self.books.ledger.log.jobs[job.id]
@@ -211,7 +209,7 @@ class Driver:
         """
         check_processes()
         job = self._jobs.pop(trial.trial_id)
-        _forget(trial)
+        forget(trial)
         if job.id not in self._trials:
             self.books.started(
                 job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions
@@ -272,16 +270,6 @@ def _not_finite(record: dict[str, Any]) -> str | None:
     return None
 
 
-def _forget(trial: Trial) -> None:
-    """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
-    trial.config = trial.evaluated_params = {}
-    trial.run_metadata.metric_analysis.clear()
-    trial.run_metadata.metric_n_steps.clear()
-    if (newest := trial.latest_checkpoint_result) is not None:
-        newest.metrics.clear()
-    trial.run_metadata.invalidate_cache()
-
-
 class JobSearcher(Searcher):
     """Gives Tune the next job when there is one."""
 
@@ -318,8 +306,7 @@ class JobScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         resources = trial.placement_group_factory
-        cache: Any = getattr(getattr(tune_controller, "_tune_controller", None), "_actor_cache", None)
-        if resources == self._resources or not hasattr(cache, "increase_max"):
+        if resources == self._resources or (cache := actor_cache(tune_controller)) is None:
             return
         if self._resources is not None:
             cache.decrease_max(self._resources, self._workers)  # else idle workers hold what others wait for

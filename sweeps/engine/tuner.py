@@ -44,7 +44,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     """Run the block with a Ray of its own on this machine.
 
     Raises:
-        RayLost: a process of it that nothing goes on without is gone; see `sweeps.engine.ray_private`.
+        RayLost: a process of it that nothing goes on without is gone; see `sweeps.engine.compat`.
     """
     root = str(Path(__file__).resolve().parents[2])
     prepare_ray(joins=False)
@@ -53,23 +53,18 @@ def local_ray(cpus: int) -> Iterator[None]:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
     import ray
-    from ray._private import worker
 
-    from sweeps.engine.ray_private import check_processes
+    from sweeps.engine.compat import check_processes, start
 
-    # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
-    worker.print_to_stdstream = lambda *_, **__: None
     with scratch() as folder, private_processes():
         try:
-            ray.init(
-                address="local",
+            start(
+                folder,
                 num_cpus=cpus,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 logging_level=logging.CRITICAL,
                 log_to_driver=False,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,
             )
             if ray.util.get_node_ip_address() != "127.0.0.1":
                 raise RuntimeError("Ray was imported before its environment was set; it would be open to the network")
@@ -116,10 +111,8 @@ def run_work(
     """
     import ray
     from ray import tune
-    from ray.tune.execution import class_cache
 
-    from sweeps.engine.causes import causes
-    from sweeps.engine.ray_private import every_error_is_a_trials
+    from sweeps.engine.compat import causes, every_error_is_a_trials, keep_variables
     from sweeps.engine.tune_adapters import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
     from sweeps.worker.trainable import SafeTrainable
 
@@ -130,8 +123,7 @@ def run_work(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
 
-    # Else Tune sends the keys of AWS to every node, whose Ray writes them into its logs.
-    class_cache.ENV_VARS_TO_PROPAGATE = set()
+    keep_variables()
     private_folder(storage)
     stop.unlink(missing_ok=True)
     tuner = tune.Tuner(

@@ -12,11 +12,11 @@ import pytest
 import sweeps.engine.tune_adapters
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
+from sweeps.engine.compat import RayLost
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
-from sweeps.engine.ray_private import RayLost
 from sweeps.engine.tune_adapters import Driver
 from sweeps.ledger.jobs import TRIAL, Job
 from sweeps.ledger.ledger import Ledger

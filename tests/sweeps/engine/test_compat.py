@@ -19,10 +19,25 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import ActorDiedError, ActorDiedErrorContext, ObjectLostError, OutOfMemoryError, RayTaskError
+from ray.tune.error import TuneError
+from ray.tune.execution import class_cache, tune_controller
+from ray.tune.experiment.trial import Trial, _TemporaryTrialState
+from ray.tune.trainable.metadata import _TrainingRunMetadata
+from ray.tune.utils.object_cache import _ObjectCache
 
+from sweeps.engine.compat import (
+    SEEN_WITH,
+    VITAL,
+    LostActorError,
+    RayLost,
+    actor_cache,
+    causes,
+    check_processes,
+    in_words,
+    node_died,
+)
+from sweeps.engine.compat import every_error_is_a_trials as as_trials
 from sweeps.engine.processes import private_processes
-from sweeps.engine.ray_private import SEEN_WITH, VITAL, LostActorError, RayLost, check_processes, in_words, node_died
-from sweeps.engine.ray_private import every_error_is_a_trials as as_trials
 
 KILLED = "was killed by signal 9 (the system or a person)"
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -30,6 +45,11 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 def parameters(function: Callable[..., Any]) -> list[str]:
     return list(inspect.signature(function).parameters)
+
+
+def wrapped(cache: object) -> Any:
+    """Return what Tune gives to a scheduler."""
+    return tune_controller.TrialRunnerWrapper(SimpleNamespace(_actor_cache=cache), None)
 
 
 INTERFACES = {
@@ -49,6 +69,33 @@ INTERFACES = {
         )
         and "process" in parameters(services.ProcessInfo)
     ),
+    "what it prints of workers": lambda: (
+        parameters(worker.print_to_stdstream) == ["data", "ignore_prefix"]
+        and "print_to_stdstream(" in inspect.getsource(worker.listen_error_messages)
+    ),
+    "the options that say where it listens and writes": lambda: all(
+        f'kwargs.pop("{option}", None)' in inspect.getsource(worker.init)
+        for option in ("_node_ip_address", "_temp_dir")
+    ),
+    "which variables Tune sends to every node": lambda: (
+        "in ENV_VARS_TO_PROPAGATE:" in inspect.getsource(class_cache._ActorClassCache.get)
+    ),
+    "where Tune keeps idle workers": lambda: (
+        "self._actor_cache = _ObjectCache(" in inspect.getsource(tune_controller.TuneController.__init__)
+        and actor_cache(wrapped(_ObjectCache())) is not None
+        and parameters(_ObjectCache.increase_max) == ["self", "key", "by"]
+        and parameters(_ObjectCache.decrease_max) == ["self", "key", "by"]
+    ),
+    "what Tune does with a trial's error": lambda: (
+        parameters(Trial.handle_error) == ["self", "exc"]
+        and "trial.handle_error(exception)" in inspect.getsource(tune_controller)
+    ),
+    "where Tune keeps a trial's worker": lambda: _TemporaryTrialState().ray_actor is None,
+    "what Tune keeps of a trial": lambda: (
+        _TrainingRunMetadata().metric_analysis == _TrainingRunMetadata().metric_n_steps == {}
+        and parameters(_TrainingRunMetadata.invalidate_cache) == ["self"]
+        and isinstance(Trial.latest_checkpoint_result, property)
+    ),
     "where it keeps the logs of workers": lambda: parameters(node.Node.get_logs_dir_path) == ["self"],
 }
 
@@ -60,14 +107,12 @@ def test_the_inside_of_ray_is_as_it_was(what: str) -> None:
     except (AttributeError, TypeError, OSError):
         same = False
     assert same, (
-        f"Ray {ray.__version__} has changed {what}; sweeps/engine/ray_private.py was seen with {', '.join(SEEN_WITH)}"
+        f"Ray {ray.__version__} has changed {what}; sweeps/engine/compat.py was seen with {', '.join(SEEN_WITH)}"
     )
 
 
 def test_the_version_that_is_installed_has_been_seen() -> None:
-    assert ray.__version__ in SEEN_WITH, (
-        "run tests/faults with it, then add it to SEEN_WITH in sweeps/engine/ray_private.py"
-    )
+    assert ray.__version__ in SEEN_WITH, "run tests/faults with it, then add it to SEEN_WITH in sweeps/engine/compat.py"
 
 
 PARENT = f"""
@@ -149,6 +194,27 @@ def test_every_error_of_ray_reaches_the_trial_it_is_about(exception: Exception) 
         assert error.cause is exception
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
         manager._actor_task_failed(task, exception)
+
+
+def test_where_tune_has_changed_idle_workers_are_left_to_it() -> None:
+    """The scheduler then does nothing, as it says."""
+    for changed in (wrapped(None), wrapped(SimpleNamespace(increase_max=print)), SimpleNamespace(), None):
+        assert actor_cache(changed) is None
+
+
+def test_what_a_trial_fails_with_is_kept_as_it_was_and_tune_gets_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[Exception] = []
+    monkeypatch.setattr(Trial, "handle_error", lambda trial, error: handed.append(error))
+    before, raised, reason = Trial.handle_error, {}, RayTaskError("f", "a traceback", ValueError("a bug"))
+    trial = SimpleNamespace(trial_id="tune-1")
+    with causes(raised):
+        Trial.handle_error(trial, reason)
+        Trial.handle_error(SimpleNamespace(trial_id="tune-2"))
+    assert raised["tune-1"] is reason
+    assert str(raised["tune-2"]) == "Tune gave no reason"
+    assert [type(error) for error in handed] == [TuneError, TuneError]
+    assert str(handed[0]) == str(reason)
+    assert Trial.handle_error is before
 
 
 def died(why: str, pid: int = 0) -> ActorDiedError:

@@ -1,6 +1,6 @@
-"""Ray's private interfaces and words on which sweeps rest, so that a new Ray's changes show in one place.
+"""Ray's and Tune's private interfaces and words on which sweeps rest, so that a new Ray's changes show in one place.
 
-Seen with the versions of SEEN_WITH. `tests/sweeps/engine/test_ray_private.py` names what another version has changed.
+Seen with the versions of SEEN_WITH. `tests/sweeps/engine/test_compat.py` names what another version has changed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray._private import services, worker
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
 
 SEEN_WITH = ("2.60.0",)
 VITAL = ("raylet", "gcs_server")  # without these nothing goes on; others write logs
@@ -43,6 +47,17 @@ class LostActorError(RayActorError):
         self.cause = cause
 
 
+def start(folder: str, **options: Any) -> None:
+    """Start a Ray on this machine with the `options` of `ray.init`, which listens on the loopback address alone.
+
+    Args:
+        folder: for its logs and sockets.
+    """
+    # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
+    worker.print_to_stdstream = lambda *_, **__: None
+    ray.init(address="local", _node_ip_address="127.0.0.1", _temp_dir=folder, **options)
+
+
 def check_processes() -> None:
     """Do nothing while the Ray that this process has started lives, or when it has started none.
 
@@ -69,6 +84,55 @@ def processes(adapted: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterato
         yield
     finally:
         services.ConsolePopen = before
+
+
+def keep_variables() -> None:
+    """Keep Tune from sending the keys of AWS to every node, whose Ray writes them into its logs."""
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
+
+
+def actor_cache(controller: Any) -> Any:
+    """Return what keeps Tune's idle workers, given what a scheduler gets of Tune; None where Tune has changed.
+
+    Its `increase_max` and `decrease_max` take the resources of a worker and a number of them.
+    """
+    cache = getattr(getattr(controller, "_tune_controller", None), "_actor_cache", None)
+    return cache if hasattr(cache, "increase_max") and hasattr(cache, "decrease_max") else None
+
+
+def kill_worker(trial: Trial) -> None:
+    """End the worker of a trial at once, if it has one."""
+    if (actor := trial.temporary_state.ray_actor) is not None:
+        ray.kill(actor)
+
+
+def forget(trial: Trial) -> None:
+    """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
+    trial.config = trial.evaluated_params = {}
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
+    if (newest := trial.latest_checkpoint_result) is not None:
+        newest.metrics.clear()
+    trial.run_metadata.invalidate_cache()
+
+
+@contextmanager
+def causes(raised: dict[str, Exception]) -> Iterator[None]:
+    """Collect in `raised`, by Tune's trial id, what trials fail with in the block; as Ray handed it to Tune.
+
+    Tune passes it on to nobody. It pickles it into a file and unpickles that in the end; its text it only copies.
+    """
+    handle_error = Trial.handle_error
+
+    def kept(trial: Trial, error: Exception | None = None) -> None:
+        raised[trial.trial_id] = error or TuneError("Tune gave no reason")
+        handle_error(trial, TuneError(str(error)))
+
+    Trial.handle_error = kept
+    try:
+        yield
+    finally:
+        Trial.handle_error = handle_error
 
 
 @contextmanager

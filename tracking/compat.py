@@ -1,0 +1,41 @@
+"""MLflow's private interfaces on which tracking rests, so that a new MLflow's changes show in one place.
+
+Seen with the versions of SEEN_WITH. `tests/tracking/test_compat.py` names what another version has changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SEEN_WITH = ("3.17.2",)
+DATABASE_LOGGER = "mlflow.store.db.utils"
+
+
+def schema_version() -> str:
+    """Return the version of the database schema that this MLflow works with, as `alembic_version` holds it."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+def make_database(uri: str, artifacts: str) -> None:
+    """Make MLflow's tables in a database without any, and the experiment "Default", whose files lie at `artifacts`."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(uri, artifacts).engine.dispose()
+
+
+def model_and_version(client: MlflowClient, address: str) -> tuple[str, ...]:
+    """Return the id of the logged model that `models:/...` names, or name and version of a registered one."""
+    from mlflow.store.artifact.utils.models import get_model_name_and_version
+
+    return tuple(get_model_name_and_version(client, address))
+
+
+def silence_database() -> None:
+    """Keep pages of traces off the screen: what a database refuses comes back as an exception and is told in words."""
+    logging.getLogger(DATABASE_LOGGER).setLevel(logging.CRITICAL)
