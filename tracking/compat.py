@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 SEEN_WITH = ("3.17.2",)
 DATABASE_LOGGER = "mlflow.store.db.utils"
 
+# Tables and columns in which a database holds addresses of artefacts: those of an experiment begin those of its runs
+# and models, which begin those of the models' versions.
+EXPERIMENT_ARTIFACTS = ("experiments", "artifact_location")
+RUN_ARTIFACTS = (("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+VERSION_ARTIFACTS = (("model_versions", "source"), ("model_versions", "storage_location"))
+
 
 def schema_version() -> str:
     """Return the version of the database schema that this MLflow works with, as `alembic_version` holds it."""

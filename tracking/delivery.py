@@ -7,6 +7,7 @@ overwritten. How far each store has got lies beside the journal (`<stem>.deliver
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, call, experiment_of, read_header, read_records
 from tracking.jsonl import read_journal
+from tracking.mlflow_backend import sqlite_path
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
@@ -48,7 +50,7 @@ class Delivery:
         self._at = 0.0
         self._missing: set[Path] = set()
         self._progress = path.with_name(f"{path.stem}.delivered.json")
-        self._name = f"{shown(tracking_uri)} {experiment}"
+        self._name = f"{_place(tracking_uri, path)} {experiment}"
         self._id = read_header(path)["id"]
         self.offset: int = self._offsets().get(self._name, 0)
 
@@ -166,6 +168,14 @@ def deliver(
 def waiting(path: Path, tracking_uri: str) -> int:
     """Return how many records of a journal the store has not got yet."""
     return Delivery(path, tracking_uri, experiment_of(path)).waiting()
+
+
+def _place(tracking_uri: str, journal: Path) -> str:
+    """Return what a store is called beside a journal: one that is moved with it keeps its name."""
+    database = sqlite_path(tracking_uri)
+    if database is not None and journal.is_relative_to(database.parent):
+        return os.path.relpath(database, journal.parent)
+    return shown(tracking_uri)
 
 
 def tell(text: str) -> None:

@@ -1,12 +1,14 @@
-"""What surrounds a run: package versions, the commit of the code, and telemetry switched off."""
+"""What surrounds a run: package versions, the commit of the code, telemetry switched off, proxies for others only."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import os
 import platform
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 PACKAGES = ("torch", "timm", "ray", "mlflow", "numpy")
 
@@ -23,6 +25,22 @@ def telemetry_off() -> None:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def reach_directly(uri: str) -> None:
+    """Have this process and its children reach a server on this machine without a proxy, which sees another machine.
+
+    Clients leave out a proxy only for the hosts in `no_proxy`, which need not name this machine's.
+    """
+    host = urlsplit(uri).hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    spared = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").strip()  # as clients look for it
+    if here and spared != "*":
+        names = [host, *([f"[{host}]"] if ":" in host else [])]  # some look for an IPv6 address with its brackets
+        os.environ["no_proxy"] = ",".join(dict.fromkeys([*filter(None, spared.split(",")), *names]))
 
 
 def environment_tags() -> dict[str, str]:

@@ -9,6 +9,7 @@ import fcntl
 import http.client
 import logging
 import os
+import re
 import sqlite3
 import ssl
 import urllib.error
@@ -17,17 +18,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tracking.compat import make_database, schema_version, silence_database
-from tracking.environment import telemetry_off
+from tracking.environment import reach_directly, telemetry_off
 from tracking.errors import TrackingError, UnreachableError
 from tracking.lines import open_regular
 from tracking.mlflow_errors import in_words, shown
+from tracking.mlflow_moved import follow_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_UNFIT = re.compile(r"\?|%[0-9A-Fa-f]{2}|[\ud800-\udfff]")  # surrogates stand for bytes of a name that are no text
 BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
 
@@ -42,26 +45,35 @@ _CLIENT_DEFAULTS = {
 def sqlite_uri(path: Path) -> str:
     """Return the tracking URI of an SQLite file; spaces and any letters are fine and stay unquoted, as MLflow needs.
 
-    Raises TrackingError for a "?" in the path, which a URI cannot hold.
+    Raises TrackingError for a path that such a URI cannot hold: with "?", with "%" and two digits of a hexadecimal
+    number, which MLflow takes now for one letter and now for three, or of bytes that are no text.
     """
     absolute = os.path.abspath(path)
-    if "?" in absolute:
-        raise TrackingError(f"the path of an SQLite store cannot contain '?'; got {absolute!r}")
+    if odd := _UNFIT.search(absolute):
+        what = repr(odd.group()) if odd.group().isascii() else "bytes that are no text"
+        raise TrackingError(
+            f"the path of an SQLite store of MLflow cannot contain {what}; got {absolute!r}: choose another folder"
+        )
     return f"sqlite:///{absolute}"
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the absolute path behind an SQLite tracking URI, None for other kinds.
+    """Return the absolute path behind an SQLite tracking URI, which may be quoted, None for other kinds.
 
     Raises TrackingError for an in-memory database, which would be lost at the end of the process.
     """
     scheme, _, rest = uri.partition("://")
     if scheme.partition("+")[0] != "sqlite":
         return None
-    database = rest.removeprefix("/").partition("?")[0]
+    database = unquote(rest.removeprefix("/").partition("?")[0])
     if database in ("", ":memory:"):
         raise TrackingError(f"{uri!r} is lost when the program ends; name a file: sqlite:////folder/mlflow.db")
     return Path(os.path.abspath(database))
+
+
+def artifact_folder(database: Path) -> Path:
+    """Return the folder for the artefacts of an SQLite store."""
+    return database.with_name("mlartifacts")
 
 
 def connect(tracking_uri: str) -> MlflowClient:
@@ -80,6 +92,7 @@ def connect(tracking_uri: str) -> MlflowClient:
             "mlflow migrate-filestore --source FOLDER --target sqlite:////folder/mlflow.db"
         )
     if urlsplit(tracking_uri).scheme in ("http", "https"):
+        reach_directly(tracking_uri)
         _probe(tracking_uri)
     telemetry_off()
     for name, value in _CLIENT_DEFAULTS.items():
@@ -161,13 +174,10 @@ def _prepare(path: Path) -> None:
     """Make the database when there is none, and check that it is one of this MLflow's schema version."""
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
-    try:
-        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            # Readers (the UI) and the one writer do not block each other; the mode stays with the file.
-            connection.execute("PRAGMA journal_mode=WAL")
-    except sqlite3.DatabaseError as error:
-        raise TrackingError(f"{path} cannot be used as an MLflow database ({error}); choose another file") from error
+    with _usable(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        # Readers (the UI) and the one writer do not block each other; the mode stays with the file.
+        connection.execute("PRAGMA journal_mode=WAL")
     expected = schema_version()
     # MLflow would silently migrate some older databases on opening; that is for their owner to decide.
     if found is None or found[0] != expected:
@@ -175,6 +185,16 @@ def _prepare(path: Path) -> None:
             f"{path} has MLflow schema {found and found[0]}, this MLflow needs {expected}; back the file up and run: "
             f"mlflow db upgrade '{sqlite_uri(path)}' (or, if a newer MLflow wrote it, install that one)"
         )
+    with _usable(path):
+        follow_artifacts(path, artifact_folder(path), BUSY_TIMEOUT_S)
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(f"{path} cannot be used as an MLflow database ({error}); choose another file") from error
 
 
 def _create(path: Path) -> None:
@@ -182,5 +202,5 @@ def _create(path: Path) -> None:
     draft = path.with_name(f"{path.name}.creating")
     draft.unlink(missing_ok=True)
     # The experiment "Default" comes with it; a client would place its artefacts in the working folder.
-    make_database(sqlite_uri(draft), path.with_name("mlartifacts").as_uri())
+    make_database(sqlite_uri(draft), artifact_folder(path).as_uri())
     draft.replace(path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tracking.errors import TrackingError
-from tracking.mlflow_backend import checkpoint, connect, sqlite_path, sqlite_uri
+from tracking.mlflow_backend import artifact_folder, checkpoint, connect, sqlite_path, sqlite_uri
 from tracking.mlflow_errors import in_words, shown
 from tracking.mlflow_reader import (
     CONTEXT_TAG,
@@ -78,7 +78,7 @@ class MlflowRecorder:
         self._database = sqlite_path(tracking_uri)
         if self._database is not None:
             tracking_uri = sqlite_uri(self._database)
-            artifact_root = artifact_root or self._database.with_name("mlartifacts")
+            artifact_root = artifact_root or artifact_folder(self._database)
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment
         self.experiment_id = self._open_experiment(experiment, artifact_root)

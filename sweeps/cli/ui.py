@@ -6,7 +6,6 @@ import argparse
 import os
 import socket
 import sys
-from pathlib import Path
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
@@ -30,6 +29,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _ui(arguments: argparse.Namespace) -> int:
     from tracking import shown
     from tracking.environment import telemetry_off
+    from tracking.mlflow_backend import connect, sqlite_path
 
     folders = Folders(arguments.results, "")
     uri = folders.tracking_uri()
@@ -41,8 +41,9 @@ def _ui(arguments: argparse.Namespace) -> int:
             )
         print(f"MLflow UI: {shown(uri)}")
         return 0
-    if uri.startswith("sqlite") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (database := sqlite_path(uri)) is not None and not database.exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
+    connect(uri)  # refuses in words what cannot be used, and brings addresses of artefacts up to date
     telemetry_off()
     protected = ask_for_password(folders.results) if arguments.auth else None
     port = free_port(arguments.port)

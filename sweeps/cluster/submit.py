@@ -30,7 +30,7 @@ from safe.errors import EXIT_USER_ERROR, UserError, nearest
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
 from sweeps.spec.machine import ray_address
-from tracking.environment import COMMIT, commit_of
+from tracking.environment import COMMIT, commit_of, reach_directly
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -79,6 +79,7 @@ def client() -> JobSubmissionClient:
 
     logging.getLogger("ray").setLevel(logging.ERROR)  # it tells when it closes a connection
     address = ray_address() or HERE
+    reach_directly(address)
     try:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError) as error:

@@ -31,7 +31,12 @@ class Folders:
         return default_uri(self.results)
 
     def make(self) -> None:
-        """Create the folders; `UserError` when that is not possible or nothing can be written."""
+        """Create the folders; `UserError` when that is not possible or nothing can be written.
+
+        Raises:
+            TrackingError: MLflow could not have its database in the results folder.
+        """
+        self.tracking_uri()
         try:
             self.sweep.mkdir(parents=True, exist_ok=True)
             probe = self.sweep / ".probe"

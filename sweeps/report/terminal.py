@@ -22,6 +22,7 @@ from sweeps.results.selection import carried_on, leaderboard, measured, slow_ran
 from sweeps.results.summary import control_summary, difference, final_summary, front, optimism_gap, selected, status_of
 from sweeps.spec.objective import OWN_GROUPS, objectives
 from sweeps.spec.titles import short_name, short_value, title_of, trial_title
+from tracking.mlflow_backend import sqlite_path, sqlite_uri
 
 __all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", "trial_title"]
 
@@ -69,9 +70,13 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
     results = folder.absolute().parents[1]
     where = "" if results == Path("results").absolute() else f" RESULTS={shlex.quote(str(results))}"
     # People outside a cluster of containers reach its server under another address than the programs within.
-    page = os.environ.get("MLFLOW_PAGE") or tracking["tracking_uri"]
+    uri = tracking["tracking_uri"]
+    database = sqlite_path(uri)
+    if database is not None and not database.exists() and (results / database.name).exists():
+        uri = sqlite_uri(results / database.name)  # moved with the results
+    page = os.environ.get("MLFLOW_PAGE") or uri
     console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
-    if tracking["tracking_uri"].startswith("http"):
+    if uri.startswith("http"):
         return  # a server shows itself
     console.print(f"open it with: make ui{where}", soft_wrap=True, highlight=False)
 

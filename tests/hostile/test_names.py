@@ -90,6 +90,35 @@ def test_the_name_of_a_sweep_cannot_lead_out_of_the_results_folder(
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize("name", ["a b#é%~&+'\"", "50%", "$x{y};|*"])
+def test_a_results_folder_with_an_odd_name_holds_all_that_a_sweep_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    no_engine(monkeypatch)
+    results = tmp_path / name
+    assert run(results) == 0
+    assert {place.name for place in tmp_path.iterdir()} == {name, "space.yaml"}
+    assert len(list((results / "mlartifacts").iterdir())) == 1, "the report of the sweep: these runs have no files"
+    assert "records for MLflow" not in capsys.readouterr().err
+    assert main(["show", "demo", "--results", str(results)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("a%20b", "'%20'"), ("what?", "'?'"), ("a%2Fb", "'%2F'"), ("a\udcffb", "bytes that are no text")]
+)
+def test_a_results_folder_that_mlflow_could_not_have_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    no_engine(monkeypatch)
+    assert run(tmp_path / name) == 2
+    error = capsys.readouterr().err
+    assert f"cannot contain {told}; got " in error
+    assert len(error.splitlines()) == 1
+    assert {place.name for place in tmp_path.iterdir()} == {"space.yaml"}
+
+
 def test_the_name_of_a_registered_model_is_made_of_harmless_letters() -> None:
     assert model_name(f"/data/{EVIL}") == "safe-birds-red-script-alert-1----img-src-x-onerror-alert-1-x-b"
     assert model_name("/data/...") == "safe-data"

@@ -7,12 +7,14 @@ import os
 import platform
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tracking import environment_tags, telemetry_off
-from tracking.environment import commit_of, git_tags, told_tags
+from tracking.environment import commit_of, git_tags, reach_directly, told_tags
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -83,6 +85,34 @@ def test_telemetry_is_off_unless_decided_otherwise(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DO_NOT_TRACK", "false")
     telemetry_off()
     assert (os.environ["MLFLOW_DISABLE_TELEMETRY"], os.environ["DO_NOT_TRACK"]) == ("true", "false")
+
+
+@pytest.mark.parametrize(
+    ("uri", "upper", "lower", "expected"),
+    [
+        ("http://127.0.0.1:5000", None, None, "127.0.0.1"),
+        ("http://user:word@localhost:5000/p", "corp.example", None, "corp.example,localhost"),
+        ("http://127.0.1.1", "left.out", "a,127.0.1.1", "a,127.0.1.1"),
+        ("http://[::1]:5000", None, None, "::1,[::1]"),
+        ("http://127.0.0.1", None, "*", "*"),
+        ("https://mlflow.example:5000", None, "a", "a"),
+        ("http://", None, "a", "a"),
+    ],
+)
+def test_only_servers_of_this_machine_are_reached_directly(
+    monkeypatch: pytest.MonkeyPatch, uri: str, upper: str | None, lower: str | None, expected: str
+) -> None:
+    for name, value in (("NO_PROXY", upper), ("no_proxy", lower)):
+        monkeypatch.setenv(name, value or "")
+    reach_directly(uri)
+    reach_directly(uri)
+    assert os.environ["no_proxy"] == expected
+    if "example" in uri or uri == "http://":
+        return
+    from requests.utils import should_bypass_proxies
+
+    assert should_bypass_proxies(uri, None)
+    assert urllib.request.proxy_bypass(urlsplit(uri).netloc.rpartition("@")[2])
 
 
 def test_importing_tracking_imports_nothing_heavy() -> None:

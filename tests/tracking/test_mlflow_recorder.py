@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -197,13 +198,87 @@ def test_a_malformed_address_is_reported(uri: str) -> None:
 
 def test_sqlite_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in (Path("mlflow.db"), tmp_path / "ä b" / "c%20#d.db"):
+    for path in (Path("mlflow.db"), tmp_path / "ä b" / "c%#d.db"):
         assert sqlite_path(sqlite_uri(path)) == path.absolute()
     assert sqlite_path("sqlite:///mlflow.db") == tmp_path / "mlflow.db"
     assert sqlite_path("http://localhost:5000") is None
     for uri in ("sqlite://", "sqlite:///:memory:"):
         with pytest.raises(TrackingError, match="lost when the program ends"):
             sqlite_path(uri)
-    with pytest.raises(TrackingError, match="cannot contain"):
-        sqlite_uri(Path("what?.db"))
+    for name, told in (("what?", r"'\?'"), ("a%20b", "'%20'"), ("%aF", "'%aF'"), ("a\udcff", "bytes that are no text")):
+        for place in (tmp_path / f"{name}.db", tmp_path / name / "mlflow.db"):
+            with pytest.raises(TrackingError, match=f"cannot contain {told}; got .*: choose another folder"):
+                sqlite_uri(place)
+    assert sqlite_path(f"sqlite:///{tmp_path}/a%20b/%C3%A9.db") == tmp_path / "a b" / "é.db", "as SQLAlchemy reads it"
+    MlflowRecorder(f"sqlite:///{tmp_path}/a%20b/mlflow.db", "sweeps").close()
+    assert [place.name for place in tmp_path.iterdir()] == ["a b"]
     assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def artefacts(recorder: MlflowRecorder, tmp_path: Path) -> list[str]:
+    """Record a run with a file as artefact, unless it is there, and return what all runs have, each read once."""
+    files = tmp_path / "files"
+    files.mkdir(exist_ok=True)
+    key = f"run-{len(recorder.client.search_runs([recorder.experiment_id]))}"
+    (files / f"{key}.txt").write_text(key)
+    recorder.start(key, {}, {})
+    recorder.log_directory(key, files)
+    recorder.close()
+    read = []
+    for run in recorder.client.search_runs([recorder.experiment_id], order_by=["attributes.start_time ASC"]):
+        for file in recorder.client.list_artifacts(run.info.run_id):
+            place = Path(recorder.client.download_artifacts(run.info.run_id, file.path))
+            assert place.read_text() == place.stem
+            read.append(f"{run.info.run_name}/{file.path}")
+    return read
+
+
+FIRST = ["run-0/run-0.txt"]
+BOTH = [*FIRST, "run-1/run-0.txt", "run-1/run-1.txt"]
+
+
+@pytest.mark.parametrize("odd", ["moved", "a b#é%'&+;", "%zz"])
+def test_artefacts_of_a_store_that_was_moved_are_found_and_new_ones_lie_beside_it(
+    template: Path, tmp_path: Path, odd: str
+) -> None:
+    old, new = tmp_path / "old é#%", tmp_path / odd
+    old.mkdir()
+    database = Path(shutil.copy(template, old / "mlflow.db"))
+    assert artefacts(MlflowRecorder(sqlite_uri(database), "sweeps"), tmp_path) == FIRST
+    old.rename(new)
+    old.write_text("")  # nothing can be written there any more
+    recorder = MlflowRecorder(sqlite_uri(new / "mlflow.db"), "sweeps")
+    assert artefacts(recorder, tmp_path) == BOTH
+    assert len(list((new / "mlartifacts").iterdir())) == 2
+    assert {place.name for place in tmp_path.iterdir()} == {old.name, new.name, "files"}
+
+
+def test_a_copy_of_a_store_has_its_own_artefacts(template: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    shutil.copy(template, one / "mlflow.db")
+    assert artefacts(MlflowRecorder(sqlite_uri(one / "mlflow.db"), "sweeps"), tmp_path) == FIRST
+    shutil.copytree(one, two)
+    assert artefacts(MlflowRecorder(sqlite_uri(two / "mlflow.db"), "sweeps"), tmp_path) == BOTH
+    (one_run,) = (one / "mlartifacts").iterdir()
+    assert len(list((two / "mlartifacts").iterdir())) == 2
+    shutil.rmtree(two)
+    again = MlflowRecorder(sqlite_uri(one / "mlflow.db"), "sweeps")
+    assert [file.path for file in again.client.list_artifacts(one_run.name)] == ["run-0.txt"]
+
+
+def test_a_database_that_was_moved_without_its_artefacts_leaves_them_where_they_are(
+    template: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    shutil.copy(template, one / "mlflow.db")
+    assert artefacts(MlflowRecorder(sqlite_uri(one / "mlflow.db"), "sweeps"), tmp_path) == FIRST
+    (one / "mlflow.db").rename(two / "mlflow.db")
+    assert artefacts(MlflowRecorder(sqlite_uri(two / "mlflow.db"), "sweeps"), tmp_path) == BOTH
+    assert len(list((one / "mlartifacts").iterdir())) == 2
+    assert not (two / "mlartifacts").exists()
+    shutil.rmtree(one)  # now they are nowhere: new ones lie beside the database
+    recorder = MlflowRecorder(sqlite_uri(two / "mlflow.db"), "sweeps")
+    assert recorder.client.get_experiment(recorder.experiment_id).artifact_location == (two / "mlartifacts").as_uri()

@@ -283,3 +283,20 @@ def test_a_server_that_is_away_at_first_contact_is_told_without_secrets(
     assert "no MLflow server answers at http://me:***@" in told
     assert SECRET not in told
     assert len(told.splitlines()) == 2
+
+
+@pytest.mark.parametrize("spared", ["", "example.com"])
+def test_a_server_on_this_machine_is_reached_past_a_proxy(
+    server: Any, files: Path, observe: Observe, monkeypatch: pytest.MonkeyPatch, spared: str
+) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # a proxy that refuses everything
+        for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{held.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("NO_PROXY", spared)
+        recorder = MlflowRecorder(server.uri, f"proxy {spared}")
+        begin(recorder, files)
+        seen = observe(server.uri, f"proxy {spared}")
+    assert seen["demo/trial-00"]["metrics"]["val/accuracy"] == {1: 0.5}
+    assert list(seen["demo/trial-00"]["artefacts"]) == ["checkpoints/deep/state ä.pt"]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
-from sweeps.ledger.ledger import JobLog, Ledger
+from sweeps.ledger.ledger import JobLog, Ledger, read_ledger
 from tracking.memory import MemoryRecorder
 from tracking.recorder import Point
 
@@ -241,3 +241,23 @@ def test_replay_leaves_alone_what_was_recorded_to_its_end(
     assert list(fresh.runs) == ["demo", "demo/trial-01"]
     assert fresh.runs["demo/trial-01"].status == "KILLED"
     assert Ledger.open(tmp_path).log.jobs["trial-01"].recorded
+
+
+def test_checkpoints_are_found_again_where_the_sweep_was_moved_to(
+    tmp_path: Path, make_spec: Make, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for place in (old / "ray" / "one", tmp_path / "elsewhere"):
+        place.mkdir(parents=True)
+    recorder = MemoryRecorder()
+    recorder.start("demo", {}, {})
+    books = Bookkeeper(Ledger.create(old, make_spec()), recorder, Shown(), old / "runs", {})
+    start(books, predictions)
+    books.checkpoint("trial-00", str(tmp_path / "elsewhere"))
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    books.checkpoint("trial-00", str(old / "ray" / "one"))
+    assert books.ledger.log.jobs["trial-00"].resumable() == [str(old / "ray" / "one"), str(tmp_path / "elsewhere")]
+    books.ledger.close()
+    assert str(old) not in books.ledger.path.read_text()
+    old.rename(new)
+    assert read_ledger(new).jobs["trial-00"].resumable() == [str(new / "ray" / "one"), str(tmp_path / "elsewhere")]

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 from safe.config import load_config
+from safe.states.checkpoint import load_state
 from safe.states.inference import save_session
 from safe.training.trainer import SafeTrainer
 from sweeps.cli import main
@@ -23,6 +25,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.job_queue import JobQueue
 from sweeps.ledger.jobs import Job
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.specs import SweepSpec
@@ -234,3 +237,30 @@ def test_a_finished_ledger_cut_anywhere_goes_on_to_the_same_end(make_place: Call
         assert found == stored
         if cut == 1:
             assert (log.sessions_trained, log.sessions_reused) == (0, 4)
+
+
+def test_results_that_were_moved_go_on_where_they_are_now(make_place: Callable[[str], Place], tmp_path: Path) -> None:
+    old = make_place("old")
+    old.sweep()
+    stored, new = old.stored(), make_place("new é")
+    old.results.rename(new.results)
+    old.results.write_text("")  # nothing can be written there any more
+    utils._artifact_repos_cache.clear()  # which a new process would not have
+    ledger = new.results / "sweeps" / "demo" / FILE_NAME
+    assert waiting(ledger.with_name("journal.jsonl"), new.uri) == 0, "the store has it all, wherever it lies"
+    assert new.sweep().finished
+    assert (new.ran, new.stored()) == ([], stored)
+    state = fetch_state("models:/safe-digits@champion", new.uri, tmp_path)
+    assert len(load_state(state)["classes"]) == 10
+
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[: len(lines) // 2]))
+    log = new.sweep()
+    assert log.finished
+    assert new.ran
+    assert waiting(ledger.with_name("journal.jsonl"), new.uri) == 0
+    assert {run: entry["files"] for run, entry in new.stored().items() if "/" in run} == {
+        run: entry["files"] for run, entry in stored.items() if "/" in run
+    }
+    assert log.tracking is not None
+    assert log.tracking["tracking_uri"] == new.uri

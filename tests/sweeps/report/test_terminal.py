@@ -138,6 +138,22 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
     assert command(Path("my results/sweeps/demo")) == f"open it with: make ui RESULTS='{tmp_path}/my results'"
 
 
+def test_results_that_were_moved_are_shown_with_the_database_that_they_have_now(tmp_path: Path) -> None:
+    def told(uri: str) -> str:
+        console = Console(record=True, width=100)
+        print_mlflow({"tracking_uri": uri}, tmp_path / "new" / "sweeps" / "demo", console)
+        return console.export_text().splitlines()[0]
+
+    old = f"sqlite:///{tmp_path}/old/mlflow.db"
+    assert told(old) == f"MLflow:  {old}"
+    for place in ("new", "old"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mlflow.db").touch()
+    assert told(old) == f"MLflow:  {old}"
+    (tmp_path / "old" / "mlflow.db").unlink()
+    assert told(old) == f"MLflow:  sqlite:///{tmp_path}/new/mlflow.db"
+
+
 def replicated(spec: Any, final: list[float], control: list[float]) -> SweepLog:
     """A sweep whose final runs and controls have these accuracies and twice the forgetting."""
     log = SweepLog(spec, selected={"trial": "trial-00", "prediction": {}, "score": 0.5})
