@@ -34,7 +34,7 @@ from torch import Tensor
 
 from safe.data.decoder import decoder
 from safe.errors import UserError, shown
-from safe.io.opening import open_own
+from safe.io.opening import held, open_own
 
 VERSION = 2  # of the two files; part of a pack's name, so other versions are passed over
 FOLDER_VARIABLE = "SAFE_IMAGE_CACHE"
@@ -112,8 +112,7 @@ class ImageCache:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock that everything is written under; it ends with the process."""
-        with open(self.folder / "lock", "a", opener=open_own) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with held(self.folder / "lock"):
             yield
 
     def make_room(self, needed: int) -> bool:

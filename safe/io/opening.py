@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,3 +62,16 @@ def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
     return descriptor
+
+
+@contextmanager
+def held(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[BinaryIO]:
+    """Hold the lock on a file, made where there is none and open for appending; it ends with the process at the latest.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+        OSError: as `open_own`.
+    """
+    with open(path, "ab", opener=open_own) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield file

@@ -1,12 +1,13 @@
-"""Whether what comes out of the work can be written: asked before it, and told by file when it cannot."""
+"""Writing what comes out of the work: whether it can be, asked before; in one step; and told by file when it cannot."""
 
 from __future__ import annotations
 
 import errno
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from safe.errors import UserError
 
@@ -27,6 +28,32 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextmanager
+def whole(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """Give a draft to write beside `path`, whose folder is made; it then takes the place of `path` in one step.
+
+    When the block fails, `path` is as it was and the draft goes; a kill leaves it, as `.<name>.<word>`.
+
+    Args:
+        alone: whether no other process writes `path`; the next call then writes over a draft that a kill has left.
+
+    Raises:
+        OSError: it cannot be written; names `path`.
+    """
+    draft = path.with_name(f".{path.name}.{'draft' if alone else uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        if error.filename in (None, str(draft)):
+            error.filename = str(path)
+        raise
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
 def require_writable(path: Path, what: str) -> None:

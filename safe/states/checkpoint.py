@@ -10,15 +10,15 @@ import hashlib
 import io
 import os
 import pickle
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from safe.errors import UserError
-from safe.io.opening import read_regular
-from safe.io.writable import naming
+from safe.io.opening import open_own, read_regular
+from safe.io.writable import whole
 
 _MAGIC = b"SAFESTATE"
 FORMAT_VERSION = 1
@@ -39,19 +39,12 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with naming(path), os.fdopen(handle, "wb") as file:
-            version = FORMAT_VERSION.to_bytes(4, "big")
-            file.write(_MAGIC + version + _checksum(version, payload))
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole(path) as draft, open(draft, "xb", opener=partial(open_own, mode=0o600)) as file:
+        version = FORMAT_VERSION.to_bytes(4, "big")
+        file.write(_MAGIC + version + _checksum(version, payload))
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:

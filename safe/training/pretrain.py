@@ -28,7 +28,7 @@ from safe.backbones.small_vit import SMALL_VIT, WEIGHTS
 from safe.data.benchmarks.characters import Masks, render_all, sides
 from safe.data.benchmarks.distort import PLAIN, PRETRAINING, Look, distort
 from safe.errors import EXIT_USER_ERROR, UserError
-from safe.io.writable import require_writable
+from safe.io.writable import require_writable, whole
 from safe.seeding import generator
 
 EPOCH_STEPS = 220
@@ -140,10 +140,9 @@ def accuracy(model: VisionTransformer, source: Source, per_class: int, seed: int
 
 def save(model: VisionTransformer, path: Path, facts: dict[str, str]) -> None:
     """Write the weights as float16 safetensors with `facts` as metadata, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, partial, metadata=facts)
-    partial.replace(path)
+    halved = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    with whole(path) as draft:
+        save_file(halved, draft, metadata=facts)
 
 
 def load(path: Path) -> tuple[VisionTransformer, dict[str, str]]:

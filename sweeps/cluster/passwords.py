@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
+from functools import partial
 from pathlib import Path
+
+from safe.io.opening import open_own
+from safe.io.writable import whole
 
 ROOTS_STAND_IN = (1000, 1000)  # containers do not run as root, even when root starts them
 DATABASE_USER = "mlflow"
@@ -44,12 +48,10 @@ def write_secrets(folder: Path) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     # Complete under its name or not there: a half-written password would lock the database for good.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    _own(unfinished)
-    unfinished.replace(path)
+    with whole(path) as draft:
+        with open(draft, "x", encoding="utf-8", opener=partial(open_own, mode=0o600)) as file:
+            file.write(text)
+        _own(draft)
 
 
 def _own(path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
+from functools import partial
 from pathlib import Path
 
 from safe.errors import UserError
+from safe.io.opening import open_own
+from safe.io.writable import whole
 from sweeps.engine.private import private_folder
 from tracking import sqlite_uri
 
@@ -33,9 +35,8 @@ def ask_for_password(results: Path) -> Path:
                 f"{password} is gone, and {accounts} keeps no password that could be read; put the file back, or make "
                 f"a new account: remove {folder}"
             )
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as draft:  # of mode 600
-            draft.write(secrets.token_urlsafe(24) + "\n")
-        os.replace(draft.name, password)
+        with whole(password) as draft, open(draft, "x", opener=partial(open_own, mode=0o600)) as file:
+            file.write(secrets.token_urlsafe(24) + "\n")
     # "%" would be interpolation there.
     database = sqlite_uri(accounts).replace("%", "%%")
     settings.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\n", "utf-8")

@@ -7,11 +7,11 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from safe.errors import UserError
-from safe.io.opening import open_own
+from safe.io.opening import held, open_own
 
 FILE_NAME = "lock"
 
@@ -24,15 +24,16 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         UserError: another process holds it; says which. Or the lock is no file that can be written.
     """
     path = folder / FILE_NAME
-    try:
-        descriptor = open_own(path, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"cannot lock the sweep {name!r} with {path}: {error.strerror}; remove that file") from None
-    with os.fdopen(descriptor, "r+") as file:
-        if not _take(file.fileno()):
-            raise UserError(f"the sweep {name!r} is being run by another process ({_holder(folder)[2]})")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(held(path, wait=False))
+        except BlockingIOError:
+            told = _holder(folder)[2]
+            raise UserError(f"the sweep {name!r} is being run by another process ({told})") from None
+        except OSError as error:
+            raise UserError(f"cannot lock the sweep {name!r} with {path}: {error.strerror}; remove that file") from None
         file.truncate(0)
-        file.write(f"{os.getpid()} {socket.gethostname()}")
+        file.write(f"{os.getpid()} {socket.gethostname()}".encode())
         file.flush()
         yield
 
@@ -41,9 +42,12 @@ def is_held(folder: Path) -> bool:
     """Return whether a process runs the study in `folder`."""
     try:
         with open(folder / FILE_NAME, opener=open_own) as file:
-            return not _take(file.fileno(), fcntl.LOCK_SH)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:  # never run, or not ours to look at
         return False
+    return False
 
 
 def stop_holder(folder: Path, name: str) -> int:
@@ -62,14 +66,6 @@ def stop_holder(folder: Path, name: str) -> int:
     except PermissionError:
         raise UserError(f"the sweep {name!r} is run by somebody else's process ({told})") from None
     return pid
-
-
-def _take(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder(folder: Path) -> tuple[int, str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safe.io.writable import whole
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.ledger import SweepLog
 
@@ -39,8 +40,6 @@ def write_comparison(first: SweepLog, second: SweepLog, folder: Path) -> Path:
 
 
 def _write(file: Path, text: str) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(text, "utf-8")
-    part.replace(file)  # a browser that has the old page open never reads half of the new one
+    with whole(file) as draft:  # a browser that has the old page open never reads half of the new one
+        draft.write_text(text, "utf-8")
     return file

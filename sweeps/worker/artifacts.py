@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safe.errors import UserError
 from safe.io.documents import yaml_text
-from safe.io.writable import naming
+from safe.io.writable import naming, whole
 from sweeps.ledger.jobs import ARM, CONTROL, FINAL
 
 if TYPE_CHECKING:
@@ -209,9 +208,5 @@ def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[objec
 
 
 def _write_text(file: Path, text: str) -> None:
-    """Write a file that is either the old one or the whole new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.draft")
-    with naming(file):
+    with whole(file, alone=True) as draft:
         draft.write_text(text, "utf-8")
-    os.replace(draft, file)

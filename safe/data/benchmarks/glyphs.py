@@ -11,7 +11,6 @@ import json
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +20,7 @@ from torch import Tensor
 from safe.data.benchmarks.characters import FACES, render_all
 from safe.data.benchmarks.distort import IMAGE_SIZE, PLAIN, PRETRAINING, distort
 from safe.data.sources import ArrayImages, Dataset
+from safe.io.writable import whole
 from safe.seeding import generator
 
 VERSION = 1
@@ -103,13 +103,8 @@ def _write(path: Path, train: ArrayImages, test: ArrayImages) -> None:
     """Write both splits to `path` in one step, so that a reader never meets half a file."""
     tensors = {"train.pixels": train.pixels, "train.labels": train.labels}
     tensors |= {"test.pixels": test.pixels, "test.labels": test.labels}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        partial.write_bytes(save(tensors, metadata={"recipe": _recipe(), "digest": _digest(train, test)}))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as draft:
+        draft.write_bytes(save(tensors, metadata={"recipe": _recipe(), "digest": _digest(train, test)}))
 
 
 def load_glyphs(cache_dir: Path) -> Dataset:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -16,7 +15,7 @@ from safe.data.fetching.download import Advance, DownloadError, download, downlo
 from safe.data.fetching.locations import LOCATIONS, Archive
 from safe.datasets.facts import DATASETS, DatasetInfo, canonical_name
 from safe.errors import UserError
-from safe.io.opening import open_own
+from safe.io.opening import held
 
 MIRROR_VARIABLE = "SAFE_DATA_MIRROR"
 DOWNLOADS = ".downloads"
@@ -174,13 +173,11 @@ def _find(info: DatasetInfo, staging: Path) -> Path | None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, so that two fetches do not unpack over each other."""
-    try:
-        descriptor = open_own(path, os.O_WRONLY | os.O_CREAT)
-    except OSError as error:
-        raise UserError(f"cannot lock {path}: {error.strerror}; remove that file") from None
-    with os.fdopen(descriptor, "w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(held(path, wait=False))
         except BlockingIOError:
             raise UserError(f"another process is fetching this data set ({path})") from None
+        except OSError as error:
+            raise UserError(f"cannot lock {path}: {error.strerror}; remove that file") from None
         yield

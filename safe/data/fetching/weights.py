@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from safe.backbones.loading import SMALL_VIT, load_backbone, weights_digest, weights_file
 from safe.errors import UserError
+from safe.io.writable import whole
 
 
 def place_weights(name: str, root: str | Path, source: str | Path | None = None) -> tuple[Path, str]:
@@ -30,13 +30,9 @@ def place_weights(name: str, root: str | Path, source: str | Path | None = None)
         raise UserError(f"{SMALL_VIT} comes with its weights; there is nothing to fetch")
     vit = load_backbone(name, None if source is None else str(source), folder=root)
     target = weights_file(root, name)
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_file(vit.state_dict(), unfinished, metadata={"format": "pt"})
-        unfinished.replace(target)
+        with whole(target) as draft:
+            save_file(vit.state_dict(), draft, metadata={"format": "pt"})
     except OSError as error:
         raise UserError(f"cannot write {target}: {error}") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
     return target, weights_digest(vit)

@@ -7,7 +7,6 @@ process that read it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import struct
@@ -21,7 +20,7 @@ from typing import TypeVar
 
 from safe.data.cache import cache_folder, version_of
 from safe.errors import UserError, shown
-from safe.io.opening import open_own, open_regular, read_regular
+from safe.io.opening import held, open_regular, read_regular
 from safe.io.progress import progress
 
 INDEX = "contents-1"  # the version of the format is part of the name, so other versions are passed over
@@ -113,8 +112,7 @@ class Contents:
             if self._folder is None:
                 raise FileNotFoundError
             self._folder.mkdir(parents=True, exist_ok=True)
-            with open(self._folder / INDEX, "ab", opener=open_own) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with held(self._folder / INDEX) as file:
                 size = os.fstat(file.fileno()).st_size
                 # The last record may have been cut short by a kill or a full disk.
                 file.truncate(size // _RECORD.size * _RECORD.size if size < _MOST_BYTES else 0)
