@@ -32,7 +32,7 @@ def grid_spec(name: str, grid: Grid, *settings: str, stages: bool = True) -> Swe
             overrides=["runtime.device=cpu", "runtime.threads=1", *settings],
             seeds=1,
             search="grid",
-            space_file=file,
+            space=file,
             stages=stages,
             control=False,
             audit=False,

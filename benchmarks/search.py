@@ -73,7 +73,7 @@ def grid_log(results: Path) -> SweepLog:
             selection="first-k",
             first_k=SESSIONS,
             seeds=1,
-            space_file=file,
+            space=file,
             audit=False,
             control=False,
             checkpoints="none",

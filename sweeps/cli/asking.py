@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.cli.common import add_results
-from sweeps.ledger.ledger import has_ledger, read_ledger
 from sweeps.spec import options as ask
-from sweeps.spec.names import checked_name
-from sweeps.spec.specs import SweepSpec
 
 # Option, its type and its help; None as type is a switch. What is not given takes the default of `ask.build_spec`.
 OPTIONS: tuple[tuple[str, Any, str], ...] = (
@@ -59,21 +56,16 @@ def add_asking(command: argparse.ArgumentParser) -> None:
     add_results(command)
 
 
-def asked_spec(arguments: argparse.Namespace) -> SweepSpec:
-    """Return the specification that the options ask for; raises as `ask.build_spec`."""
+def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options as the keywords of `sweeps.run_sweep`."""
     given = {name: value for name, value in vars(arguments).items() if name in _FIELDS and value is not None}
-    given["space_file"] = given.pop("space", None)
     for switch in ("stages", "control", "audit"):
         if getattr(arguments, f"no_{switch}"):
             given[switch] = False
     for switch in ("fresh", "system_metrics"):
         if getattr(arguments, switch):
             given[switch] = True
-    return ask.build_spec(
-        dataset=arguments.dataset,
-        overrides=arguments.settings,
-        **{"name": None, **_numbers_so_far(arguments), **given},
-    )
+    return {**given, "dataset": arguments.dataset, "overrides": arguments.settings, "results": arguments.results}
 
 
 def _field(option: str) -> str:
@@ -81,15 +73,3 @@ def _field(option: str) -> str:
 
 
 _FIELDS = {_field(option) for option, kind, _ in OPTIONS if kind is not None}
-
-
-def _numbers_so_far(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the trials and seeds of the sweep that has the name already, so that they need not be repeated."""
-    if arguments.name is None:
-        return {}
-    folder = arguments.results.absolute() / "sweeps" / checked_name(arguments.name)
-    spec = read_ledger(folder).spec if has_ledger(folder) else None
-    if not isinstance(spec, SweepSpec):
-        return {}
-    # A grid without --trials is all of it, also when its space has grown.
-    return {"seeds": spec.seeds, **({} if arguments.search == "grid" else {"trials": spec.trials})}

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from safe.errors import UserError, nearest
 from safe.io.writable import no_room
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import show
-from sweeps.spec.names import checked_name
 from sweeps.spec.specs import Spec, SweepSpec
 from sweeps.studies.ablation import show_ablation
 
@@ -103,23 +101,3 @@ def python() -> str:
     """Return this interpreter as a person would type it here."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def sweep_names(results: Path) -> list[str]:
-    """Return the names of all sweeps of a results folder, sorted."""
-    sweeps = results / "sweeps"
-    return sorted(folder.name for folder in sweeps.iterdir() if has_ledger(folder)) if sweeps.is_dir() else []
-
-
-def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:
-    """Return the log and the folder of the sweep called `name`.
-
-    Raises:
-        UserError: there is none, with the nearest name; or its ledger cannot be read.
-    """
-    folder = results.absolute() / "sweeps" / checked_name(name)
-    if not has_ledger(folder):
-        found = sweep_names(results)
-        known = f"known: {', '.join(found)}.{nearest(name, found)}" if found else "there is none yet"
-        raise UserError(f"no sweep is called {name!r} in {results}; {known}")
-    return read_ledger(folder), folder

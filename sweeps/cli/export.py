@@ -10,8 +10,9 @@ from typing import Any
 from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
-from sweeps.cli.common import add_results, known_sweep
+from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import FINAL
+from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
 

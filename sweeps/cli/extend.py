@@ -8,7 +8,8 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.common import add_results, go_on, known_sweep
+from sweeps.cli.common import add_results, go_on
+from sweeps.ledger.known import known_sweep
 from sweeps.spec.options import check_numbers
 from sweeps.spec.space import parse_space, read_space
 from sweeps.spec.specs import Spec, SweepSpec

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.common import add_results, sweep_names
+from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.known import sweep_names
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
 from sweeps.ledger.lock import is_held
 from sweeps.report.terminal import spread

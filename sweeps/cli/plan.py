@@ -8,7 +8,7 @@ import json
 from rich.console import Console
 
 from safe.cli.parser import Parser
-from sweeps.cli.asking import add_asking, asked_spec
+from sweeps.cli.asking import add_asking, asked_options
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -21,12 +21,13 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    spec = asked_spec(arguments)
     from safe.data.loading import survey
     from sweeps.studies import plan
+    from sweeps.studies.asked import sweep_spec
     from sweeps.studies.probe import probe
     from sweeps.studies.sweep import check_early
 
+    spec = sweep_spec(**asked_options(arguments))
     survey(spec.dataset, spec.base["data.root"])
     check_early(spec)
     found = plan.plan_of(spec)

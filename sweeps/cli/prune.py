@@ -13,8 +13,9 @@ from rich.table import Table
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.common import add_results, known_sweep, sweep_names
+from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.known import known_sweep, sweep_names
 from sweeps.ledger.lock import locked
 
 

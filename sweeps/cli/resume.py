@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_results, go_on, known_sweep
+from sweeps.cli.common import add_results, go_on
+from sweeps.ledger.known import known_sweep
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:

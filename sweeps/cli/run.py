@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 
 from safe.cli.parser import Parser
-from sweeps.cli.asking import add_asking, asked_spec
+from safe.datasets.facts import canonical_name
+from sweeps.cli.asking import add_asking, asked_options
 from sweeps.cli.common import carry_out
+from sweeps.spec.names import default_name
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -17,7 +20,8 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    spec = asked_spec(arguments)
-    from sweeps.studies.sweep import run_sweep
+    from sweeps.studies.asked import run_sweep
 
-    return carry_out(lambda: run_sweep(spec, arguments.results), spec.name, arguments)
+    # Chosen here, so that what is said after an interrupt can name the sweep.
+    name = arguments.name or default_name(canonical_name(arguments.dataset), f"{datetime.now():%Y%m%d-%H%M%S}")
+    return carry_out(lambda: run_sweep(**{**asked_options(arguments), "name": name}).log, name, arguments)

@@ -6,7 +6,8 @@ import argparse
 import json
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_results, known_sweep, print_log
+from sweeps.cli.common import add_results, print_log
+from sweeps.ledger.known import known_sweep
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.ablation import ablation_summary

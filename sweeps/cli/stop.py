@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_results, known_sweep, resume_words
+from sweeps.cli.common import add_results, resume_words
+from sweeps.ledger.known import known_sweep
 from sweeps.ledger.lock import stop_holder
 
 

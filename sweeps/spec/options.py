@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -30,13 +31,13 @@ def build_spec(
     *,
     name: str | None,
     dataset: str,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     trials: int | None = None,
     seeds: int = DEFAULT_SEEDS,
     search: str = DEFAULT_SEARCH,
     selection: str = "holdout",
     objective: str = "average_accuracy",
-    space_file: Path | None = None,
+    space: Path | Mapping[str, Any] | None = None,
     concurrency: int | None = None,
     first_k: int | None = None,
     evaluate_on: str | None = None,
@@ -45,9 +46,11 @@ def build_spec(
     gpus_per_trial: str | None = None,
     **more: Any,
 ) -> SweepSpec:
-    """Return the specification that a command line asks for.
+    """Return the specification that a person asks for.
 
     Args:
+        overrides: `key=value` words, or a mapping of dotted names.
+        space: a file, or what one would hold; None is the preset's.
         trials: None for the default, which for grid search is every combination.
         audit: None for yes where stages make it cheap.
         more: other fields of `SweepSpec` by name; None leaves the default.
@@ -67,14 +70,14 @@ def build_spec(
             raise UserError(choices(word, get_args(allowed), what))
     objectives(objective)
     _check_selection(selection, dataset, first_k, evaluate_on)
-    given = parse_overrides(overrides)
+    given = plain(overrides, "overrides") if isinstance(overrides, Mapping) else parse_overrides(overrides)
     if "dataset" in given:
         raise UserError(f"choose the data set with --dataset {given['dataset']}")
     if "data.evaluate_on" in given:
         raise UserError(f"data.evaluate_on is decided by --selection, which is one of {', '.join(get_args(Selection))}")
     config = load_config(dataset, overrides=given)
     base = config.flat()
-    raw_space, space = _space(space_file, config, given)
+    raw_space, checked_space = _space(space, config, given)
     target = _target(evaluate_on, config, given)
     share = _gpus(gpus_per_trial)
     if ray_address() is None:
@@ -84,7 +87,7 @@ def build_spec(
     return SweepSpec(
         name=checked_name(name or default_name(config.dataset, f"{now:%Y%m%d-%H%M%S}")),
         dataset=config.dataset,
-        trials=_trials(trials, search, space),
+        trials=_trials(trials, search, checked_space),
         seeds=seeds,
         search=search,  # type: ignore[arg-type]  # checked above, and by the model
         selection=selection,  # type: ignore[arg-type]
@@ -135,14 +138,29 @@ def _check_selection(selection: str, dataset: str, first_k: int | None, evaluate
         raise UserError(f"--evaluate-on {evaluate_on} is the data set of the search itself; name another one")
 
 
-def _space(file: Path | None, config: Config, given: Mapping[str, Any]) -> tuple[dict[str, Any], Space]:
+def plain(given: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return a mapping as it would be read from a file: numbers of numpy are numbers, tuples are lists.
+
+    Raises:
+        UserError: it holds something that no file could.
+    """
+    try:
+        return dict(json.loads(json.dumps(given, default=lambda value: value.tolist())))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{what}= takes numbers, texts, true, false, None and lists of them: {error}") from None
+
+
+def _space(
+    asked: Path | Mapping[str, Any] | None, config: Config, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], Space]:
     """Return the search space as written and checked.
 
     A value typed on the command line is meant for every trial: it takes the place of the preset space's entry, and
     with it go the entries that can change nothing any more.
     """
-    raw, base = read_space(file, config.dataset), config.flat()
-    if file is None:
+    raw = plain(asked, "space") if isinstance(asked, Mapping) else read_space(asked, config.dataset)
+    base = config.flat()
+    if asked is None:
         raw = {setting: entry for setting, entry in raw.items() if setting not in given}
         raw = {setting: entry for setting, entry in raw.items() if setting not in without_effect(raw, base)}
     elif clash := sorted(set(raw) & set(given)):

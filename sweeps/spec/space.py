@@ -24,7 +24,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from safe.config import Config, setting_names, validate
+from safe.config import Config, load_config, setting_names, validate
 from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
@@ -122,12 +122,23 @@ class Space:
         fixed: what is the same for all trials.
         predictions: every combination of the settings of prediction, at which each trained state is scored.
         base: flat configuration that trials start from.
+        raw: the entries as written.
     """
 
     domains: Mapping[str, Domain]
     fixed: Mapping[str, Any]
     predictions: tuple[dict[str, Any], ...]
     base: Mapping[str, Any]
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], dataset: str = "digits") -> Space:
+        """Return a space written in Python, `{"slow.lr": {"loguniform": [1e-3, 1e-1]}}`, checked at once.
+
+        Raises:
+            UserError: as `parse_space`, for trials that start from the preset of `dataset`.
+        """
+        return parse_space(raw, load_config(dataset).flat())
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a trial sets: the fixed values, and of the varied ones those that have an effect beside the
@@ -196,7 +207,7 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
             f"the settings of prediction ({', '.join(PREDICTION_SETTINGS)}) have {count} combinations, each of which "
             f"is scored after every session and written down; at most {MOST_PREDICTIONS} are: list fewer values"
         )
-    return Space(domains, fixed, _predictions(at_prediction, base), base)
+    return Space(domains, fixed, _predictions(at_prediction, base), base, dict(raw))
 
 
 def _predictions(lists: Mapping[str, Sequence[Any]], base: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

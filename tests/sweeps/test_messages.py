@@ -34,7 +34,7 @@ def _ablation() -> AblationSpec:
 def _twice(folder: Path) -> None:
     (folder / "space.yaml").write_text("fast.cross_weight: {grid: [0, 1]}\nslow.lr: {grid: [0.1, 0.2]}\n")
     words = ["slow.lr=0.1", "runtime.device=cpu"]
-    build_spec(name="a", dataset="digits", overrides=words, space_file=folder / "space.yaml")
+    build_spec(name="a", dataset="digits", overrides=words, space=folder / "space.yaml")
 
 
 def _judged_elsewhere(folder: Path) -> None:

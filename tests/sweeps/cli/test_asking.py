@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from sweeps.cli import parser
-from sweeps.cli.asking import OPTIONS, asked_spec
+from sweeps.cli.asking import OPTIONS, asked_options
 from sweeps.ledger.ledger import Ledger
 from sweeps.spec.specs import SweepSpec
+from sweeps.studies.asked import sweep_spec
 
 
 def asked(*words: str) -> SweepSpec:
-    return asked_spec(parser().parse_args(["run", "runtime.device=cpu", *words]))
+    return sweep_spec(**asked_options(parser().parse_args(["run", "runtime.device=cpu", *words])))
 
 
 def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +43,7 @@ def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pyt
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--space", str(space), "--no-stages", "--fresh", "--no-control", "--no-audit"]
     words += ["--system-metrics", "fast.momentum=0.5"]
-    spec = asked_spec(parser().parse_args(["run", *words, "--results", str(tmp_path)]))
+    spec = sweep_spec(**asked_options(parser().parse_args(["run", *words, "--results", str(tmp_path)])))
     assert {name: getattr(spec, name) for name in values} == values
     assert list(spec.space) == ["slow.lr", "fast.lr"]
     assert (spec.stages, spec.fresh, spec.control, spec.audit) == (False, True, False, False)

@@ -187,7 +187,7 @@ def test_a_finished_sweep_prints_its_result_at_once(
 ) -> None:
     ledger = finished_sweep()
     before = ledger.path.read_bytes()
-    monkeypatch.setattr("sweeps.cli.asking.ask.build_spec", lambda **_: make_spec())
+    monkeypatch.setattr("sweeps.studies.asked.build_spec", lambda **_: make_spec())
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["run", "--name", "demo", "--results", str(tmp_path)]) == 0
     assert "62.5 ± 17.7" in capsys.readouterr().out

@@ -17,7 +17,7 @@ import pytest
 from safe.config import load_config, validate
 from safe.errors import UserError
 from sweeps.cli import main, parser
-from sweeps.cli.asking import asked_spec
+from sweeps.cli.asking import asked_options
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.report import write_report
 from sweeps.report.cost import disk_usage
@@ -26,6 +26,7 @@ from sweeps.report.reproduce import sweep_command
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import ON_TEST
 from sweeps.spec.specs import AblationSpec
+from sweeps.studies.asked import sweep_spec
 
 from .made_up import SPACE, make_log
 
@@ -327,7 +328,7 @@ def test_the_command_asks_for_the_same_sweep(
     spec = make_log(trials=3, sessions=1, **changes).sweep_spec.model_copy(update={"base": base})
     monkeypatch.chdir(tmp_path)
     Path("space.yaml").write_text(json.dumps(spec.space))
-    again = asked_spec(parser().parse_args(shlex.split(sweep_command(spec))[3:]))
+    again = sweep_spec(**asked_options(parser().parse_args(shlex.split(sweep_command(spec))[3:])))
     threads = {"runtime.threads": 1}
     assert again.comparable() | threads == spec.comparable() | threads
     assert (again.trials, again.seeds, again.round_size) == (spec.trials, spec.seeds, spec.round_size)

@@ -85,7 +85,7 @@ def test_a_setting_on_the_command_line_is_fixed_for_every_trial(tmp_path: Path) 
     assert spec.trial_config({"slow.diag_weight": 1.0})["fast.cross_weight"] == 0.5
     (tmp_path / "space.yaml").write_text("fast.cross_weight: {choice: [0.1, 0.2]}")
     with pytest.raises(UserError, match=r"not both: fast\.cross_weight"):
-        build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0"], space_file=tmp_path / "space.yaml")
+        build_spec(name="a", dataset="digits", overrides=["fast.cross_weight=0"], space=tmp_path / "space.yaml")
 
 
 def test_bad_input_is_refused_in_words() -> None:
@@ -203,14 +203,14 @@ def test_more_trials_than_the_space_holds_are_told_and_left_out(tmp_path: Path, 
     file = tmp_path / "space.yaml"
     file.write_text("fast.cross_weight: {grid: [0, 1]}\nslow.lr: {grid: [0.01, 0.02]}\n")
     with pytest.warns(Notice, match="the space is used up: 4 different trials are all there are of the 10 asked for"):
-        spec = build_spec(name="a", dataset="digits", trials=10, search=search, space_file=file, overrides=CPU)
+        spec = build_spec(name="a", dataset="digits", trials=10, search=search, space=file, overrides=CPU)
     assert spec.trials == 4
 
 
 def test_a_grid_without_trials_is_all_of_it(tmp_path: Path) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text("fast.cross_weight: {grid: [0, 1, 2]}\nslow.lr: {grid: [0.01, 0.02]}\n")
-    asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU, "space_file": file, "search": "grid"}
+    asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU, "space": file, "search": "grid"}
     assert build_spec(**asked).trials == 6
     assert build_spec(**asked, trials=4).trials == 4
     assert build_spec(**asked, trials=99).trials == 6

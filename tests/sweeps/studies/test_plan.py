@@ -66,21 +66,19 @@ def test_of_a_search_that_learns_the_plan_is_a_bound() -> None:
 def test_settings_of_the_heads_and_of_prediction_train_nothing(tmp_path: Path) -> None:
     file = tmp_path / "heads.yaml"
     file.write_text("head.projection_dim: {grid: [100, 200, 300]}\naggregation.kind: {grid: [entropy, mean]}\n")
-    found = planned(search="grid", space_file=file).search
+    found = planned(search="grid", space=file).search
     assert (found.naive, found.unshared, found.trained) == (30, 15, 5)
     assert found.stages == {"slow": 1, "fast": 4, "features": 2 * 5 + 2 * 4, "readout": 3 * 9, "logits": 3 * 9}
 
 
 def test_first_k_counts_the_sessions_that_trials_run(grid: Path) -> None:
-    plan = planned(search="grid", space_file=grid, selection="first-k", first_k=2)
+    plan = planned(search="grid", space=grid, selection="first-k", first_k=2)
     assert (plan.sessions, plan.search.naive, plan.search.trained) == (2, 16 * 2 * 8, 4 + 16)
     assert plan.final.trained == 30
 
 
 def test_the_estimate_adds_up_by_hand(grid: Path) -> None:
-    plan = planned(
-        search="grid", space_file=grid, concurrency=2, seeds=1, audit=False, overrides=["runtime.device=cpu"]
-    )
+    plan = planned(search="grid", space=grid, concurrency=2, seeds=1, audit=False, overrides=["runtime.device=cpu"])
     speed = Speed(train=0.001, read=0.0, head=0.5, images=(100,) * 5, judged=(10,) * 5)
     # Epochs of the digits preset: 10 in session 1, 5 later; heads: one in session 1, two in each of the four others.
     search = 4 * 10 * 100 * 0.001 + 64 * 5 * 100 * 0.001 + 16 * 9 * 0.5

@@ -239,7 +239,7 @@ def tiny_spec(tmp_path: Path) -> Callable[..., SweepSpec]:
             "name": "a",
             "dataset": "digits",
             "overrides": [f"{k}={v}" for k, v in TINY.items()],
-            "space_file": tmp_path / "space.yaml",
+            "space": tmp_path / "space.yaml",
         }
         return build_spec(**{**asked, "trials": 3, "seeds": 1, "concurrency": 1, **changes})
 
@@ -298,7 +298,7 @@ def test_the_account_counts_what_the_tree_spares(
         "slow.diag_weight: {grid: [0, 1]}\nfast.cross_weight: {grid: [0.1, 1]}\n"
         "aggregation.temperature: {grid: [0.1, 1, 10]}\n"
     )
-    spec = tiny_spec(search="grid", trials=None, space_file=tmp_path / "grid.yaml")
+    spec = tiny_spec(search="grid", trials=None, space=tmp_path / "grid.yaml")
     log = Replay(spec).run(trained(tiny_data(), vit, tmp_path / "stages"))
     work = sweep_summary(log)["work"]
     assert (work["sessions_naive"], work["sessions_unshared_trials"]) == (4 * 3 * 3, 4 * 3)

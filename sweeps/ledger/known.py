@@ -1,0 +1,29 @@
+"""Which sweeps a results folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safe.errors import UserError, nearest
+from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
+from sweeps.spec.names import checked_name
+
+
+def sweep_names(results: Path) -> list[str]:
+    """Return the names of all sweeps of a results folder, sorted."""
+    sweeps = results / "sweeps"
+    return sorted(folder.name for folder in sweeps.iterdir() if has_ledger(folder)) if sweeps.is_dir() else []
+
+
+def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:
+    """Return the log and the folder of the sweep called `name`.
+
+    Raises:
+        UserError: there is none, with the nearest name; or its ledger cannot be read.
+    """
+    folder = results.absolute() / "sweeps" / checked_name(name)
+    if not has_ledger(folder):
+        found = sweep_names(results)
+        known = f"known: {', '.join(found)}.{nearest(name, found)}" if found else "there is none yet"
+        raise UserError(f"no sweep is called {name!r} in {results}; {known}")
+    return read_ledger(folder), folder
