@@ -58,7 +58,7 @@ CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep resume stop export plan train ablation variants report compare predict data weights ui deliver replay doctor \
-  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser audit test lint format bench clean
+  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -145,6 +145,9 @@ test-faults: $(READY) ## kill, interrupt and break real sweeps and compare their
 
 test-browser: $(READY) ## look at MLflow's pages and the report in a headless Chromium; needs chromedriver
 	BROWSER_TESTS=1 $(RUN) -m pytest -n 0 tests/browser $(ARGS)
+
+test-readme: $(READY) ## run what README and docs show, in a fresh clone and a bare shell; some twenty minutes
+	README_TESTS=1 $(RUN) -m pytest -n 0 tests/readme $(ARGS)
 
 # Without --strict, packages that were not found would pass for sound.
 audit: ## look up the pinned packages among known weaknesses; needs the network

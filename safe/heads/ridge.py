@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safe.errors import UserError
 from safe.heads.projection import Projection
 from safe.heads.symmetric import Cholesky, Symmetric
 
@@ -121,11 +122,20 @@ class RidgeHead:
             labels: int64 (N,).
             classes: classes seen so far, at least max(labels) + 1.
             generator: CPU generator of the split.
+
+        Raises:
+            UserError: a value of the grid is too small for finite features, or features are not finite.
         """
         fit, judge, gram = self._add(features, labels, classes, generator)
-        self.ridge = choose_ridge(*fit, *judge, self.grid, gram)
-        del fit, judge, gram  # as big as what follows
-        self.weight = readout(self.gram, self.cross, self.ridge)
+        try:
+            self.ridge = choose_ridge(*fit, *judge, self.grid, gram)
+            del fit, judge, gram  # as big as what follows
+            self.weight = readout(self.gram, self.cross, self.ridge)
+        except torch.linalg.LinAlgError:
+            raise UserError(
+                f"head.ridge_grid has {min(self.grid):g}, which is too small for these features: the ridge's system "
+                "cannot be solved even in float64; leave the smallest values out"
+            ) from None
 
     def add(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session to the statistics alone, bit for bit as `update` does."""

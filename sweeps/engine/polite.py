@@ -17,7 +17,8 @@ ONCE_S = 1.0  # within which signals are one wish: `timeout` sends its own twice
 def polite_kill() -> Iterator[None]:
     """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the campaign can go on later.
 
-    A SIGHUP that is ignored stays so: that is how `nohup` keeps a command running.
+    A SIGHUP that is ignored stays so: that is how `nohup` keeps a command running. An ignored SIGINT does not keep
+    SIGTERM from working: a script's `command &` has it, so that Ctrl-C is not for the command.
     """
     heard = -ONCE_S
 
@@ -26,6 +27,8 @@ def polite_kill() -> Iterator[None]:
         _leave_closed_terminal()
         if time.monotonic() - heard >= ONCE_S:
             heard = time.monotonic()
+            if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+                raise KeyboardInterrupt
             signal.raise_signal(signal.SIGINT)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from safe.errors import UserError
 from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead, choose_ridge, one_hot, readout
 from safe.heads.symmetric import Symmetric
@@ -57,6 +58,13 @@ def test_readout_keeps_its_inputs_and_the_dtype_of_the_targets() -> None:
 def test_readout_of_nan_is_refused() -> None:
     with pytest.raises(torch.linalg.LinAlgError):
         readout(Symmetric.of(torch.full((2, 2), math.nan)), torch.zeros(2, 1), 1.0)
+
+
+def test_a_ridge_too_small_for_the_features_is_told() -> None:
+    head = RidgeHead(Projection(8, 300, 0), [1e-12, 1.0], 0.5)
+    features = 1e6 * torch.randn(40, 8, generator=generator(1))
+    with pytest.raises(UserError, match=r"head.ridge_grid has 1e-12, which is too small for these .* float64"):
+        head.update(features, torch.arange(40) % 4, 4, generator(2))
 
 
 def test_released_readout_and_choice(reference: dict[str, Tensor]) -> None:
