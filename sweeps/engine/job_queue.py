@@ -49,6 +49,7 @@ class JobQueue:
         self._round: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._sessions_at_start: dict[str, int] = {}
+        self._most_at_start: dict[str, int] = {}  # jobs at a time
         self._failures: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._distrusted: set[str] = set()
@@ -92,12 +93,14 @@ class JobQueue:
         self._waiting.clear()
         self.finished = not self.running
 
-    def fewer(self) -> bool:
-        """Run one job less at a time from now on; False when there is only one already."""
-        if self.concurrency == 1:
-            return False
-        self.concurrency -= 1
-        return True
+    def fewer(self, job_id: str) -> bool:
+        """Run one job less at a time than when one began that memory was too little for; False when it ran alone.
+
+        Jobs that went down together make it one less together.
+        """
+        most = self._most_at_start[job_id]
+        self.concurrency = min(self.concurrency, max(1, most - 1))
+        return most > 1
 
     def lost(self, job_id: str) -> bool:
         """A job went down with its node; return whether that is to be taken for an accident.
@@ -137,6 +140,7 @@ class JobQueue:
         log = self.log.jobs.get(job.id)
         job = replace(job, resume_from=log.resumable(self._distrusted) if log else [])
         self._sessions_at_start[job.id] = len(log.sessions) if log else 0
+        self._most_at_start[job.id] = self.concurrency
         self.running[job.id] = job
         self.budget.searching(any(other.kind in SEARCH_KINDS for other in self.running.values()))
         return job

@@ -55,10 +55,13 @@ class Packing:
             self._peak = peak
             self.share = fitting_share(peak, total)
 
-    def lower(self) -> bool:
-        """Put one run less on a GPU after it ran out of memory; False when a run has a whole one already."""
-        if not 0 < self.share < 1:
+    def lower(self, had: float) -> bool:
+        """Put one run less on a GPU than when one that had this share ran out of memory; False when it had a whole one.
+
+        Runs that ran out together make it one less together.
+        """
+        if not 0 < had < 1:
             return False
         self._measuring = False
-        self.share = 1 / max(1, round(1 / self.share) - 1)
+        self.share = max(self.share, 1 / max(1, round(1 / had) - 1))
         return True

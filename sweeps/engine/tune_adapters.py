@@ -234,7 +234,7 @@ class Driver:
             if isinstance(cause, UserError):
                 told = str(cause).strip()
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
-        spared = self._lowered(cause) or (node_died(cause) and self.queue.lost(job.id))
+        spared = self._lowered(job, cause) or (node_died(cause) and self.queue.lost(job.id))
         self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
 
     def _remove(self, checkpoints: Iterable[str]) -> None:
@@ -243,11 +243,11 @@ class Driver:
             if self.storage.resolve() in Path(path).resolve().parents:
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _lowered(self, cause: BaseException) -> bool:
-        """Make room after memory ran out, of a GPU or of the machine; False when it was something else."""
+    def _lowered(self, job: Job, cause: BaseException) -> bool:
+        """Make room after memory ran out, of a GPU or of the machine; False when it had all, or failed otherwise."""
         if isinstance(cause, ray.exceptions.OutOfMemoryError):
-            return self.queue.fewer()
-        return type(cause).__name__ == "OutOfMemoryError" and self.packing.lower()
+            return self.queue.fewer(job.id)
+        return type(cause).__name__ == "OutOfMemoryError" and self.packing.lower(job.gpus)
 
     def _end(
         self, job: Job, status: str, reason: str | None = None, error: UserError | None = None, *, counts: bool = True

@@ -29,7 +29,7 @@ def test_bad_trials_fail_with_their_reasons_and_a_resume_mends_them(tmp_path: Pa
         f"no step within {TIMEOUT_S} s (trial_timeout)",
         "MemoryError: no memory, on purpose (details: ",
         "ValueError: broken on purpose (details: ",
-        "ActorDiedError: ",
+        "its process was killed by signal 9 (the system or a person) (details: ",
     )
     assert len(reasons) == len(expected)
     assert all(reason.startswith(words) for reason, words in zip(reasons, expected, strict=True)), reasons

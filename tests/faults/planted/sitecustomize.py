@@ -81,6 +81,13 @@ def _happen(do: str) -> None:
             raise ValueError("broken on purpose")
         case "memory":
             raise MemoryError("no memory, on purpose")
+        case "fill":  # takes memory until it is ended for it
+            taken = []
+            while len(taken) < 100:
+                taken.append(b"x" * 2**26)
+                time.sleep(0.02)
+            time.sleep(10)
+            raise AssertionError("nobody minds")
         case "hang":
             while True:
                 time.sleep(3600)

@@ -112,6 +112,23 @@ def test_a_failure_that_does_not_count_leaves_the_retries(bench: Bench) -> None:
     assert ids(rounds.next()) == ["a"]
 
 
+def test_jobs_that_memory_was_too_little_for_together_make_it_one_less_and_alone_it_is_their_own(bench: Bench) -> None:
+    rounds = bench.rounds(iter([[bench.job(name) for name in "abcd"]]), concurrency=3)
+    assert ids(rounds.next(), rounds.next(), rounds.next(), rounds.next()) == ["a", "b", "c", None]
+    for name in "ab":
+        assert rounds.fewer(name)
+        bench.end(rounds, name, "FAILED", 0, counts=False)
+        assert rounds.concurrency == 2
+    assert ids(rounds.next(), rounds.next()) == ["b", None]
+    assert rounds.fewer("b"), "it ran beside c"
+    bench.end(rounds, "b", "FAILED", 0, counts=False)
+    assert ids(rounds.next()) == [None]
+    bench.end(rounds, "c")
+    assert ids(rounds.next(), rounds.next()) == ["b", None]
+    assert not rounds.fewer("b")
+    assert rounds.concurrency == 1
+
+
 def test_a_job_that_loses_its_node_again_and_again_is_no_accident(bench: Bench) -> None:
     rounds = bench.rounds(iter([[]]))
     assert all(rounds.lost("a") for _ in range(MOST_LOST_NODES))

@@ -215,7 +215,7 @@ def failures(engine: Engine) -> list[tuple[str, str]]:
     return [(line["job"], line["reason"]) for line in lines if line.get("status") == "FAILED"]
 
 
-def test_a_worker_that_ray_ends_for_want_of_memory_is_one_trials_failure_and_fewer_run_at_a_time(
+def test_workers_that_ray_ends_for_want_of_memory_fail_their_trials_alone_and_fewer_run_at_a_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray.air.execution._internal.actor_manager import RayActorManager
@@ -224,7 +224,8 @@ def test_a_worker_that_ray_ends_for_want_of_memory_is_one_trials_failure_and_few
     from sweeps.engine.tune_adapters import Driver
 
     resolved, next_job = RayActorManager._actor_task_resolved, Driver.next_job
-    ended, at_a_time = [OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")], list[int]()
+    ended = [OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.")] * 2
+    at_a_time = list[int]()
 
     def next_is_ended(manager: Any, tracked_actor_task: Any, result: Any) -> None:
         if ended and isinstance(result, dict) and "session" in result:
@@ -241,10 +242,10 @@ def test_a_worker_that_ray_ends_for_want_of_memory_is_one_trials_failure_and_few
     monkeypatch.setattr(Driver, "next_job", count)
     engine.run([engine.job(f"trial-{i}", seconds=0.2) for i in range(4)], retries=0)
     assert not ended
-    ((_, reason),) = failures(engine)
-    assert reason.startswith("its process was ended because the machine ran low on memory (details: ")
+    for _, reason in failures(engine):
+        assert reason.startswith("its process was ended because the machine ran low on memory (details: ")
     assert [engine.told(f"trial-{i}") for i in range(4)] == [("FINISHED", None, SESSIONS)] * 4, "tried again"
-    assert at_a_time == [1, 2, 1, 1, 1], "two before, and one from then on"
+    assert at_a_time == [1, 2, 1, 1, 1, 1], "two before, and one from then on"
 
 
 def test_a_process_that_dies_once_an_interrupt_is_there_has_not_failed(engine: Engine) -> None:

@@ -135,15 +135,18 @@ def test_a_run_waits_for_room_and_may_ask_for_less_by_then() -> None:
 
 def test_out_of_memory_lowers_the_packing_down_to_one_a_gpu() -> None:
     packing, shares = Packing(0.25, 2, 8), []
-    while packing.lower():
+    while packing.lower(packing.share):
         shares.append(packing.share)
     assert shares == [1 / 3, 1 / 2, 1]
+    packing = Packing(0.25, 2, 8)
+    assert [packing.lower(0.25), packing.share, packing.lower(0.25), packing.share] == [True, 1 / 3, True, 1 / 3]
+    assert [packing.lower(1 / 2), packing.lower(0.25), packing.share] == [True, True, 1]
     packing = Packing("auto", 1, 4)
     packing.measured(10.0, 80.0)
-    assert packing.lower()
+    assert packing.lower(packing.share)
     packing.measured(11.0, 80.0)
     assert packing.share == 1 / 3, "the figures were wrong once"
-    assert not Packing(None, 0, 4).lower()
+    assert not Packing(None, 0, 4).lower(0.0)
 
 
 def test_a_run_is_silent_when_its_file_did_not_change_for_the_timeout(tmp_path: Path) -> None:
