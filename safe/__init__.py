@@ -24,14 +24,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safe.config import load_config
+    from safe.heads import register_head
     from safe.predictor import load_predictor
     from safe.training.trainer import SafeTrainer
 
     __version__: str
 
-__all__ = ["SafeTrainer", "__version__", "load_config", "load_predictor"]
+__all__ = ["SafeTrainer", "__version__", "load_config", "load_predictor", "register_head"]
 
-_HOMES = {"SafeTrainer": "safe.training.trainer", "load_config": "safe.config", "load_predictor": "safe.predictor"}
+_HOMES = {
+    "SafeTrainer": "safe.training.trainer",
+    "load_config": "safe.config",
+    "load_predictor": "safe.predictor",
+    "register_head": "safe.heads",
+}
 
 
 def __getattr__(name: str) -> Any:

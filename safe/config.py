@@ -12,10 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safe.datasets.facts import canonical_name
-from safe.errors import UserError, nearest, shortened
+from safe.errors import UserError, choices, nearest, shortened
+from safe.heads import head_kinds, is_closed_form
 from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
 
@@ -154,10 +155,19 @@ class FastConfig(OptimizerConfig):
     """The slow head's rows of classes of later sessions, which it never trains."""
 
 
+def _head_kind(kind: str) -> str:
+    if kind not in head_kinds():
+        raise ValueError(choices(kind, head_kinds(), "kind of head"))
+    return kind
+
+
+HeadKind = Annotated[str, AfterValidator(_head_kind)]  # read whenever one is checked: a module of one's own may add one
+
+
 class HeadConfig(_Section):
     """The classifier of each learner; the default is closed-form (RanPAC)."""
 
-    kind: Literal["ridge", "class_means", "cosine"] = "ridge"
+    kind: HeadKind = "ridge"
     """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature; `cosine`:
     no closed form, the head that gradient steps trained predicts."""
     projection_dim: WholeNumber = 10_000
@@ -228,8 +238,10 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> Config:
-        if self.head.kind == "cosine" and self.slow.epochs == 0:
-            raise ValueError("head.kind=cosine predicts with the trained head: slow.epochs must be at least 1, got 0")
+        if self.slow.epochs == 0 and not is_closed_form(self.head.kind):
+            raise ValueError(
+                f"head.kind={self.head.kind} predicts with the trained head: slow.epochs must be at least 1, got 0"
+            )
         if self.pet.kind == "full" and self.slow.epochs == self.fast.epochs == 0:
             raise ValueError("pet.kind=full needs slow.epochs or fast.epochs above 0; pet.kind=none trains nothing")
         return self

@@ -6,7 +6,7 @@ A predictor gives on the evaluation images of a session the logits that the trai
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,12 +24,8 @@ from safe.data.transforms import plain_view
 from safe.errors import UserError
 from safe.evaluation.aggregation import aggregate, entropy_weights
 from safe.evaluation.logits import SessionLogits
-from safe.heads.cosine import cosines
-from safe.heads.projection import Projection
-from safe.pet import PetViT, class_token_alone
 from safe.states.inference import load_inference_state
-from safe.training.build import build_learner, build_stream, resolve_device
-from safe.types import LEARNERS
+from safe.training.build import build_stream, resolve_device, restored_learners
 
 _NEEDED = ("version", "config", "session", "classes", "projection_seed", "image_side", "learners", "weights_digest")
 _FIXED_WEIGHTS = {"mean": (0.5, 0.5), "slow": (1.0, 0.0), "fast": (0.0, 1.0)}
@@ -87,17 +83,16 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(state["classes"])
         self.session: int = state["session"]
         self.data_digest: str = state["data_digest"]
-        learners = {name: state["learners"][name] for name in LEARNERS}
-        self.scales: dict[str, float] = {name: learner["scale"] for name, learner in learners.items()}
+        slow, fast = (state["learners"][name] for name in ("slow", "fast"))
+        self.scales: dict[str, float] = {"slow": slow["scale"], "fast": fast["scale"]}
         self._precision = resolve_precision(config.runtime.precision, device)
         self.size = int(vit.patch_embed.img_size[0])
         # `FileImages` takes the side that the network sees and keeps 256/224 of it, as the data set's images had it.
         self._file_size = round(state["image_side"] * 224 / 256)
-        backbone = class_token_alone(vit.to(device))
-        self._nets = _nets(config, backbone, [learner["pet"] for learner in learners.values()], device)
-        dim = config.head.projection_dim if config.head.kind == "ridge" else 0
-        projection = Projection(self._nets[0].embed_dim, dim, state["projection_seed"], device)
-        self._readouts = [_readout(config, projection, learner["readout"]["weight"]) for learner in learners.values()]
+        # Settings that derive from others are what they were: states outlive the derivation.
+        head = config.head.model_copy(update={"projection_seed": state["projection_seed"]})
+        own = config.model_copy(update={"head": head})
+        self._learners = restored_learners(own, vit, slow, fast, device)
 
     def predict(self, images: Tensor | Sequence[str | Path]) -> Prediction:
         """Return the predictions for a batch of images or for image files.
@@ -135,17 +130,18 @@ class Predictor:
     @torch.no_grad()
     def scores(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the slow and the fast learner's scores (N, C), not yet scaled, of batches of uint8 (B, 3, H, W)."""
-        features: list[list[Tensor]] = [[] for _ in self._nets]
+        slow, fast = self._learners
+        nets = [slow.net] if fast.net is slow.net else [slow.net, fast.net]
+        features: list[list[Tensor]] = [[] for _ in nets]
         for batch in batches:
             view = plain_view(batch.to(self.device), self.size)
             with autocast(self.device, self._precision):
-                for found, net in zip(features, self._nets, strict=True):
+                for found, net in zip(features, nets, strict=True):
                     found.append(net(view).float())
         if not features[0]:
             return torch.empty(0, len(self.classes)), torch.empty(0, len(self.classes))
         whole = [torch.cat(found) for found in features]
-        slow, fast = self._readouts
-        return slow(whole[0]).cpu(), fast(whole[-1]).cpu()
+        return slow.logits(whole[0]).cpu(), fast.logits(whole[-1]).cpu()
 
     def judge(self, dataset: Dataset) -> SessionLogits:
         """Return both learners' scores of the images that judge the sessions so far, as the trainer had them.
@@ -224,26 +220,3 @@ def load_predictor(
             f"{state['weights_digest'][:12]}, not {digest[:12]}); give the file that holds them (--weights)"
         )
     return Predictor(state, config, vit, where)
-
-
-def _nets(
-    config: Config, vit: VisionTransformer, pets: Sequence[dict[str, Tensor]], device: torch.device
-) -> list[PetViT]:
-    """Return the slow and the fast network, or one for both where they are the same, as after session 1."""
-    # A ridge head would set up its M x M statistics, which predicting does not need.
-    bare = config.model_copy(update={"head": config.head.model_copy(update={"kind": "cosine"})})
-    slow = build_learner(bare, vit, 1, device).net
-    slow.load_pet_state(pets[0])
-    if all(torch.equal(pets[0][name], pets[1][name]) for name in pets[0]):
-        return [slow]
-    fast = slow.clone()
-    fast.load_pet_state(pets[1])
-    return [slow, fast]
-
-
-def _readout(config: Config, projection: Projection, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return what gives a learner's scores (N, C) of features (N, D): ridge scores H W, or cosines to a row a class."""
-    weight = weight.to(projection.device)
-    if config.head.kind == "ridge":
-        return lambda features: projection(features) @ weight
-    return lambda features: cosines(features, weight)

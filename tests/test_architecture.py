@@ -32,7 +32,7 @@ PRIVATE = re.compile(r"(ray|mlflow|optuna)\.(.*\.)?_\w|ray\.(tune\.execution|air
 # says what they hold.
 ROOMS = {
     "safe": (
-        "errors", "seeding", "types", "numerics", "io", "datasets", "config", "evaluation", "heads", "losses", "pet",
+        "errors", "seeding", "types", "numerics", "io", "datasets", "heads", "config", "evaluation", "losses", "pet",
         "backbones", "data", "learners", "states", "sharing", "training", "predictor", "cli",
     ),
     "sweeps": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,12 @@ class Projection:
     def __init__(self, width: int, dim: int, seed: int, device: torch.device | str = "cpu") -> None:
         self.width, self.dim, self.seed = width, dim, seed
         self.device = torch.device(device)
-        self._weight = (
-            torch.randn(width, dim, generator=generator(seed, "projection", width, dim)).to(device) if dim else None
-        )
+
+    @cached_property
+    def _weight(self) -> Tensor:
+        """Drawn once it is needed."""
+        drawn = generator(self.seed, "projection", self.width, self.dim)
+        return torch.randn(self.width, self.dim, generator=drawn).to(self.device)
 
     @property
     def out_dim(self) -> int:
@@ -28,4 +33,4 @@ class Projection:
 
     def __call__(self, features: Tensor) -> Tensor:
         """Return relu(features W_rand), shape (N, M), for features (N, D)."""
-        return features if self._weight is None else (features @ self._weight).relu_()
+        return (features @ self._weight).relu_() if self.dim else features

@@ -11,15 +11,17 @@ by its float64 residual until it is right to float32's last digits; where that d
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from safe.errors import UserError
+from safe.heads.base import DOUBLE, FLOAT, ClosedFormHead, HeadBytes
 from safe.heads.projection import Projection
-from safe.heads.symmetric import Cholesky, Symmetric
+from safe.heads.symmetric import BLOCK, Cholesky, Symmetric
 
 REFINEMENTS = 4
 SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
@@ -101,16 +103,22 @@ def choose_ridge(
     return float(grid[errors.index(min(errors))])
 
 
-class RidgeHead:
+class RidgeHead(ClosedFormHead):
     """The accumulated statistics of one learner and the readout they give."""
+
+    ridge: float
 
     def __init__(self, projection: Projection, grid: Sequence[float], split: float) -> None:
         self.projection, self.grid, self.split = projection, tuple(grid), split
         width = projection.out_dim
-        self.gram = Symmetric.zeros(width, projection.device)
         self.cross = torch.zeros(width, 0, device=projection.device)
         self.weight = torch.zeros(width, 0, device=projection.device)
         self.ridge = 0.0
+
+    @cached_property
+    def gram(self) -> Symmetric:
+        """G; set up once it is needed, since predicting does without."""
+        return Symmetric.zeros(self.projection.out_dim, self.projection.device)
 
     def update(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session and solve again.
@@ -171,7 +179,8 @@ class RidgeHead:
     def copy(self) -> RidgeHead:
         """Return an independent head with the same statistics."""
         head = copy.copy(self)
-        head.gram = self.gram.to(torch.float32)
+        if "gram" in vars(self):
+            head.gram = self.gram.to(torch.float32)
         head.cross, head.weight = self.cross.clone(), self.weight.clone()
         return head
 
@@ -186,13 +195,36 @@ class RidgeHead:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
-        device = self.gram.device
+        device = self.projection.device
         gram = state["gram"]  # of version 1 it is the whole matrix
         columns = Symmetric.of(gram).columns if isinstance(gram, Tensor) else gram
         self.gram = Symmetric([column.clone().to(device) for column in columns])
         self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
 
-    def inference_state(self) -> dict[str, Tensor]:
-        """Return what predicting needs besides the projection's seed."""
+    def readout(self) -> dict[str, Tensor]:
+        """Return W."""
         return {"weight": self.weight}
+
+    def load_readout(self, readout: Mapping[str, Any]) -> None:
+        """Predict with W."""
+        self.weight = readout["weight"].to(self.projection.device)
+
+    def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
+        """Return what is held and taken for G, Q, W and for solving, float64 factors counted in where they may be."""
+        dim = self.projection.out_dim
+        shared = FLOAT * self.projection.width * self.projection.dim
+        statistics = _triangle(dim) + 2 * FLOAT * dim * classes
+        fitted = int(self.split * images)
+        judging = images - fitted
+        size, values = min(dim, fitted), len(self.grid) * classes
+        solutions = (FLOAT + DOUBLE) * size * values + 3 * DOUBLE * judging * values
+        dual = FLOAT * judging * fitted if fitted < dim else 0
+        choice = FLOAT * images * (dim + classes) + (1 + 2) * _triangle(size) + solutions + dual
+        solving = 2 * _triangle(dim) + 4 * DOUBLE * dim * classes
+        return HeadBytes(shared, statistics, max(choice, solving, FLOAT * judged * (dim + classes)))
+
+
+def _triangle(dim: int) -> float:
+    """Return bytes of a float32 `Symmetric` (dim, dim)."""
+    return FLOAT * dim * (dim + min(dim, BLOCK)) / 2

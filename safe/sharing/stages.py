@@ -29,6 +29,7 @@ import torch
 
 from safe.config import Config
 from safe.data.stream import Session, Stream, Subset
+from safe.heads import head_settings, is_closed_form
 from safe.numerics import numerics_digest
 from safe.pet.registry import default_settings
 from safe.sharing.depths import EVALUATION, EXTRACTION, FACTS, HEADS, LATER, SESSION_2, TUNING
@@ -139,7 +140,7 @@ class StageKeys:
             acting += EXTRACTION
         if kind in ("readout", "logits"):
             acting += HEADS
-            if self.config.head.kind == "cosine" and session > 1:
+            if session > 1 and not is_closed_form(self.config.head.kind):
                 acting.append("fast.slow_rows")  # the rows that predict new classes of a learner that never trains them
         if kind == "logits" or (kind == "features" and split == "evaluation"):
             acting += EVALUATION
@@ -196,9 +197,8 @@ def _unused(config: Config) -> set[str]:
     unused = {name for name in flat if name.startswith("pet.") and name != "pet.kind"} - own
     if config.slow.epochs == 0:
         unused |= {name for name in flat if name.startswith("slow.") and name != "slow.epochs"}
-    if config.head.kind != "ridge":
-        unused |= {name for name in HEADS if name != "head.kind"}
-    return unused
+    own = {f"head.{name}" for name in ("kind", *head_settings(config.head.kind))}
+    return unused | ({*HEADS} - own)
 
 
 def _device_name(device: torch.device) -> list[str | None]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
@@ -13,12 +16,11 @@ from safe.data.split import session_sizes
 from safe.data.stream import Stream, class_incremental, domain_incremental
 from safe.errors import UserError
 from safe.evaluation.logits import Prediction
-from safe.heads.class_means import ClassMeansHead
+from safe.heads import make_head
+from safe.heads.base import ClosedFormHead
 from safe.heads.cosine import CosineHead, uniform_rows
-from safe.heads.projection import Projection
-from safe.heads.ridge import RidgeHead
 from safe.learners.learner import Learner
-from safe.pet import attach
+from safe.pet import attach, class_token_alone
 from safe.seeding import derive_seed, generator
 
 
@@ -45,6 +47,11 @@ def build_stream(config: Config, dataset: Dataset) -> Stream:
     )
 
 
+def frozen_backbone(vit: VisionTransformer, device: torch.device) -> VisionTransformer:
+    """Return a pre-trained network on `device` as learners take it: its last block computes the class token alone."""
+    return class_token_alone(vit.to(device))
+
+
 def build_learner(config: Config, backbone: VisionTransformer, classes: int, device: torch.device) -> Learner:
     """Return an untrained learner whose gradient head knows `classes` classes; `backbone` lies on `device`."""
     pet = config.pet
@@ -57,12 +64,32 @@ def build_learner(config: Config, backbone: VisionTransformer, classes: int, dev
     net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings.get(pet.kind, {})).to(device)
     width = net.embed_dim
     head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)
-    if config.head.kind == "cosine":
-        return Learner(net, head, None)
-    if config.head.kind == "class_means":
-        return Learner(net, head, ClassMeansHead(width, device))
-    projection = Projection(width, config.head.projection_dim, projection_seed(config), device)
-    return Learner(net, head, RidgeHead(projection, config.head.ridge_grid, config.head.ridge_split))
+    return Learner(net, head, closed_form_head(config, width, device))
+
+
+def restored_learners(
+    config: Config, vit: VisionTransformer, slow: Mapping[str, Any], fast: Mapping[str, Any], device: torch.device
+) -> tuple[Learner, Learner]:
+    """Return two learners that predict by what `Learner.inference_state` gave of each.
+
+    They have one network where it is the same, as after session 1.
+    """
+    first = build_learner(config, frozen_backbone(vit, device), 1, device)
+    first.net.load_pet_state(slow["pet"])
+    second = first.copy()
+    if all(torch.equal(slow["pet"][name], fast["pet"][name]) for name in slow["pet"]):
+        second.net = first.net
+    else:
+        second.net.load_pet_state(fast["pet"])
+    first.load_readout(slow["readout"])
+    second.load_readout(fast["readout"])
+    return first, second
+
+
+def closed_form_head(config: Config, width: int, device: torch.device) -> ClosedFormHead | None:
+    """Return the closed-form head of features (N, width), `None` for a kind that has none."""
+    settings = {**dict(config.head), "projection_seed": projection_seed(config)}
+    return make_head(config.head.kind, width, device, settings)
 
 
 def preflight(config: Config) -> None:

@@ -16,10 +16,9 @@ from safe.config import Config
 from safe.data.loading import load_dataset
 from safe.data.sources import Dataset
 from safe.errors import UserError
-from safe.pet import class_token_alone
 from safe.sharing.stages import StageKeys
 from safe.states.continuing import require_same_inputs, require_same_settings
-from safe.training.build import build_stream, resolve_device
+from safe.training.build import build_stream, frozen_backbone, resolve_device
 from safe.training.memory import require_memory, room_here, stream_sizes
 from safe.types import Provenance
 
@@ -47,7 +46,7 @@ class RunInputs:
         self.device = resolve_device(config.runtime.device)
         self.precision = resolve_precision(config.runtime.precision, self.device)
         vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
-        self.backbone = class_token_alone(vit.to(self.device))
+        self.backbone = frozen_backbone(vit, self.device)
         self.size = int(vit.patch_embed.img_size[0])
         self.dataset = dataset or load_dataset(config.dataset, config.data.root, self.size)
         self.stream = build_stream(config, self.dataset)

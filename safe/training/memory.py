@@ -1,8 +1,7 @@
 """What a run needs of memory, reckoned before anything is taken: too much is refused, with the numbers.
 
 The formulas follow what is allocated and add up what is held at the same time; `tests/safe/training/test_memory.py`
-holds them against measured peaks. Where a ridge system may fall back to float64 factors (`safe.heads.ridge`), these
-are counted.
+holds them against measured peaks. Of its part a head knows itself (`ClosedFormHead.memory`).
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from safe.data.sessions import image_counts
 from safe.data.stream import Stream
 from safe.datasets.facts import dataset_info
 from safe.errors import UserError
-from safe.heads.symmetric import BLOCK
+from safe.heads.base import FLOAT
+from safe.training.build import closed_form_head
 from safe.training.resources import available_bytes
 
-FLOAT, DOUBLE = 4, 8
 GIB = 2**30
 WORKER_BYTES = GIB // 2  # measured: a fresh worker of Ray with torch, timm and the data modules loaded
 
@@ -122,25 +121,13 @@ def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
 
 def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:
     """Return bytes of what both learners' heads hold, of a copy of it, and of what solving and judging add."""
-    if config.head.kind != "ridge":
-        held = 2 * FLOAT * sizes.width * sizes.classes
-        return held, held, 0
-    dim, classes = config.head.projection_dim or sizes.width, sizes.classes
-    projection = FLOAT * sizes.width * config.head.projection_dim
-    statistics = 2 * (_triangle(dim) + 2 * FLOAT * dim * classes)  # G, and Q and W
-    fitted = int(config.head.ridge_split * sizes.images)
-    judging = sizes.images - fitted
-    size, values = min(dim, fitted), len(config.head.ridge_grid) * classes
-    solutions = (FLOAT + DOUBLE) * size * values + 3 * DOUBLE * judging * values
-    dual = FLOAT * judging * fitted if fitted < dim else 0
-    choice = FLOAT * sizes.images * (dim + classes) + (1 + 2) * _triangle(size) + solutions + dual
-    readout = 2 * _triangle(dim) + 4 * DOUBLE * dim * classes
-    return projection + statistics, statistics, max(choice, readout, FLOAT * sizes.judged * (dim + classes))
-
-
-def _triangle(dim: int) -> float:
-    """Return bytes of a float32 `Symmetric` (dim, dim)."""
-    return FLOAT * dim * (dim + min(dim, BLOCK)) / 2
+    head = closed_form_head(config, sizes.width, torch.device("cpu"))
+    if head is None:
+        rows = 2 * FLOAT * sizes.width * sizes.classes
+        return rows, rows, 0
+    of_one = head.memory(sizes.classes, sizes.images, sizes.judged)
+    statistics = 2 * of_one.statistics
+    return of_one.shared + statistics, statistics, of_one.closing
 
 
 def _pet_parameters(config: Config, sizes: Sizes) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor
 from safe.data.stream import Session, Stream
 from safe.errors import NonFiniteLossError
 from safe.evaluation.logits import SessionLogits
-from safe.heads.ridge import RidgeHead
 from safe.learners.learner import Learner
 from safe.seeding import generator
 from safe.sharing.client import StageClient
@@ -74,16 +73,15 @@ class SessionEnd:
             split = generator(self._seed, "ridge_split", session.index)
             closed.update(features, session.train.labels.to(features.device), session.seen, split)
             computed = True
-            if isinstance(closed, RidgeHead):
-                return {"weight": closed.weight, "ridge": closed.ridge}
-            return closed.state_dict()
+            return closed.state_dict() if closed.small else {**closed.readout(), "ridge": closed.ridge}
 
         value = self._client.once("readout", compute, learner=name, session=session.index)
-        if not computed and isinstance(closed, RidgeHead):
-            closed.weight, closed.ridge = value["weight"].to(closed.gram.device), value["ridge"]
-            self._pending[name].append(_Pending(session, None if name == "slow" else learner.net.pet_state()))
-        elif not computed:  # class means are their own statistics
+        if not computed and closed.small:
             closed.load_state_dict(value)
+        elif not computed:
+            closed.load_readout(value)
+            closed.ridge = value["ridge"]
+            self._pending[name].append(_Pending(session, None if name == "slow" else learner.net.pet_state()))
         self.seconds["head"] += time.perf_counter() - started - (self.seconds["features"] - before)
 
     def logits(self, name: str, learner: Learner, session: Session) -> Tensor:
@@ -140,7 +138,7 @@ class SessionEnd:
     def _add_pending(self, name: str, learner: Learner) -> None:
         """Add what a learner's statistics lack."""
         closed, pending = learner.closed, self._pending[name]
-        while pending and isinstance(closed, RidgeHead):
+        while pending and closed is not None:
             session, pet = pending[0].session, pending[0].pet
             if pet is None:
                 features = self._features.slow(self._slow, session, "train")

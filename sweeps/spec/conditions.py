@@ -6,7 +6,10 @@ A condition is a list of alternatives, of which one must hold; a setting is used
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+
+from safe.heads import head_kinds, head_settings, is_closed_form
 
 ABOVE_ZERO = "above 0"
 Alternatives = tuple[tuple[str, Any], ...]  # of (setting, the value it must have, or ABOVE_ZERO)
@@ -20,7 +23,9 @@ PET_SETTINGS = {
 _OPTIMISER = ("schedule_epochs", "batch_size", "lr", "momentum", "weight_decay")
 
 
-def _conditions() -> dict[str, list[Alternatives]]:
+@cache
+def conditions(kinds: tuple[str, ...]) -> dict[str, list[Alternatives]]:
+    """Return the conditions of every setting that has some, given the kinds of heads that there are."""
     found: dict[str, list[Alternatives]] = {}
     for name in dict.fromkeys(name for names in PET_SETTINGS.values() for name in names):
         found[f"pet.{name}"] = [tuple(("pet.kind", kind) for kind, names in PET_SETTINGS.items() if name in names)]
@@ -31,17 +36,15 @@ def _conditions() -> dict[str, list[Alternatives]]:
         for name in (*_OPTIMISER, *terms):
             found[f"{learner}.{name}"] = [((f"{learner}.epochs", ABOVE_ZERO),)]
     found["slow.correlation"].append((("slow.diag_weight", ABOVE_ZERO), ("slow.offdiag_weight", ABOVE_ZERO)))
-    predicts = ("head.kind", "cosine")  # the gradient-trained heads predict, so their rows matter without epochs
-    found["fast.new_rows"] = [(("fast.epochs", ABOVE_ZERO), predicts)]
-    found["fast.slow_rows"] = [(("fast.epochs", ABOVE_ZERO), predicts), (("fast.cross_weight", ABOVE_ZERO), predicts)]
-    for name in ("projection_dim", "projection_seed", "ridge_grid", "ridge_split"):
-        found[f"head.{name}"] = [(("head.kind", "ridge"),)]
+    # Where gradient-trained heads predict, their rows matter without epochs.
+    predicts = tuple(("head.kind", kind) for kind in kinds if not is_closed_form(kind))
+    found["fast.new_rows"] = [(("fast.epochs", ABOVE_ZERO), *predicts)]
+    found["fast.slow_rows"] = [(("fast.epochs", ABOVE_ZERO), *predicts), (("fast.cross_weight", ABOVE_ZERO), *predicts)]
+    for name in dict.fromkeys(name for kind in kinds for name in head_settings(kind)):
+        found[f"head.{name}"] = [tuple(("head.kind", kind) for kind in kinds if name in head_settings(kind))]
     found["head.projection_seed"].append((("head.projection_dim", ABOVE_ZERO),))
     found["aggregation.temperature"] = [(("aggregation.kind", "entropy"),)]
     return found
-
-
-CONDITIONS = _conditions()
 
 
 def used(name: str, config: Mapping[str, Any]) -> bool:
@@ -55,7 +58,7 @@ def unmet(name: str, possible: Mapping[str, Sequence[Any]]) -> str | None:
     Args:
         possible: for every setting the values it may take; of a range its bounds.
     """
-    for alternatives in CONDITIONS.get(name, ()):
+    for alternatives in conditions(head_kinds()).get(name, ()):
         if not any(_holds(value, wanted) for other, wanted in alternatives for value in possible[other]):
             return "it needs " + " or ".join(f"{other} {wanted}" for other, wanted in alternatives)
     return None

@@ -347,6 +347,6 @@ def test_the_public_names_are_loaded_on_first_use(run_python: Callable[[str], st
     code += "from safe import SafeTrainer, load_config, load_predictor\n"
     code += "print(SafeTrainer.__module__, load_config.__module__, load_predictor.__module__)"
     assert run_python(code).splitlines() == [
-        "False ['SafeTrainer', 'load_config', 'load_predictor']",
+        "False ['SafeTrainer', '__version__', 'load_config', 'load_predictor', 'register_head']",
         "safe.training.trainer safe.config safe.predictor",
     ]

@@ -74,7 +74,7 @@ def test_state_copy_and_inference_state() -> None:
     assert torch.equal(head.logits(f), before)
     assert torch.equal(restored.logits(f), before)
     assert not torch.equal(copied.logits(f), before)
-    for c, mean in enumerate(head.inference_state()["weight"]):
+    for c, mean in enumerate(head.readout()["weight"]):
         assert torch.allclose(mean, f[:5][LABELS[:5] == c].mean(dim=0), rtol=1e-5, atol=1e-6)
 
 

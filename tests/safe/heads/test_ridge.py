@@ -140,7 +140,7 @@ def test_update_equals_numpy(dim: int) -> None:
     w = np.linalg.solve(h.T @ h + np.eye(h.shape[1]), h.T @ y)
     expected = h @ w
     assert np.abs(fitted.logits(f).numpy() - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert torch.equal(fitted.inference_state()["weight"], fitted.weight)
+    assert torch.equal(fitted.readout()["weight"], fitted.weight)
 
 
 def test_ridge_is_chosen_on_a_random_share_of_this_session_alone() -> None:

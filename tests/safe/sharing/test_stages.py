@@ -20,10 +20,10 @@ from safe import learners
 from safe.config import Config, setting_names
 from safe.data.sources import Dataset, Domains
 from safe.errors import NonFiniteLossError
+from safe.heads.ridge import RidgeHead
 from safe.numerics import NUMERICS, numerics_digest, numerics_files, sources_digest
 from safe.sharing.stages import KINDS, Stage, StageKeys, sharing_key
 from safe.states.checkpoint import load_state, save_state
-from safe.training import session_end as closing
 from safe.training import steps as training
 from safe.training.build import build_stream
 from safe.training.trainer import SafeTrainer
@@ -298,8 +298,8 @@ def test_where_all_logits_are_there_no_image_is_looked_at(
     def fail(*arguments: Any) -> Any:
         raise AssertionError("nothing has to be computed")
 
-    monkeypatch.setattr(closing.RidgeHead, "accumulate", fail)
-    monkeypatch.setattr(closing.RidgeHead, "update", fail)
+    monkeypatch.setattr(RidgeHead, "accumulate", fail)
+    monkeypatch.setattr(RidgeHead, "update", fail)
     monkeypatch.setattr(type(run._features), "__call__", fail)
     monkeypatch.setattr(training, "train_epoch", fail)
     monkeypatch.setattr(learners.learner.Learner, "logits", fail)

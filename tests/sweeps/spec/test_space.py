@@ -9,8 +9,9 @@ import pytest
 
 from safe.config import load_config
 from safe.errors import UserError
+from safe.heads import head_kinds
 from sweeps.search.random_ import draw
-from sweeps.spec.conditions import CONDITIONS, PET_SETTINGS
+from sweeps.spec.conditions import PET_SETTINGS, conditions
 from sweeps.spec.space import (
     MOST_PREDICTIONS,
     PREDICTION_SETTINGS,
@@ -249,4 +250,4 @@ def test_every_pet_kind_declares_the_settings_that_spaces_know_of_it() -> None:
     for kind in kinds():
         own = {name for name in default_settings(kind) if f"pet.{name}" in BASE}
         assert own == set(PET_SETTINGS.get(kind, ())), kind
-    assert set(CONDITIONS) <= set(BASE)
+    assert set(conditions(head_kinds())) <= set(BASE)
