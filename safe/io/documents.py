@@ -22,6 +22,8 @@ _PLAIN = {
     "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
 }
 
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+
 
 class _Loader(yaml.SafeLoader):
     """Without aliases, which let a short page stand for more than any memory holds, tags and repeated keys."""
@@ -66,10 +68,15 @@ def _place(key: yaml.Node, value: yaml.Node) -> str:
 class _Dumper(yaml.SafeDumper):
     """Puts quotes around every text that YAML 1.1 or `_Loader` would take for something else."""
 
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        """Return the text; one with a line break that only Unicode knows in the quotes that have a sign for it."""
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _BREAKS.search(text) else None)
+
 
 for _kind, _words in _PLAIN.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_words})\Z"), None)
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
 
 

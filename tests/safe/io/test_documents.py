@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safe.errors import UserError
@@ -69,6 +69,8 @@ trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dict
 
 
 @given(trees)
+@example("a\x85b")
+@example(["\u2028", {"": " \u2029\n"}])
 def test_what_is_written_is_read_back(tree: Any) -> None:
     assert parse_yaml(yaml_text(tree), "here") == tree
     assert parse_yaml(yaml_text(tree, default_flow_style=True, width=10**6), "here") == tree
