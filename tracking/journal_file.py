@@ -13,10 +13,8 @@ file.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,48 +47,33 @@ class JournalFile:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = lines.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            self._file = os.fdopen(descriptor, "ab", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = lines.LineFile(path, alone=True)
         except BlockingIOError:
-            self._file.close()
             raise InUseError(f"the journal {path} is being written by another process; wait for its end") from None
         except OSError as error:
             raise TrackingError(f"cannot write {path}: {error.strerror}; choose another folder") from None
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            _log.warning("%s: dropping the last line, which was cut off after %d bytes", path, len(data) - whole)
-            self._file.truncate(whole)
-        # Counted, because the file shows a line that another thread is writing page by page.
-        self._size = whole
-        self._lines = data.count(b"\n", 0, whole)
-        if not whole:
+        if self._file.cut:
+            _log.warning("%s: dropping the last line, which was cut off after %d bytes", path, self._file.cut)
+        if not self._file.count:
             self.append(format=FORMAT, version=VERSION, id=secrets.token_hex(8), **header)
 
     def append(self, **record: object) -> None:
         """Write one record, whole or not at all; TrackingError when it cannot be written, on a full disk for one."""
-        line = lines.encode(record, self._lines + 1)
         with self._in_words():
-            lines.append(self._file, line)
-        self._lines += 1
-        self._size += len(line)
+            self._file.append(record)
 
     def sync(self) -> int:
         """Wait until the disk has what was appended; return how many bytes that are."""
-        size = self.size()
         with self._in_words():
-            os.fsync(self._file.fileno())
-        return size
+            return self._file.sync()
 
     def size(self) -> int:
         """Return how many bytes were appended, always whole lines."""
-        return self._size
+        return self._file.size
 
     def close(self) -> None:
         """Wait for the disk and let others write. Closing twice is fine."""
-        if not self._file.closed:
-            self.sync()
+        with self._in_words():
             self._file.close()
 
     @contextmanager

@@ -8,13 +8,14 @@ moved is noticed, and `crc`, the CRC-32 of the line without it, so that a damage
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from io import FileIO
+from pathlib import Path
 from typing import Any
 
 
@@ -72,18 +73,65 @@ def take_number(record: dict[str, Any], number: int, *, needed: bool) -> None:
     )
 
 
-def append(file: FileIO, line: bytes) -> None:
-    """Write a line to the operating system, or leave the file as it was.
+class LineFile:
+    """Such a file, open for appending, made when absent; a last line that was cut off by a crash is removed.
+
+    Args:
+        alone: whether nobody else may have it open so.
+
+    Attributes:
+        size: bytes of whole lines. Counted, because the file shows a line that another thread is writing page by page.
+        count: lines.
+        cut: bytes of the line that was cut off.
 
     Raises:
-        OSError: it could not be written, on a full disk for one.
+        BlockingIOError: another process has it open `alone`.
+        OSError: as `open_regular`.
     """
-    size = os.fstat(file.fileno()).st_size
-    try:
-        left = memoryview(line)
-        while left:
-            left = left[file.write(left) :]
-    except BaseException:
-        with suppress(OSError):
-            file.truncate(size)
-        raise
+
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        self._file = os.fdopen(open_regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "ab", buffering=0)
+        if alone:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._file.close()
+                raise
+        data = path.read_bytes()
+        self.size = data.rfind(b"\n") + 1
+        self.count = data.count(b"\n")
+        self.cut = len(data) - self.size
+        if self.cut:
+            self._file.truncate(self.size)
+
+    def append(self, record: Mapping[str, object]) -> None:
+        """Write a record to the operating system, or leave the file as it was.
+
+        Raises:
+            ValueError: it holds NaN or infinity.
+            OSError: it could not be written, on a full disk for one.
+        """
+        line = encode(record, self.count + 1)
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[self._file.write(left) :]
+        except BaseException:
+            with suppress(OSError):
+                self._file.truncate(size)
+            raise
+        self.count += 1
+        self.size += len(line)
+
+    def sync(self) -> int:
+        """Wait until the disk has what was appended; return how many bytes that are."""
+        size = self.size
+        os.fsync(self._file.fileno())
+        return size
+
+    def close(self) -> None:
+        """Wait for the disk and let others have it. Closing twice is fine."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()

@@ -23,9 +23,9 @@ long the search has taken so far, over all calls.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,11 +195,11 @@ def trained(session: Mapping[str, Any]) -> bool:
 class Ledger:
     """The ledger file of one sweep, open for appending; `log` is always what the file says."""
 
-    def __init__(self, path: Path, log: SweepLog, lines_written: int = 0) -> None:
+    def __init__(self, path: Path, log: SweepLog) -> None:
         self.path = path
         self.log = log
-        self._lines_written = lines_written
-        self._file = path.open("ab", buffering=0)
+        with _in_words(path):
+            self._file = lines.LineFile(path)
 
     @classmethod
     def create(cls, folder: Path, spec: Spec) -> Ledger:
@@ -211,13 +211,7 @@ class Ledger:
     @classmethod
     def open(cls, folder: Path) -> Ledger:
         """Open an existing ledger to continue it."""
-        path = folder / FILE_NAME
-        log = read_ledger(folder)
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
-        return cls(path, log, content.count(b"\n"))
+        return cls(folder / FILE_NAME, read_ledger(folder))
 
     def append(self, type: str, **fields: Any) -> None:
         """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
@@ -227,19 +221,24 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with _in_words(self.path):
+            self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        line = lines.encode(record, self._lines_written + 1)
-        try:
-            lines.append(self._file, line)
-            self._lines_written += 1
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write the ledger {self.path}: {error.strerror}; what it holds is kept: make room, then the "
-                "same command continues the sweep"
-            ) from None
+        with _in_words(self.path):
+            self._file.append(record)
+            self._file.sync()
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write the ledger {path}: {error.strerror}; what it holds is kept: make room, then the "
+            "same command continues the sweep"
+        ) from None
 
 
 def has_ledger(folder: Path) -> bool:

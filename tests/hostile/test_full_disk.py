@@ -10,6 +10,7 @@ import io
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,20 @@ class Narrow(io.FileIO):
 
 
 @pytest.mark.parametrize("room", [0, 1, 7, 40])
-def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int) -> None:
-    first, second = lines.encode({"a": 1}, 1), lines.encode({"b": "x" * 50}, 2)
-    with Narrow(tmp_path / "log", "ab") as file:
-        file.room = len(first)
-        lines.append(file, first)
-        file.room = room
+def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, first, second = tmp_path / "log", {"a": 1}, {"b": "x" * 50}
+    with closing(lines.LineFile(path)) as file:
+        file.append(first)
+        assert path.read_bytes() == lines.encode(first, 1)
+        monkeypatch.setattr(file, "_file", narrow := Narrow(path, "ab"))
+        narrow.room = room
         with pytest.raises(OSError, match="No space left"):
-            lines.append(file, second)
-        assert (tmp_path / "log").read_bytes() == first
-        file.room = 1000
-        lines.append(file, second)
+            file.append(second)
+        assert path.read_bytes() == lines.encode(first, 1)
+        assert (file.count, file.size) == (1, len(lines.encode(first, 1)))
+        narrow.room = 1000
+        file.append(second)
+        assert (file.count, file.size) == (2, path.stat().st_size)
     assert [lines.decode(line + b"\n") for line in (tmp_path / "log").read_bytes().splitlines()] == [
         {"a": 1, "line": 1}, {"b": "x" * 50, "line": 2}
     ]  # fmt: skip
