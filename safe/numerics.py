@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import inspect
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 # Everything between the pixels of a data set (known by its digest) and a learner's scores. A package stands for all its
 # modules. What stands nowhere here must not change a stage: a test has the list of the others.
@@ -49,6 +54,22 @@ def sources_digest(sources: Iterable[tuple[str, str]]) -> str:
                 node.body = [item for item in body if not _is_docstring(item)]  # type: ignore[attr-defined]
         digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()
+
+
+def own_code_digest(registered: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the module that a registered kind stands in; the empty text for one of this package.
+
+    Of what was typed at a prompt it is the kind's own text, and where there is none, as `exec` leaves it, something
+    that never comes again: nothing is then shared with another process.
+    """
+    if registered.__module__.split(".")[0] == __package__:
+        return ""
+    file = getattr(sys.modules.get(registered.__module__), "__file__", None)
+    try:
+        text = Path(file).read_text("utf-8") if file else textwrap.dedent(inspect.getsource(registered))
+    except (OSError, TypeError):
+        return uuid.uuid4().hex
+    return sources_digest([(registered.__module__, text)])
 
 
 def _is_docstring(node: ast.AST) -> bool:

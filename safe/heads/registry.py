@@ -75,6 +75,15 @@ def head_settings(kind: str) -> tuple[str, ...]:
     return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
 
 
+def head_maker(kind: str) -> Callable[..., ClosedFormHead | None]:
+    """Return what makes the heads of a kind, as it was registered.
+
+    Raises:
+        UserError: there is no such kind.
+    """
+    return _kind(kind).make
+
+
 def make_head(kind: str, width: int, device: torch.device | str, settings: Mapping[str, Any]) -> ClosedFormHead | None:
     """Return a head without any session; `None` where the rows that gradient steps trained classify.
 

@@ -53,10 +53,19 @@ def default_settings(kind: str) -> dict[str, Any]:
     Raises:
         UserError: if the kind is unknown.
     """
+    parameters = inspect.signature(wiring(kind)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def wiring(kind: str) -> Callable[..., None]:
+    """Return what attaches the modules of a kind, as it was registered.
+
+    Raises:
+        UserError: if the kind is unknown.
+    """
     if kind not in _WIRINGS:
         raise UserError(choices(kind, _WIRINGS, "PET kind"))
-    parameters = inspect.signature(_WIRINGS[kind]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return _WIRINGS[kind]
 
 
 def attach(vit: VisionTransformer, kind: str, *, generator: torch.Generator | None, **settings: Any) -> PetViT:

@@ -30,8 +30,9 @@ import torch
 from safe.config import Config
 from safe.data.stream import Session, Stream, Subset
 from safe.heads import head_settings, is_closed_form
-from safe.numerics import numerics_digest
-from safe.pet.registry import default_settings
+from safe.heads.registry import head_maker
+from safe.numerics import numerics_digest, own_code_digest
+from safe.pet.registry import default_settings, wiring
 from safe.sharing.depths import EVALUATION, EXTRACTION, FACTS, HEADS, LATER, SESSION_2, TUNING
 
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
@@ -100,7 +101,7 @@ class StageKeys:
     ) -> None:
         self.config, self.stream = config, stream
         self._facts = {
-            "code": numerics_digest(),
+            "code": [numerics_digest(), *map(own_code_digest, (wiring(config.pet.kind), head_maker(config.head.kind)))],
             "data": data,
             "weights": weights,
             "precision": precision,
