@@ -18,6 +18,7 @@ from rich.text import Text
 from safe.errors import shown
 from sweeps.ledger.jobs import SEARCH_KINDS
 from sweeps.ledger.ledger import JobLog, SweepLog, training_of
+from sweeps.spec.titles import duration
 
 _COLOURS = {"RUNNING": "cyan", "FINISHED": "green", "STOPPED": "yellow", "FAILED": "red", "KILLED": "yellow"}
 _BAR_WIDTH = 40
@@ -116,7 +117,7 @@ class LiveDisplay:
         if not total or fresh <= 0:
             return f"{100 * done // total} %" if done and total else "starting"
         left = (time.monotonic() - self._begin) / fresh * (total - done)
-        return f"{100 * done // total} %, {_duration(left)} left"
+        return f"{100 * done // total} %, {duration(left)} left"
 
     def _render(self) -> Group:
         table = Table(box=None, pad_edge=False)
@@ -162,8 +163,3 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
         sessions=len(job.sessions),
         over=job.status not in ("RUNNING", "KILLED"),  # what was interrupted is still to do
     )
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

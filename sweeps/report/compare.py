@@ -8,7 +8,7 @@ from typing import Any
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report import run_plots, search_plots
 from sweeps.report.answer import METRICS, headline, in_words
-from sweeps.report.formatting import Measure, duration, exact, plural
+from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import Curve, Gathered, curve, last_metric, progress
 from sweeps.report.page import Block, Facts, Figure, Missing, Page, Section, Table, Text
 from sweeps.report.search import scaled
@@ -17,7 +17,7 @@ from sweeps.results.accounting import work_account
 from sweeps.results.statistics import paired_difference
 from sweeps.results.summary import verdict
 from sweeps.spec.objective import objectives
-from sweeps.spec.titles import title_of
+from sweeps.spec.titles import duration, title_of
 
 
 def comparison_page(first: SweepLog, second: SweepLog) -> Page:

@@ -71,13 +71,6 @@ def settings_line(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{short_name(name)} {short_value(value)}" for name, value in settings.items())
 
 
-def duration(seconds: float) -> str:
-    """Return seconds as a person says them."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def size(count: int) -> str:
     """Return bytes in MB or GB of 10^6 and 10^9 bytes."""
     return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

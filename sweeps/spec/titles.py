@@ -1,4 +1,4 @@
-"""Names that people recognise: of settings, values, runs and sweeps."""
+"""Names that people recognise: of settings, values, runs, sweeps and lengths of time."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ SHORT = {
     "aggregation.temperature": "temp.",
 }
 MOST_SETTINGS = 6
+
+
+def duration(seconds: float) -> str:
+    """Return seconds (finite) as a person says them: to 120 s in seconds, to two hours in minutes, else in hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def data_name(dataset: str) -> str:

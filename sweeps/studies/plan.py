@@ -18,6 +18,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals
 from sweeps.spec.configs import control_config, final_config, refit_config
 from sweeps.spec.specs import SweepSpec
+from sweeps.spec.titles import duration
 from sweeps.studies.probe import Speed
 
 SETTLED = ("random", "grid")  # searches whose trials depend on no result
@@ -199,7 +200,7 @@ def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
         search, final = seconds(plan, speed)
         runs = f"{spec.concurrency} run{'s' if spec.concurrency > 1 else ''} at a time, {spec.threads} threads each"
         console.print(
-            f"estimated time ({runs}): search {most}{_duration(search)}, final runs {_duration(final)}; "
+            f"estimated time ({runs}): search {most}{duration(max(1, search))}, final runs {duration(max(1, final))}; "
             "from a probe of a few batches, so rough"
         )
 
@@ -207,9 +208,3 @@ def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
 def _sessions(spec: SweepSpec, config: Config) -> int:
     found = session_count(config)
     return min(found, spec.first_k or found)
-
-
-def _duration(value: float) -> str:
-    if value < 90:
-        return f"{max(1, round(value))} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
