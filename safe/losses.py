@@ -6,11 +6,38 @@ gives NaN, which the trainer reports with its term.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from safe.heads.cosine import cosine_logits
+
+Batch = TypeVar("Batch")
+Terms: TypeAlias = Mapping[tuple[str, ...], Callable[[Batch], tuple[Tensor, ...]]]
+"""The loss terms of a learner beside cross-entropy: names of terms -> their values in a batch, computed together."""
+
+
+def weight_names(terms: Terms[Any]) -> list[str]:
+    """Return the setting that weighs each term: `<term>_weight` of the learner's section."""
+    return [f"{name}_weight" for names in terms for name in names]
+
+
+def weighted(terms: Terms[Batch], batch: Batch, weights: Mapping[str, float]) -> dict[str, tuple[float, Tensor]]:
+    """Return the terms of a batch as name -> (weight, value); without weight they are not computed.
+
+    Args:
+        weights: one for every name in `weight_names`, 0 or more. Terms that are computed together all come out as soon
+            as one of them has a weight.
+    """
+    told: dict[str, tuple[float, Tensor]] = {}
+    for names, values in terms.items():
+        own = [weights[f"{name}_weight"] for name in names]
+        if any(own):
+            told |= dict(zip(names, zip(own, values(batch), strict=True), strict=True))
+    return told
 
 
 def cross_correlation(f_slow: Tensor, f_ptm: Tensor, kind: str) -> Tensor:

@@ -8,7 +8,7 @@ read in two ways is refused: a key that stands twice, an alias, a tag.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -98,3 +98,15 @@ def parse_yaml(text: str, where: str) -> Any:
 def yaml_text(value: Any, **style: Any) -> str:
     """Return YAML that `parse_yaml` reads back as `value`, in its order; `style` goes to `yaml.dump`."""
     return str(yaml.dump(value, Dumper=_Dumper, **{"sort_keys": False, "allow_unicode": True, **style}))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one with dotted names; `UserError` if it has a name twice, nested and dotted."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        for leaf, one in (flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}).items():
+            if leaf in flat:
+                raise UserError(f"{leaf!r} is set twice, to {flat[leaf]!r} and to {one!r}; write it once")
+            flat[leaf] = one
+    return flat

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from safe.learners.learner import Learner
-from safe.losses import transfer_terms
+from safe.losses import Terms, transfer_terms, weighted
+
+
+@dataclass
+class SlowBatch:
+    """What a term may look at: the slow learner's features (B, D) of images of these classes.
+
+    Attributes:
+        correlation: how the cross-correlation is normalised.
+        frozen: gives the PTM's features of `images`.
+    """
+
+    features: Tensor
+    targets: Tensor
+    correlation: str
+    images: Tensor
+    frozen: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def f_ptm(self) -> Tensor:
+        """The PTM's features (B, D), without gradient; computed for the first term that looks at them."""
+        with torch.no_grad():
+            return self.frozen(self.images)
+
+
+SLOW_TERMS: Terms[SlowBatch] = {
+    ("diag", "offdiag"): lambda batch: transfer_terms(batch.features, batch.f_ptm, batch.correlation),
+}
+"""The weight of a term is the setting `slow.<term>_weight`."""
 
 
 def slow_terms(
@@ -17,21 +47,16 @@ def slow_terms(
     images: Tensor,
     targets: Tensor,
     *,
-    diag_weight: float,
-    offdiag_weight: float,
     correlation: str,
     frozen: Callable[[Tensor], Tensor] | None = None,
+    **weights: float,
 ) -> dict[str, tuple[float, Tensor]]:
-    """Return the terms of a batch as name -> (weight, value).
+    """Return the terms of a batch as name -> (weight, value); `weights` are those of `SLOW_TERMS`.
 
-    The PTM sees the batch only if a transfer term has a weight; its features carry no gradient. `frozen` gives them
-    instead of the PTM itself, of the same images.
+    The PTM sees the batch only if a term that needs it has a weight. `frozen` gives its features instead of the PTM
+    itself, of the same images.
     """
     features = learner.net(images)
-    terms = {"ce": (1.0, F.cross_entropy(learner.head(features), targets))}
-    if diag_weight or offdiag_weight:
-        with torch.no_grad():
-            f_ptm = (frozen or learner.net.base)(images)
-        diag, offdiag = transfer_terms(features, f_ptm, correlation)
-        terms |= {"diag": (diag_weight, diag), "offdiag": (offdiag_weight, offdiag)}
-    return terms
+    ce = F.cross_entropy(learner.head(features), targets)
+    batch = SlowBatch(features, targets, correlation, images, frozen or learner.net.base)
+    return {"ce": (1.0, ce), **weighted(SLOW_TERMS, batch, weights)}

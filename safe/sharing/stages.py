@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -28,13 +28,15 @@ from typing import Any, Protocol
 import torch
 
 from safe.config import Config
+from safe.config.described import acting, acts
+from safe.config.marks import Acts
 from safe.data.stream import Session, Stream, Subset
 from safe.heads import head_settings, is_closed_form
 from safe.heads.registry import head_maker
 from safe.numerics import numerics_digest, own_code_digest
 from safe.pet.registry import default_settings, wiring
-from safe.sharing.depths import EVALUATION, EXTRACTION, FACTS, HEADS, LATER, SESSION_2, TUNING
 
+FROM_THE_START = (Acts.SESSION_1, Acts.TUNING)
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
 
@@ -83,8 +85,9 @@ def sharing_key(config: Config, session: int) -> str:
     For counting before anything is read: data and sessions are told apart by their settings, not by their images.
     """
     flat = config.flat()
-    settings = _settings(config, SESSION_2 if _trains_fast(config, session) else ())
-    return _digest([session if _trains_fast(config, session) else 1, settings, {name: flat[name] for name in FACTS}])
+    fast = _trains_fast(config, session)
+    settings = _settings(config, {*FROM_THE_START, Acts.SESSION_2} if fast else FROM_THE_START)
+    return _digest([session if fast else 1, settings, {name: flat[name] for name in acting(Acts.FACTS)}])
 
 
 class StageKeys:
@@ -135,16 +138,16 @@ class StageKeys:
         if kind == "views":
             return self._views(learner, session, epoch)
         fast = learner == "fast" and _trains_fast(self.config, session)
-        acting = list(SESSION_2) if fast else []
+        points, also = {*FROM_THE_START, *([Acts.SESSION_2] if fast else [])}, []
         facts = dict(self._facts)
         if fast or kind != "slow":
-            acting += EXTRACTION
+            points.add(Acts.EXTRACTION)
         if kind in ("readout", "logits"):
-            acting += HEADS
+            points.add(Acts.HEADS)
             if session > 1 and not is_closed_form(self.config.head.kind):
-                acting.append("fast.slow_rows")  # the rows that predict new classes of a learner that never trains them
+                also.append("fast.slow_rows")  # the rows that predict new classes of a learner that never trains them
         if kind == "logits" or (kind == "features" and split == "evaluation"):
-            acting += EVALUATION
+            points.add(Acts.EVALUATION)
             judged = [other.index for other in self.stream.judged(session)]
             facts["images"] = self._images("evaluation", judged if group is None else [group])
         elif kind == "features":
@@ -152,16 +155,15 @@ class StageKeys:
         # The frozen slow learner has been through the gradient steps of session 1 alone, whatever it has read since.
         trained = session if fast or kind in ("readout", "logits") else 1
         facts["trained"] = self._images("train", range(1, trained + 1))
-        return _digest([kind, "fast" if fast else "slow", facts, _settings(self.config, acting)])
+        return _digest([kind, "fast" if fast else "slow", facts, _settings(self.config, points, also)])
 
     def _views(self, network: str, session: int, epoch: int | None) -> str:
         facts = {**self._facts, "session": session, "epoch": epoch, "images": self._images("train", [session])}
         if network == "ptm":
-            settings = _settings(self.config, ())
-            settings = {n: value for n, value in settings.items() if n not in TUNING and not n.startswith("pet.")}
+            settings = _settings(self.config, {Acts.SESSION_1})
         else:
             facts["trained"] = self._images("train", [1])
-            settings = _settings(self.config, ("fast.batch_size",))
+            settings = _settings(self.config, FROM_THE_START, ("fast.batch_size",))
         return _digest(["views", network, facts, settings])
 
     def _images(self, split: str, sessions: Iterable[int]) -> list[str]:
@@ -181,13 +183,13 @@ def _trains_fast(config: Config, session: int) -> bool:
     return session > 1 and config.fast.epochs > 0
 
 
-def _settings(config: Config, acting: Iterable[str]) -> dict[str, Any]:
-    """Return the settings that act from session 1 on and those `acting` besides, without those that change nothing."""
-    acting, unused = set(acting), _unused(config)
+def _settings(config: Config, points: Collection[Acts], also: Collection[str] = ()) -> dict[str, Any]:
+    """Return the settings that act from some points on and some more by name, without those that change nothing."""
+    unused = _unused(config)
     return {
         name: value
         for name, value in config.flat().items()
-        if name not in unused and (name in acting or name not in LATER)
+        if name not in unused and (name in also or acts(name) in points)
     }
 
 
@@ -199,7 +201,7 @@ def _unused(config: Config) -> set[str]:
     if config.slow.epochs == 0:
         unused |= {name for name in flat if name.startswith("slow.") and name != "slow.epochs"}
     own = {f"head.{name}" for name in ("kind", *head_settings(config.head.kind))}
-    return unused | ({*HEADS} - own)
+    return unused | ({*acting(Acts.HEADS)} - own)
 
 
 def _device_name(device: torch.device) -> list[str | None]:

@@ -20,7 +20,7 @@ from safe.heads import make_head
 from safe.heads.base import ClosedFormHead
 from safe.heads.cosine import CosineHead, uniform_rows
 from safe.learners.learner import Learner
-from safe.pet import attach, class_token_alone
+from safe.pet import attach, class_token_alone, default_settings
 from safe.seeding import derive_seed, generator
 
 
@@ -55,13 +55,8 @@ def frozen_backbone(vit: VisionTransformer, device: torch.device) -> VisionTrans
 def build_learner(config: Config, backbone: VisionTransformer, classes: int, device: torch.device) -> Learner:
     """Return an untrained learner whose gradient head knows `classes` classes; `backbone` lies on `device`."""
     pet = config.pet
-    settings: dict[str, dict[str, float]] = {
-        "adapter": {"bottleneck": pet.bottleneck, "scale": pet.scale, "dropout": pet.dropout},
-        "vpt_deep": {"prompts": pet.prompts},
-        "vpt_shallow": {"prompts": pet.prompts},
-        "lora": {"rank": pet.rank, "alpha": pet.alpha},
-    }
-    net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings.get(pet.kind, {})).to(device)
+    settings = {name: getattr(pet, name) for name in default_settings(pet.kind)}
+    net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings).to(device)
     width = net.embed_dim
     head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)
     return Learner(net, head, closed_form_head(config, width, device))

@@ -14,9 +14,10 @@ from safe.data.parallel import ahead
 from safe.data.stream import Session
 from safe.data.transforms import train_view
 from safe.heads.cosine import CosineHead, new_class_rows
-from safe.learners.fast import fast_terms
+from safe.learners.fast import FAST_TERMS, fast_terms
 from safe.learners.learner import Learner, cosine_lr, train_epoch
-from safe.learners.slow import slow_terms
+from safe.learners.slow import SLOW_TERMS, slow_terms
+from safe.losses import weight_names
 from safe.seeding import generator
 from safe.sharing.client import StageClient
 from safe.sharing.frozen_features import FrozenViews
@@ -123,20 +124,18 @@ class GradientSteps:
                 slow,
                 images,
                 targets,
-                diag_weight=settings.diag_weight,
-                offdiag_weight=settings.offdiag_weight,
                 correlation=settings.correlation,
                 frozen=frozen,
+                **{name: getattr(settings, name) for name in weight_names(SLOW_TERMS)},
             )
         return fast_terms(
             learners["fast"].in_precision(self._precision),
             slow,
             images,
             targets,
-            feature_weight=self._config.fast.feature_weight,
-            cross_weight=self._config.fast.cross_weight,
             old_classes=session.known,
             frozen=frozen,
+            **{name: getattr(self._config.fast, name) for name in weight_names(FAST_TERMS)},
         )
 
     def _frozen(self, learners: Mapping[str, Learner], session: Session, epoch: int) -> FrozenViews:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from safe.sharing.depths import EVALUATION, EXTRACTION, HEADS, PREDICTION, SESSION_2
-
-_LATER = {*SESSION_2, *HEADS, *EVALUATION, *PREDICTION, *EXTRACTION}
+from safe.config.described import acts
 
 
 def acts_in_session_1(name: str) -> bool:
     """Return whether a setting, by dotted name, changes what is trained in session 1."""
-    return name not in _LATER
+    return acts(name).in_session_1

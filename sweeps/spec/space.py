@@ -24,13 +24,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
-from safe.config import Config, load_config, setting_names, validate
+from safe.config import load_config, setting_names, validate
+from safe.config.described import acting, field_of
+from safe.config.marks import Acts
 from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
 from sweeps.spec.conditions import unmet, used
 
-PREDICTION_SETTINGS = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
+PREDICTION_SETTINGS = tuple(sorted(acting(Acts.PREDICTION)))
 MOST_PREDICTIONS = 2_000
 MOST_VALUES = 20_000  # of a range of whole numbers that are looked at one by one: more than a sweep has trials
 ZERO_SHARE = 0.25
@@ -257,9 +259,7 @@ def _domain(entry: Any, *, whole: bool) -> Domain:
 
 def _is_whole(name: str) -> bool:
     """Whether a setting is a whole number, also where its default is empty."""
-    section, _, leaf = name.rpartition(".")
-    model: Any = Config.model_fields[section].annotation if section else Config
-    kinds: list[Any] = [model.model_fields[leaf].annotation]
+    kinds: list[Any] = [field_of(name).annotation]
     for kind in kinds:  # a union or an annotation adds what it is made of
         kinds += get_args(kind)
     return int in kinds

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from safe.config import Config, validate
+from safe.config.described import acting
+from safe.config.marks import Acts
 from safe.data.sessions import session_count
-from safe.sharing.depths import HEADS
 from safe.sharing.stages import sharing_key
 from sweeps.ledger.jobs import SLOW
 from sweeps.ledger.ledger import SweepLog
@@ -95,7 +96,7 @@ def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
     states: dict[str, set[tuple[str, int, str]]] = {"slow": set(), "fast": set()}
     for config, sessions in runs:
         flat = config.flat()
-        heads = repr([flat[name] for name in HEADS])
+        heads = repr([flat[name] for name in acting(Acts.HEADS)])
         for session in sessions:
             states["slow"].add((sharing_key(config, 1), session, heads))
             if session > 1 and config.fast.epochs > 0:

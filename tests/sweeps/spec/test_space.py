@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from safe.config import load_config
+from safe.config import load_config, validate
+from safe.config.marks import ABOVE_ZERO, Needs
 from safe.errors import UserError
-from safe.heads import head_kinds
 from sweeps.search.random_ import draw
-from sweeps.spec.conditions import PET_SETTINGS, conditions
+from sweeps.spec.conditions import conditions
 from sweeps.spec.space import (
     MOST_PREDICTIONS,
     PREDICTION_SETTINGS,
@@ -244,10 +244,16 @@ def test_a_setting_that_can_change_nothing_is_refused(raw: dict[str, Any], words
         parse_space(raw, BASE)
 
 
-def test_every_pet_kind_declares_the_settings_that_spaces_know_of_it() -> None:
-    from safe.pet import default_settings, kinds
-
-    for kind in kinds():
-        own = {name for name in default_settings(kind) if f"pet.{name}" in BASE}
-        assert own == set(PET_SETTINGS.get(kind, ())), kind
-    assert set(conditions(head_kinds())) <= set(BASE)
+def test_what_a_setting_needs_is_a_setting_and_a_value_that_it_takes() -> None:
+    """The kinds of PET say which settings they use; every alternative is one that the configuration accepts."""
+    assert conditions("pet.rank") == (Needs(("pet.kind", "lora")),)
+    assert set(conditions("pet.prompts")[0].alternatives) == {("pet.kind", "vpt_deep"), ("pet.kind", "vpt_shallow")}
+    assert conditions("fast.lr") == (Needs(("fast.epochs", ABOVE_ZERO)),)
+    assert conditions("head.ridge_grid") == (Needs(("head.kind", "ridge")),)
+    assert conditions("fast.new_rows") == (Needs(("fast.epochs", ABOVE_ZERO), ("head.kind", "cosine")),)
+    assert conditions("fast.epochs") == conditions("seed") == conditions("pet.kind") == ()
+    for name in BASE:
+        for condition in conditions(name):
+            assert condition.alternatives, name
+            for other, value in condition.alternatives:
+                assert validate({**BASE, other: 1 if value is ABOVE_ZERO else value}), name

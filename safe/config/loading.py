@@ -1,0 +1,146 @@
+"""From preset, file and `key=value` words to a checked `Config`; every fault is told at once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from safe.config.described import setting_names
+from safe.config.settings import Config
+from safe.datasets.facts import canonical_name
+from safe.errors import UserError, nearest, shortened
+from safe.io.documents import flatten, parse_yaml
+from safe.io.opening import read_regular
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the data sets that have a preset, sorted."""
+    return tuple(sorted(p.name.removesuffix(".yaml") for p in _presets().iterdir() if p.name.endswith(".yaml")))
+
+
+def load_config(
+    dataset: str | None = None,
+    file: str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> Config:
+    """Return the configuration of a data set's preset, changed by a YAML file, then by overrides.
+
+    Args:
+        dataset: name or alias; `None` takes it from the overrides, else the file, else `digits`.
+        file: YAML, nested (`slow: {epochs: 5}`) or with dotted names (`slow.epochs: 5`).
+        overrides: `key=value` words with YAML values, or a mapping of dotted names.
+
+    Raises:
+        UserError: names every unknown key (with the nearest known one) and every value out of range, all at once; or
+            `dataset` is one data set and the file's or overrides' setting another.
+    """
+    from_file = _read_file(Path(file)) if file is not None else {}
+    from_words = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    changes = {**from_file, **from_words}
+    setting = str(changes.get("dataset", dataset or "digits"))
+    name = canonical_name(setting if dataset is None else dataset)
+    if canonical_name(setting) != name:
+        raise UserError(f"--dataset {dataset}, but dataset={setting} is set too; name it once")
+    preset = _presets() / f"{name}.yaml"
+    flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
+    flat = {**flat, **changes, "dataset": name}
+    return validate(flat)
+
+
+def validate(flat: Mapping[str, Any]) -> Config:
+    """Return the `Config` of a mapping of dotted names; see `load_config` for what is raised."""
+    known = setting_names()
+    problems = [f"unknown setting {name!r}.{_hint(name, known)}" for name in flat if name not in known]
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        if name in known:
+            section, _, leaf = name.rpartition(".")
+            (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    config: Config | None = None
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += _problems(error)
+    if problems or config is None:
+        raise UserError("\n".join(["the configuration is not valid:", *(f"  - {p}" for p in problems)]))
+    return config
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, Any]:
+    """Return `key=value` words as a mapping; values are YAML, so `1e-3`, `true` and `[1, 2]` have their types.
+
+    Raises:
+        UserError: a word is no `key=value`, its value is no YAML or has a comment in it, or a key stands twice.
+    """
+    parsed: dict[str, Any] = {}
+    told: dict[str, str] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        name = key.strip()
+        if not equals or not name:
+            raise UserError(f"cannot read {word!r}: write settings as key=value, for example fast.epochs=3")
+        if name in told:
+            raise UserError(f"{name} is set twice, by {told[name]!r} and by {word!r}; give it once")
+        told[name], value = word, parse_yaml(text, f"the value of {name!r}")
+        if isinstance(value, str | None) and text.count("#") > (value or "").count("#"):
+            quoted = shlex.quote(f'{name}="{text}"')
+            raise UserError(f"the value of {word!r} would end before its #; write: {quoted}")
+        parsed[name] = value
+    return parsed
+
+
+def _presets() -> Any:
+    return files("safe") / "presets"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = read_regular(path).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration file {path}: {error}") from None
+    tree = parse_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise UserError(f"{path} must hold settings (`name: value`), got {type(tree).__name__}")
+    try:
+        return flatten(tree)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    by_leaf = {k.rpartition(".")[2]: k for k in known}
+    leaf = name.rpartition(".")[2]
+    if leaf in by_leaf:
+        return f" Did you mean {by_leaf[leaf]!r}?"
+    return nearest(name, known) or f" Sections: {', '.join(dict.fromkeys(k.split('.')[0] for k in known))}."
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One line per pydantic error: dotted name, what was given, what is allowed."""
+    lines: dict[str, str] = {}
+    for item in error.errors():
+        # A union reports one error per member, its location extended by the member's name: one line is enough.
+        parts = [str(p) for p in item["loc"]]
+        name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
+        message = item["msg"].removeprefix("Value error, ")
+        given = "" if item["type"] == "value_error" else f", got {shortened(repr(item['input']))}{_plainly(item)}"
+        told = f"{name}: {message}" if name else message  # a rule about several settings names them itself
+        lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{told}{given}"
+    return list(lines.values())
+
+
+def _plainly(item: Mapping[str, Any]) -> str:
+    """Return how to write what YAML takes for text but a setting does not; nothing for other faults."""
+    if not isinstance(item["input"], str):
+        return ""
+    if item["type"] == "bool_type":
+        return " (write true or false)"
+    digits = item["type"] in ("int_type", "float_type") and any(letter.isdigit() for letter in item["input"])
+    return " (write numbers in decimal, without quotes)" if digits else ""

@@ -1,0 +1,62 @@
+"""What a setting says of itself besides its type, range and default: from where on it acts, and beside what.
+
+A mark stands in the `Annotated` of the setting's field, or as `acts` and `needs` of its section for all its fields that
+say nothing else. `safe.config.described` reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Acts(StrEnum):
+    """From which point of a run on a setting acts; runs that agree on all that acts before a point share that work."""
+
+    FACTS = "facts"
+    """Known better by what it comes to: digests of data and weights, the images of every session, the machine."""
+    SESSION_1 = "session 1"
+    """On the gradient steps of session 1 and on what is frozen meanwhile: the order and the views of the images."""
+    TUNING = "tuning of session 1"
+    """On the learner of session 1, and not on what is frozen meanwhile."""
+    EXTRACTION = "extraction"
+    """On features without gradients."""
+    SESSION_2 = "session 2"
+    """On the gradient steps of every later session."""
+    HEADS = "heads"
+    """On the closed-form heads, which no gradient step looks at."""
+    EVALUATION = "evaluation"
+    """On which images judge."""
+    PREDICTION = "prediction"
+    """On nothing but predictions from logits that are there; never a reason to train."""
+
+    @property
+    def in_session_1(self) -> bool:
+        """Whether it changes what session 1 trains."""
+        return self in (Acts.FACTS, Acts.SESSION_1, Acts.TUNING)
+
+
+class Wanted(StrEnum):
+    """What stands for several values."""
+
+    ABOVE_ZERO = "above 0"
+    GRADIENT_TRAINED = "one that gradient steps train"
+    """A kind of head that has no closed form."""
+
+
+ABOVE_ZERO, GRADIENT_TRAINED = Wanted.ABOVE_ZERO, Wanted.GRADIENT_TRAINED
+
+
+@dataclass(frozen=True, init=False)
+class Needs:
+    """A setting has an effect only beside another: one of some alternatives holds, each a setting and its value.
+
+    `Needs(("fast.epochs", ABOVE_ZERO), ("head.kind", "cosine"))`: with epochs, or with that head. Of several `Needs`
+    all hold. A section's needs count for all its settings that have none of their own, save the needed one itself.
+    """
+
+    alternatives: tuple[tuple[str, Any], ...]
+
+    def __init__(self, *alternatives: tuple[str, Any]) -> None:
+        object.__setattr__(self, "alternatives", alternatives)

@@ -1,0 +1,61 @@
+"""What settings say of themselves: from where on they act, beside what, and which kind of PET uses them."""
+
+from __future__ import annotations
+
+import pytest
+
+from safe.config import Config, setting_names
+from safe.config.described import acting, acts, field_of, needs
+from safe.config.marks import ABOVE_ZERO, Acts, Needs
+from safe.config.settings import FastConfig, PetConfig, Section, SlowConfig
+from safe.learners.fast import FAST_TERMS
+from safe.learners.slow import SLOW_TERMS
+from safe.losses import weight_names
+from safe.pet import default_settings, kinds
+
+
+def test_every_setting_says_from_where_on_it_acts() -> None:
+    points = {name: acts(name) for name in setting_names()}
+    assert sum(len(acting(point)) for point in Acts) == len(points) > 50
+    assert acting(Acts.PREDICTION) == ("head.logit_scale", "aggregation.kind", "aggregation.temperature")
+    assert acting(Acts.EXTRACTION) == ("runtime.eval_batch_size",)
+    assert acting(Acts.EVALUATION) == ("data.evaluate_on",)
+    assert points["slow.batch_size"] is points["seed"] is Acts.SESSION_1  # what is frozen sees other batches
+    assert points["slow.lr"] is points["pet.rank"] is Acts.TUNING
+    assert points["fast.lr"] is points["fast.cross_weight"] is Acts.SESSION_2
+    assert points["backbone.weights"] is points["data.root"] is Acts.FACTS
+
+
+def test_a_setting_that_does_not_say_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PetConfig, "acts", None)
+    acts.cache_clear()
+    with pytest.raises(LookupError, match=r"pet\.rank does not say from where on it acts"):
+        acts("pet.rank")
+    monkeypatch.undo()
+    assert acts("pet.rank") is Acts.TUNING
+
+
+def test_a_section_speaks_for_its_settings_until_they_do() -> None:
+    assert Section.acts is None
+    assert needs("slow.lr") == (Needs(("slow.epochs", ABOVE_ZERO)),)
+    assert needs("slow.epochs") == ()  # a section's need counts for its other settings
+    assert len(needs("slow.correlation")) == 2
+    assert field_of("fast.cross_weight").description == "Weight of L_s2f + L_f2s, the cross classification losses."
+
+
+def test_the_configuration_has_the_settings_of_every_kind_of_pet_with_their_defaults() -> None:
+    used: set[str] = set()
+    for kind in kinds():
+        for name, default in default_settings(kind).items():
+            assert getattr(Config().pet, name) == default, (kind, name)
+            used.add(name)
+    assert {f"pet.{name}" for name in used} == {name for name in setting_names() if name.startswith("pet.")} - {
+        "pet.kind"
+    }
+    for kind in kinds():
+        assert PetConfig(kind=kind).kind == kind  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("section", "terms"), [(SlowConfig, SLOW_TERMS), (FastConfig, FAST_TERMS)])
+def test_every_loss_term_has_its_weight_and_every_weight_its_term(section: type[Section], terms: dict) -> None:  # type: ignore[type-arg]
+    assert [name for name in section.model_fields if name.endswith("_weight")] == weight_names(terms)
