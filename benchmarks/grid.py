@@ -43,7 +43,7 @@ def grid_spec(name: str, grid: Grid, *settings: str, stages: bool = True) -> Swe
 def search(spec: SweepSpec, results: Path) -> tuple[SweepLog, float]:
     """Run the search of a sweep up to its choice, without what comes after it; return the log and the wall time."""
     began = time.perf_counter()
-    log = carry_out(spec, results, _search_only, parent_params=(), summarise=lambda *_: None)
+    log = carry_out(spec, results, _search_only, summarise=lambda *_: None)
     seconds = time.perf_counter() - began
     if missing := [job.id for job in log.of_kind(TRIAL) if job.status != "FINISHED"]:
         raise AssertionError(f"trials failed: {', '.join(missing)}")

@@ -8,31 +8,31 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
+from sweeps.cli.asking import flag, reader
 from sweeps.cli.common import add_results, go_on
 from sweeps.ledger.known import known_sweep
+from sweeps.spec.marks import options
 from sweeps.spec.options import check_numbers
 from sweeps.spec.space import parse_space, read_space
 from sweeps.spec.specs import Spec, SweepSpec
 
-NUMBERS = (("trials", int), ("seeds", int), ("max_sessions", int), ("max_hours", float))
+NUMBERS = {name: option for name, option in options(SweepSpec).items() if option.extend}
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("extend", help="give a sweep more trials, seeds, space or budget, and run them")
     command.add_argument("name")
-    command.add_argument("--trials", type=int, help="trials there shall be in all")
-    command.add_argument("--seeds", type=int, help="runs of one configuration there shall be in all")
+    for name, option in NUMBERS.items():
+        command.add_argument(flag(name), type=reader(name), help=option.extend)
     command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
-    command.add_argument("--max-sessions", type=int, help="trained sessions after which the search ends")
-    command.add_argument("--max-hours", type=float, help="hours after which the search ends")
     add_results(command)
     command.set_defaults(command=_extend)
 
 
 def _extend(arguments: argparse.Namespace) -> int:
     log, _ = known_sweep(arguments.results, arguments.name)
-    given = {name: value for name, _ in NUMBERS if (value := getattr(arguments, name)) is not None}
+    given = {name: value for name in NUMBERS if (value := getattr(arguments, name)) is not None}
     return go_on(extended(log.spec, given, arguments.space), arguments)
 
 
@@ -47,7 +47,7 @@ def extended(spec: Spec, numbers: dict[str, Any], space: Path | None) -> Spec:
         raise UserError("say what to extend: --trials, --seeds, --space, --max-sessions or --max-hours")
     check_numbers(**numbers)
     for name, value in numbers.items():
-        option = f"--{name.replace('_', '-')}"
+        option = flag(name)
         if name not in type(spec).model_fields:
             raise UserError(f"{spec.name!r} is an ablation, which has no {option}; it can be given more --seeds")
         now = getattr(spec, name)

@@ -28,7 +28,8 @@ from sweeps.ledger.lock import locked
 from sweeps.search.asha import Halving
 from sweeps.spec.continuing import continued
 from sweeps.spec.machine import ray_address
-from sweeps.spec.specs import MAY_GROW, Spec, SweepSpec, data_origins, located
+from sweeps.spec.marks import Mark, marked
+from sweeps.spec.specs import Spec, SweepSpec, data_origins, located
 from sweeps.spec.titles import title_of
 from tracking.recorder import Recorder
 
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
     from tracking import JournalRecorder
 
 FIRST_FLUSH_S = 10.0
-
-# How a study is carried out, not what it does: one that is finished stays so when these change.
-_MANNER = (
-    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
-    "system_metrics",
-)  # fmt: skip
-_WHERE = ("dataset", "evaluate_on", "base", "target")  # where they may differ, data lie elsewhere and nothing else
 
 
 class Study:
@@ -110,7 +104,6 @@ def carry_out(
     results: Path,
     work: Work,
     *,
-    parent_params: Sequence[str],
     summarise: Summarise,
     retry_failed: bool = False,
 ) -> SweepLog:
@@ -122,7 +115,6 @@ def carry_out(
         spec: what the name stands for.
         results: results folder.
         work: see `Work`.
-        parent_params: fields of the specification that are params of the parent run besides the base configuration.
         summarise: writes the outcome to the parent run.
         retry_failed: go on with a finished study too when some of its runs failed.
 
@@ -153,7 +145,7 @@ def carry_out(
             if ledger.log.finished:
                 _catch_up(ledger, folders, summarise)
             else:
-                _run(ledger, folders, work, parent_params, summarise)
+                _run(ledger, folders, work, summarise)
             return ledger.log
         finally:
             ledger.close()
@@ -168,7 +160,7 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
     spec = continued(old, asked)
     settle_data(ledger, spec)
     failed = any(job.status == "FAILED" for job in ledger.log.jobs.values())
-    before, now = (one.model_dump(exclude={*_MANNER, *_WHERE}) for one in (old, spec))
+    before, now = (one.model_dump(exclude=set(marked(type(one), Mark.MANNER, Mark.WHERE))) for one in (old, spec))
     does_more = before != now or (retry_failed and failed)
     if does_more or spec.places() != old.places():
         finished = ledger.log.finished and not does_more
@@ -183,7 +175,6 @@ def _run(
     ledger: Ledger,
     folders: Folders,
     work: Work,
-    parent_params: Sequence[str],
     summarise: Summarise,
 ) -> None:
     from tracking import environment_tags
@@ -195,7 +186,7 @@ def _run(
         ledger.append("environment", tags=tags)
     recorder = _recorder(folders, ledger.log)
     try:
-        _start_parent(recorder, ledger.log, parent_params, tags)
+        _start_parent(recorder, ledger.log, tags)
         try:
             # Refuses a name that the store has with other settings before anything is trained.
             recorder.flush(FIRST_FLUSH_S)
@@ -245,13 +236,14 @@ def _recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
     return JournalRecorder(journal, folders.tracking_uri(), experiment)
 
 
-def _start_parent(recorder: Recorder, log: SweepLog, parent_params: Sequence[str], tags: Mapping[str, str]) -> None:
+def _start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> None:
     spec = log.spec
-    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in MAY_GROW if hasattr(spec, name)}
+    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in marked(type(spec), Mark.GROWS)}
     marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
     digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
     # Params are written once, so they say where the data lay at first.
-    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in parent_params} | log.began_as.base
+    own = marked(type(spec), Mark.PARAM)
+    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own} | log.began_as.base
     title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
     recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sweeps.ledger.jobs import FINAL
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.model.saving import save_model
+from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import objectives
+from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.errors import TrackingError
@@ -64,9 +66,8 @@ def model_name(dataset: str) -> str:
 def protocol(log: SweepLog) -> dict[str, Any]:
     """Return what must be equal for the scores of two sweeps on the same data to be comparable."""
     spec = log.sweep_spec
-    own = ("selection", "objective", "holdout_share", "target", "first_k")
     of_data = ("init_classes", "increment", "scenario", "class_order", "holdout_seed")
-    return {name: getattr(spec, name, None) for name in own} | {
+    return {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)} | {
         f"data.{name}": spec.base[f"data.{name}"] for name in of_data
     }
 

@@ -13,13 +13,8 @@ from sweeps.report.formatting import exact
 from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Code, Section, Table, Text
 from sweeps.spec.configs import final_config, refit_config
+from sweeps.spec.marks import Mark, marked, options
 from sweeps.spec.specs import PLACES, SweepSpec
-
-ALWAYS = ("trials", "seeds", "search")
-OPTIONS = (
-    *ALWAYS, "slow_candidates", "carried", "search_seed", "objective", "selection", "first_k", "evaluate_on",
-    "max_sessions", "max_hours", "stop",
-)  # fmt: skip
 
 
 def reproduce(gathered: Gathered) -> Section:
@@ -51,12 +46,13 @@ def reproduce(gathered: Gathered) -> Section:
 
 def sweep_command(spec: SweepSpec) -> str:
     """Return the command that runs the sweep again; settings that differ from the preset are spelt out."""
+    left_out = {"name", "space", *marked(SweepSpec, Mark.MANNER)}
     words = ["python", "-m", "sweeps", "run", "--dataset", spec.dataset, "--name", f"{spec.name[:58]}-again"]
-    for name in OPTIONS:
-        value = getattr(spec, name)
-        if name in ALWAYS or value != SweepSpec.model_fields[name].default:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += [f"--no-{name}" for name in ("control", "audit") if not getattr(spec, name)]
+    for name in options(SweepSpec):
+        value, default = getattr(spec, name), SweepSpec.model_fields[name].default
+        if name in left_out or (value == default and name != "search"):
+            continue
+        words += [f"--no-{name}"] if value is False else [f"--{name.replace('_', '-')}", str(value)]
     if spec.round_size != SweepSpec.model_fields["round_size"].default:
         words += ["--concurrency", str(spec.round_size)]  # a search proposes as many trials at once as run at a time
     return shlex.join([*words, "--space", "space.yaml", *overrides(spec)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from safe.errors import UserError
+from sweeps.spec.marks import Mark, marked
 from sweeps.spec.space import parse_domain
-from sweeps.spec.specs import MAY_GROW, STAYS, AblationSpec, Spec, SweepSpec
+from sweeps.spec.specs import AblationSpec, Spec, SweepSpec
 
 
 def continued(old: Spec, new: Spec) -> Spec:
@@ -17,7 +18,7 @@ def continued(old: Spec, new: Spec) -> Spec:
     Raises:
         UserError: names every setting that differs, with both values.
     """
-    stays = {name: getattr(old, name) for name in STAYS if hasattr(old, name) and hasattr(new, name)}
+    stays = {name: getattr(old, name) for name in marked(type(old), Mark.SETTLED) if hasattr(new, name)}
     if isinstance(old, AblationSpec) and isinstance(new, AblationSpec):
         stays["arms"] = [*old.arms, *(arm for arm in new.arms if arm not in old.arms)]
     new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
@@ -29,8 +30,8 @@ def continued(old: Spec, new: Spec) -> Spec:
     ]
     differing += [
         f"{key}: {getattr(old, key)} -> {getattr(new, key)} (can only grow)"
-        for key in MAY_GROW
-        if getattr(new, key, 0) < getattr(old, key, 0)
+        for key in marked(type(old), Mark.GROWS)
+        if getattr(new, key) < getattr(old, key)
     ]
     if differing:
         places = zip(old.places().items(), new.places().values(), strict=True)

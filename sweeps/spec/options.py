@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from safe.config import Config, load_config, parse_overrides
 from safe.errors import UserError, choices, shortened
@@ -14,16 +14,10 @@ from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
 from sweeps.spec.space import Space, parse_space, read_space, without_effect
-from sweeps.spec.specs import Checkpoints, Search, Selection, Stop, SweepSpec
+from sweeps.spec.specs import DEFAULT_SEEDS, DEFAULT_TRIALS, Selection, SweepSpec
 
-DEFAULT_TRIALS = 6
-DEFAULT_SEEDS = 3
-DEFAULT_SEARCH = "staged"
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4
-# More would be planned for hours before it is begun.
-MOST = {"trials": 10_000, "slow_candidates": 10_000, "carried": 10_000, "seeds": 1_000, "concurrency": 1_000}
-MOST_OF_OTHERS = 2**31 - 1
 SESSION_SIZES = ("data.init_classes", "data.increment")  # belong to one data set
 
 
@@ -32,44 +26,31 @@ def build_spec(
     name: str | None,
     dataset: str,
     overrides: Sequence[str] | Mapping[str, Any] = (),
-    trials: int | None = None,
-    seeds: int = DEFAULT_SEEDS,
-    search: str = DEFAULT_SEARCH,
-    selection: str = "holdout",
-    objective: str = "average_accuracy",
     space: Path | Mapping[str, Any] | None = None,
-    concurrency: int | None = None,
-    first_k: int | None = None,
-    evaluate_on: str | None = None,
-    stages: bool = True,
-    audit: bool | None = None,
     gpus_per_trial: str | None = None,
-    **more: Any,
+    **asked: Any,
 ) -> SweepSpec:
     """Return the specification that a person asks for.
 
     Args:
         overrides: `key=value` words, or a mapping of dotted names.
         space: a file, or what one would hold; None is the preset's.
-        trials: None for the default, which for grid search is every combination.
-        audit: None for yes where stages make it cheap.
-        more: other fields of `SweepSpec` by name; None leaves the default.
+        asked: other fields of `SweepSpec` by name; None, and what is not asked for, is the default: of `trials` for
+            grid search every combination, of `audit` yes where stages make it cheap.
 
     Raises:
         UserError: a name, number, choice, setting or space is not valid.
     """
-    check_numbers(trials=trials, seeds=seeds, concurrency=concurrency, first_k=first_k, **more)
-    stop, checkpoints = more.get("stop") or "none", more.get("checkpoints") or "all"
-    for word, allowed, what in (
-        (search, Search, "search"),
-        (selection, Selection, "selection"),
-        (stop, Stop, "stop"),
-        (checkpoints, Checkpoints, "checkpoints"),
-    ):
-        if word not in get_args(allowed):
-            raise UserError(choices(word, get_args(allowed), what))
-    objectives(objective)
-    _check_selection(selection, dataset, first_k, evaluate_on)
+    asked = {field: value for field, value in asked.items() if value is not None}
+    check_numbers(**asked)
+    for field, value in asked.items():
+        kind = SweepSpec.model_fields[field].annotation
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise UserError(choices(value, get_args(kind), field))
+    search, selection, stages = (asked.get(field, _default(field)) for field in ("search", "selection", "stages"))
+    evaluate_on = asked.get("evaluate_on")
+    objectives(asked.get("objective", _default("objective")))
+    _check_selection(selection, dataset, asked.get("first_k"), evaluate_on)
     given = plain(overrides, "overrides") if isinstance(overrides, Mapping) else parse_overrides(overrides)
     if "dataset" in given:
         raise UserError(f"choose the data set with --dataset {given['dataset']}")
@@ -82,49 +63,48 @@ def build_spec(
     share = _gpus(gpus_per_trial)
     if ray_address() is None:
         check_share(share, gpu_count() if config.runtime.device != "cpu" else 0)
-    threads, concurrency = resources(config, concurrency, share)
+    threads, concurrency = resources(config, asked.get("concurrency"), share)
     now = datetime.now()
-    return SweepSpec(
-        name=checked_name(name or default_name(config.dataset, f"{now:%Y%m%d-%H%M%S}")),
-        dataset=config.dataset,
-        trials=_trials(trials, search, checked_space),
-        seeds=seeds,
-        search=search,  # type: ignore[arg-type]  # checked above, and by the model
-        selection=selection,  # type: ignore[arg-type]
-        first_k=first_k,
-        evaluate_on=None if target is None else str(target["dataset"]),
-        target=target,
-        objective=objective,
-        holdout_share=config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
-        space=raw_space,
-        base=base,
-        threads=threads,
-        concurrency=concurrency,
-        round_size=max(LEAST_ROUND, concurrency),
-        stages=stages,
+    settled = {
+        "name": checked_name(name or default_name(config.dataset, f"{now:%Y%m%d-%H%M%S}")),
+        "dataset": config.dataset,
+        "trials": _trials(asked.get("trials"), search, checked_space),
+        "seeds": asked.get("seeds", DEFAULT_SEEDS),
+        "evaluate_on": None if target is None else str(target["dataset"]),
+        "target": target,
+        "holdout_share": config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
+        "space": raw_space,
+        "base": base,
+        "threads": threads,
+        "concurrency": concurrency,
+        "round_size": max(LEAST_ROUND, concurrency),
         # Without shared work it would train every trial once more; on the test images there is nothing to compare.
-        audit=(stages if audit is None else audit) and selection != "test",
-        gpus_per_trial=share,
-        created=f"{now:%Y-%m-%d %H:%M}",
-        **{field: value for field, value in more.items() if value is not None},
-    )
+        "audit": asked.get("audit", stages) and selection != "test",
+        "gpus_per_trial": share,
+        "created": f"{now:%Y-%m-%d %H:%M}",
+    }
+    return SweepSpec(**{**asked, **settled})
+
+
+def _default(field: str) -> Any:
+    return SweepSpec.model_fields[field].default
 
 
 def check_numbers(**numbers: Any) -> None:
     """Refuse numbers out of range; what is not a number here is checked elsewhere."""
-    above_zero = ("max_hours", "trial_timeout", "stage_limit_gb")
-    for what, number in numbers.items():
-        option = f"--{what.replace('_', '-')}"
+    for field, number in numbers.items():
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
-        if what in above_zero:
-            if not 0 < number < float("inf"):
-                raise UserError(f"{option} must be above 0, got {number:g}")
-        elif what not in ("search_seed", "retries") and number < 1:
-            raise UserError(f"{option} must be at least 1, got {number}")
-        elif number < 0:
-            raise UserError(f"{option} must be at least 0, got {number}")
-        elif number > (most := MOST.get(what, MOST_OF_OTHERS)):
+        limits = SweepSpec.model_fields[field].metadata
+        least, most = (
+            next((getattr(mark, end) for mark in limits if hasattr(mark, end)), None) for end in ("ge", "le")
+        )
+        option = f"--{field.replace('_', '-')}"
+        if least is None and not 0 < number < float("inf"):
+            raise UserError(f"{option} must be above 0, got {number:g}")
+        if least is not None and number < least:
+            raise UserError(f"{option} must be at least {least}, got {number}")
+        if most is not None and number > most:
             raise UserError(f"{option} must be at most {most}, got {shortened(str(number))}")
 
 

@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from safe.config import validate
+from sweeps.spec.marks import Mark, Option, marked
 from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
@@ -22,15 +23,12 @@ Selection = Literal["holdout", "first-k", "transfer", "test"]
 Stop = Literal["none", "asha"]
 Checkpoints = Literal["all", "best", "last", "none"]
 
-MAY_GROW = ("trials", "seeds", "arms")
-# No result depends on these: they say how, how long and with what proof beside it a sweep is run.
-MAY_CHANGE = (
-    "concurrency", "retries", "trial_timeout", "gpus_per_trial", "stages", "fresh", "stage_limit_gb", "checkpoints",
-    "system_metrics", "max_sessions", "max_hours", "control", "audit",
-)  # fmt: skip
 # Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.ledger.data`).
 PLACES = ("dataset", "data.root")
-STAYS = ("round_size", "created")  # settled when a sweep begins, whatever a later call would settle
+NOT_COMPARED = (Mark.GROWS, Mark.MORE, Mark.MANNER, Mark.SETTLED, Mark.WHERE)  # or not field by field
+MOST = 2**31 - 1
+DEFAULT_TRIALS = 6
+DEFAULT_SEEDS = 3
 
 
 class RunsSpec(BaseModel):
@@ -38,38 +36,63 @@ class RunsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    name: str
+    name: Annotated[str, Option("name of the sweep (default: data set and time)")]
     """Names the folder, the parent run and every later call."""
-    dataset: str
+    dataset: Annotated[str, Mark.WHERE]
     """Canonical name of the data set."""
-    seeds: int = Field(ge=1)
+    seeds: Annotated[
+        int,
+        Field(ge=1, le=1_000),
+        Mark.GROWS,
+        Option(
+            f"final runs of the chosen configuration (default: {DEFAULT_SEEDS})",
+            extend="runs of one configuration there shall be in all",
+        ),
+    ]
     """Runs of one configuration on all training images; seed and class order both change."""
-    base: dict[str, Any]
+    base: Annotated[dict[str, Any], Mark.WHERE]
     """Preset and overrides under dotted names: what every run starts from."""
-    threads: int = Field(ge=1)
+    threads: Annotated[int, Field(ge=1)]
     """CPU threads of a run; part of the results, which are equal for equal thread counts."""
-    concurrency: int = Field(ge=1)
+    concurrency: Annotated[
+        int, Field(ge=1, le=1_000), Mark.MANNER, Option("runs at the same time (default: one per GPU, else per core)")
+    ]
     """Runs at the same time; no result depends on it once `threads` is set."""
-    retries: int = Field(default=1, ge=0)
+    retries: Annotated[
+        int, Field(ge=0, le=MOST), Mark.MANNER, Option("how often a failed run is tried again (default: 1)")
+    ] = 1
     """How often a failed run is tried again from its last checkpoint."""
-    trial_timeout: float | None = Field(default=None, gt=0)
+    trial_timeout: Annotated[
+        float | None,
+        Field(gt=0),
+        Mark.MANNER,
+        Option("seconds without a sign of life after which a run has failed (default: none)"),
+    ] = None
     """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
-    gpus_per_trial: float | Literal["auto"] | None = None
+    gpus_per_trial: Annotated[
+        float | Literal["auto"] | None, Mark.MANNER, Option("share of a GPU for a run, or auto (default: 1)", str)
+    ] = None
     """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
-    stages: bool = True
+    stages: Annotated[bool, Mark.MANNER, Option("share no work between runs")] = True
     """Whether runs share the work they have in common."""
-    fresh: bool = False
+    fresh: Annotated[bool, Mark.MANNER, Option("share no work with earlier sweeps")] = False
     """Whether the runs share among themselves only and take nothing from earlier sweeps."""
-    stage_limit_gb: float = Field(default=20.0, gt=0)
+    stage_limit_gb: Annotated[
+        float, Field(gt=0), Mark.MANNER, Option("disk for the work that runs share, in GB (default: 20)")
+    ] = 20.0
     """Disk that the shared work may take, in 10^9 bytes."""
-    checkpoints: Checkpoints = "all"
+    checkpoints: Annotated[
+        Checkpoints, Mark.MANNER, Option("inference states that are kept: all, best, last or none (default: all)")
+    ] = "all"
     """Which inference states are kept; see `sweeps.worker.artifacts.POLICIES`."""
-    system_metrics: bool = False
+    system_metrics: Annotated[
+        bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session")
+    ] = False
     """Whether every session records how busy the machine was: CPU, memory, GPUs."""
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""
-        own = self.model_dump(mode="json", exclude={"name", "dataset", "base", *MAY_GROW, *MAY_CHANGE, *STAYS})
+        own = self.model_dump(mode="json", exclude={"name", *marked(type(self), *NOT_COMPARED)})
         return own | _without_places(self.base)
 
     def places(self) -> dict[str, Any]:
@@ -87,7 +110,7 @@ class AblationSpec(RunsSpec):
     kind: Literal["ablation"] = "ablation"
     catalogue: Literal["ablation", "variants"] = "ablation"
     """What is compared, and on which images; see `sweeps.studies.catalogues`."""
-    arms: list[str]
+    arms: Annotated[list[str], Mark.GROWS]
     """Names of its arms; those asked for later are added."""
 
     @property
@@ -105,44 +128,92 @@ class SweepSpec(RunsSpec):
     """The specification of one sweep; `seeds` counts the final runs of the chosen configuration."""
 
     kind: Literal["sweep"] = "sweep"
-    trials: int = Field(ge=1)
+    trials: Annotated[
+        int,
+        Field(ge=1, le=10_000),
+        Mark.GROWS,
+        Option(
+            f"trained configurations (default: {DEFAULT_TRIALS}; grid: all combinations)",
+            extend="trials there shall be in all",
+        ),
+    ]
     """Trained configurations of the search; slow settings that are judged alone come on top."""
-    search: Search = "staged"
+    search: Annotated[Search, Mark.PARAM, Option("staged, tpe, random or grid (default: staged)")] = "staged"
     """How trials are proposed; see `sweeps.search`."""
-    slow_candidates: int | None = Field(default=None, ge=1)
+    slow_candidates: Annotated[
+        int | None, Field(ge=1, le=10_000), Option("staged: slow settings judged alone (default: as many as trials)")
+    ] = None
     """Staged search: slow settings judged alone; empty for as many as trials."""
-    carried: int | None = Field(default=None, ge=1)
+    carried: Annotated[
+        int | None,
+        Field(ge=1, le=10_000),
+        Option("staged: the best of them that trials are made of (default: a third of the trials)"),
+    ] = None
     """Staged search: the best of them that trials are made of; empty for a third of the trials."""
-    round_size: int = Field(default=4, ge=1)
+    round_size: Annotated[int, Field(ge=1), Mark.SETTLED] = 4
     """Trials that a search proposes at once, before it looks at results again."""
-    max_sessions: int | None = Field(default=None, ge=1)
+    max_sessions: Annotated[
+        int | None,
+        Field(ge=1, le=MOST),
+        Mark.MORE,
+        Option("end the search after so many trained sessions", extend="trained sessions after which the search ends"),
+    ] = None
     """Trained sessions after which the search ends; the final runs are not counted."""
-    max_hours: float | None = Field(default=None, gt=0)
+    max_hours: Annotated[
+        float | None,
+        Field(gt=0),
+        Mark.MORE,
+        Option("end the search after so many hours", extend="hours after which the search ends"),
+    ] = None
     """Hours after which the search ends; the final runs are not counted."""
-    stop: Stop = "none"
+    stop: Annotated[
+        Stop, Mark.PARAM, Option("asha stops trials that are behind others after the same session (default: none)")
+    ] = "none"
     """`asha` stops trials that are behind others after the same session."""
-    selection: Selection = "holdout"
+    selection: Annotated[
+        Selection,
+        Mark.PARAM,
+        Mark.PROTOCOL,
+        Option("holdout, first-k, transfer, or test, only to reproduce papers (default: holdout)"),
+    ] = "holdout"
     """What steers the search: held-out training images of all sessions (`holdout`) or the first ones (`first-k`), of
     another data set than the final runs' (`transfer`), or, only to reproduce papers, the test images (`test`)."""
-    first_k: int | None = Field(default=None, ge=1)
+    first_k: Annotated[
+        int | None,
+        Field(ge=1, le=MOST),
+        Mark.PARAM,
+        Mark.PROTOCOL,
+        Option("with --selection first-k: sessions that trials run"),
+    ] = None
     """Selection first-k: the sessions that trials run."""
-    evaluate_on: str | None = None
+    evaluate_on: Annotated[
+        str | None, Mark.WHERE, Mark.PARAM, Option("with --selection transfer: data set of the final runs")
+    ] = None
     """Selection transfer: the data set of the final runs."""
-    target: dict[str, Any] | None = None
+    target: Annotated[dict[str, Any] | None, Mark.WHERE, Mark.PROTOCOL] = None
     """Selection transfer: preset and overrides that the final runs start from."""
-    objective: str = "average_accuracy"
+    objective: Annotated[
+        str,
+        Mark.PARAM,
+        Mark.PROTOCOL,
+        Option("metric NAME[:max|:min]; several, with commas, give a Pareto front (default: average_accuracy)"),
+    ] = "average_accuracy"
     """Metrics of the last session that are to be improved; see `sweeps.spec.objective`."""
-    search_seed: int = 0
+    search_seed: Annotated[int, Field(ge=0, le=MOST), Mark.PARAM, Option("seed of the proposals (default: 0)")] = 0
     """Seed of the proposals."""
-    holdout_share: float = Field(gt=0, lt=1)
+    holdout_share: Annotated[float, Field(gt=0, lt=1), Mark.PARAM, Mark.PROTOCOL]
     """Share of each class's training images held out for selection."""
-    space: dict[str, Any]
+    space: Annotated[dict[str, Any], Option("search space in YAML, in place of the preset's", Path)]
     """The search space as written."""
-    control: bool = True
+    control: Annotated[bool, Mark.MORE, Option("leave out the runs of the preset beside the chosen configuration")] = (
+        True
+    )
     """Whether the preset itself is run over the same seeds beside the chosen configuration."""
-    audit: bool = True
+    audit: Annotated[
+        bool, Mark.MORE, Option("leave out judging the trials on the test images once the choice is final")
+    ] = True
     """Whether the trials are judged on the test images once the choice is final, which gives the optimism gap."""
-    created: str = ""
+    created: Annotated[str, Mark.SETTLED] = ""
     """When the sweep began."""
 
     @property
@@ -165,7 +236,7 @@ class SweepSpec(RunsSpec):
         """Return what must stay equal under one name, the space setting by setting."""
         rest = super().comparable()
         target = None if self.target is None else _without_places(self.target)
-        own = {k: v for k, v in rest.items() if k not in ("space", "evaluate_on")} | {"target": target}
+        own = {k: v for k, v in rest.items() if k != "space"} | {"target": target}
         return own | {f"space {k}": v for k, v in self.space.items()}
 
     def places(self) -> dict[str, Any]:

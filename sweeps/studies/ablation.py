@@ -76,7 +76,7 @@ def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     # Refuses now what would only come out later.
     check_room(spec, [validate(arm_config(spec, arm, spec.seeds - 1)) for arm in spec.arms])
-    return carry_out(spec, results, _run_arms, parent_params=(), summarise=_summarise)
+    return carry_out(spec, results, _run_arms, summarise=_summarise)
 
 
 def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import spread
 from sweeps.results.summary import control_summary, final_summary, status_of, sweep_summary
+from sweeps.spec.marks import options as options_of
 from sweeps.spec.names import checked_name
-from sweeps.spec.options import DEFAULT_SEARCH, DEFAULT_SEEDS, build_spec
+from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
 
     from tracking import SweepTables
 
-# What `build_spec` settles by itself is none.
-OPTIONS = {"overrides", *SweepSpec.model_fields} - {
-    "kind", "base", "target", "holdout_share", "threads", "round_size", "created",
-}  # fmt: skip
+OPTIONS = {"overrides", *options_of(SweepSpec)}
 
 
 @dataclass(frozen=True)
@@ -219,8 +217,8 @@ def sweep_spec(
             dataset=dataset,
             space=space.raw if isinstance(space, Space) else Path(space) if isinstance(space, str) else space,
             trials=trials,
-            seeds=DEFAULT_SEEDS if seeds is None else seeds,
-            search=DEFAULT_SEARCH if search is None else search,
+            seeds=seeds,
+            search=search,
             **options,
         )
     except ValidationError as error:

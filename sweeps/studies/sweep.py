@@ -32,13 +32,11 @@ from sweeps.spec.specs import SweepSpec
 from sweeps.studies.memory import check_room, largest_configs
 from tracking.recorder import Recorder
 
-PARAMS = ("search", "selection", "objective", "search_seed", "holdout_share", "stop", "first_k", "evaluate_on")
-
 
 def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     check_early(spec)
-    return carry_out(spec, results, work, parent_params=PARAMS, summarise=_summarise, retry_failed=retry_failed)
+    return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed)
 
 
 def check_early(spec: SweepSpec) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sweeps.cli import parser
-from sweeps.cli.asking import OPTIONS, asked_options
+from sweeps.cli.asking import OPTIONS, asked_options, flag
 from sweeps.ledger.ledger import Ledger
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.asked import sweep_spec
@@ -66,7 +66,7 @@ def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pyt
         "first_k",
         "evaluate_on",
     }
-    assert {option.removeprefix("--").replace("-", "_") for option, _, _ in OPTIONS} == tried
+    assert {flag(field).removeprefix("--").replace("-", "_") for field in OPTIONS} == tried
 
 
 def test_a_known_sweep_needs_neither_trials_nor_seeds_again(

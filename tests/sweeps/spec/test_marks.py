@@ -1,0 +1,72 @@
+"""What the fields of a specification say of themselves, and that nothing else lists them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from safe.errors import UserError
+from sweeps.spec.marks import Mark, Option, marked, options
+from sweeps.spec.options import check_numbers
+from sweeps.spec.specs import AblationSpec, SweepSpec
+
+
+def test_what_may_become_of_a_field_is_said_once() -> None:
+    kinds = (Mark.GROWS, Mark.MORE, Mark.MANNER, Mark.SETTLED, Mark.WHERE)
+    for spec in (SweepSpec, AblationSpec):
+        for name, field in spec.model_fields.items():
+            assert sum(mark in kinds for mark in field.metadata) <= 1, name
+    assert marked(SweepSpec, Mark.GROWS) == ("seeds", "trials")
+    assert marked(AblationSpec, Mark.GROWS) == ("seeds", "arms")
+    assert set(marked(SweepSpec, Mark.MORE)) == {"max_sessions", "max_hours", "control", "audit"}
+    assert set(marked(SweepSpec, Mark.SETTLED)) == {"round_size", "created"}
+    assert set(marked(SweepSpec, Mark.WHERE)) == {"dataset", "base", "target", "evaluate_on"}
+    assert set(marked(SweepSpec, Mark.PROTOCOL)) == {"selection", "objective", "holdout_share", "target", "first_k"}
+    assert marked(AblationSpec, Mark.PARAM) == marked(AblationSpec, Mark.PROTOCOL) == ()
+
+
+def test_fields_without_a_mark_must_stay_equal(make_spec: Any) -> None:
+    own = {name for name in make_spec().comparable() if "." not in name and not name.startswith("space ")}
+    assert own == {
+        "threads", "kind", "search", "slow_candidates", "carried", "stop", "selection", "first_k", "objective",
+        "search_seed", "holdout_share", "target", "seed", "class_order_seed",
+    }  # fmt: skip
+
+
+def test_a_new_field_is_an_option_recorded_and_never_compared_by_its_own_words(make_spec: Any) -> None:
+    class Wider(SweepSpec):
+        patience: int = Field(default=3, ge=1)
+        haste: Any = None
+
+    Wider.model_fields["haste"].metadata += [Mark.MANNER, Mark.PARAM, Option("how fast")]
+    spec = Wider(**make_spec().model_dump())
+    assert spec.comparable()["patience"] == 3
+    assert "haste" not in spec.comparable()
+    assert "haste" in marked(Wider, Mark.PARAM)
+    assert options(Wider)["haste"].help == "how fast"
+    assert spec.digest() != make_spec().digest()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"trials": 0}, "--trials must be at least 1, got 0"),
+        ({"trials": 10_001}, "--trials must be at most 10000, got 10001"),
+        ({"seeds": 1_001}, "--seeds must be at most 1000, got 1001"),
+        ({"retries": -1}, "--retries must be at least 0, got -1"),
+        ({"search_seed": 2**31}, "--search-seed must be at most 2147483647, got 2147483648"),
+        ({"max_hours": 0.0}, "--max-hours must be above 0, got 0"),
+        ({"stage_limit_gb": float("inf")}, "--stage-limit-gb must be above 0, got inf"),
+        ({"trial_timeout": float("nan")}, "--trial-timeout must be above 0, got nan"),
+    ],
+)
+def test_numbers_out_of_a_fields_range_are_refused_by_its_option(numbers: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        check_numbers(**numbers)
+    assert str(refusal.value) == words
+
+
+def test_numbers_at_the_ends_of_a_range_are_taken() -> None:
+    check_numbers(trials=10_000, seeds=1, retries=0, search_seed=2**31 - 1, max_hours=1e-9, concurrency=None)
