@@ -12,7 +12,7 @@ from torch import Tensor
 
 from safe.heads.cosine import CosineHead
 from safe.learners.learner import Learner
-from safe.losses import Terms, cross_term, feature_term, weighted
+from safe.losses import Terms, cross_term, feature_term, weight_names, weighted
 
 
 @dataclass
@@ -54,7 +54,8 @@ FAST_TERMS: Terms[FastBatch] = {
         ),
     ),
 }
-"""The weight of a term is the setting `fast.<term>_weight`."""
+FAST_WEIGHTS = weight_names(FAST_TERMS)
+"""The settings of `fast` that weigh the terms: `<term>_weight`."""
 
 
 def fast_terms(

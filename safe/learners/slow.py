@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from safe.learners.learner import Learner
-from safe.losses import Terms, transfer_terms, weighted
+from safe.losses import Terms, transfer_terms, weight_names, weighted
 
 
 @dataclass
@@ -39,7 +39,8 @@ class SlowBatch:
 SLOW_TERMS: Terms[SlowBatch] = {
     ("diag", "offdiag"): lambda batch: transfer_terms(batch.features, batch.f_ptm, batch.correlation),
 }
-"""The weight of a term is the setting `slow.<term>_weight`."""
+SLOW_WEIGHTS = weight_names(SLOW_TERMS)
+"""The settings of `slow` that weigh the terms: `<term>_weight`."""
 
 
 def slow_terms(

@@ -14,10 +14,9 @@ from safe.data.parallel import ahead
 from safe.data.stream import Session
 from safe.data.transforms import train_view
 from safe.heads.cosine import CosineHead, new_class_rows
-from safe.learners.fast import FAST_TERMS, fast_terms
+from safe.learners.fast import FAST_WEIGHTS, fast_terms
 from safe.learners.learner import Learner, cosine_lr, train_epoch
-from safe.learners.slow import SLOW_TERMS, slow_terms
-from safe.losses import weight_names
+from safe.learners.slow import SLOW_WEIGHTS, slow_terms
 from safe.seeding import generator
 from safe.sharing.client import StageClient
 from safe.sharing.frozen_features import FrozenViews
@@ -126,7 +125,7 @@ class GradientSteps:
                 targets,
                 correlation=settings.correlation,
                 frozen=frozen,
-                **{name: getattr(settings, name) for name in weight_names(SLOW_TERMS)},
+                **{name: getattr(settings, name) for name in SLOW_WEIGHTS},
             )
         return fast_terms(
             learners["fast"].in_precision(self._precision),
@@ -135,7 +134,7 @@ class GradientSteps:
             targets,
             old_classes=session.known,
             frozen=frozen,
-            **{name: getattr(self._config.fast, name) for name in weight_names(FAST_TERMS)},
+            **{name: getattr(self._config.fast, name) for name in FAST_WEIGHTS},
         )
 
     def _frozen(self, learners: Mapping[str, Learner], session: Session, epoch: int) -> FrozenViews:
