@@ -8,7 +8,6 @@ from typing import Literal
 
 Split = Literal["val", "test"]
 Phase = Literal["slow", "fast"]
-LEARNERS = ("slow", "fast")
 Training = Literal["trained", "reused", "none"]
 
 

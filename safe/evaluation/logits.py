@@ -11,7 +11,7 @@ from torch import Tensor
 
 from safe.evaluation.aggregation import aggregate, entropy_weights, weighted
 from safe.evaluation.image_metrics import Judged, expected_calibration_error, judge_images, mean_nll
-from safe.types import LEARNERS
+from safe.evaluation.metrics import LEARNERS
 
 _CHUNK_ELEMENTS = 2**18  # of the logits of all settings at once: 1 MiB, which stays in a processor's cache
 

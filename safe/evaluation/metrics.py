@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 _OF_PROBABILITIES = ("nll", "ece")
+LEARNERS = ("slow", "fast")
 _BETWEEN_LEARNERS = ("agreement", "complementarity", "oracle_accuracy")
 
 

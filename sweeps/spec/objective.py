@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from safe.errors import UserError, choices
-from safe.evaluation.metrics import session_metrics
-from safe.types import LEARNERS
+from safe.evaluation.metrics import LEARNERS, session_metrics
 
 SMALL_IS_BETTER = ("forgetting", "nll", "ece", "ridge", "time", "memory", "train")
 OWN_GROUPS = ("ridge/", "time/", "memory/", "train/")
