@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import difflib
 import errno
+import functools
+import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ParamSpec
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+P = ParamSpec("P")
 _usual_format = warnings.formatwarning
 _told: set[str] = set()
 
@@ -76,3 +81,31 @@ def choices(given: str, allowed: Iterable[str], what: str) -> str:
     """Return the message for a word outside a fixed list: what was given, what is allowed, the nearest choice."""
     allowed = list(allowed)
     return f"unknown {what} {given!r}; choose one of: {', '.join(allowed)}.{nearest(given, allowed)}"
+
+
+def command_line(*also: type[Exception], stopped: str = "") -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Decorate the main function of a command line, whose exit code also says what stopped it.
+
+    2 for a `UserError`, one of `also`, and a path that no system takes, told in one line; 130 for Ctrl-C, after the
+    line `stopped`. Every other exception is a bug and passes.
+    """
+    bad_input: tuple[type[Exception], ...] = (UserError, *also)
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def told(*arguments: P.args, **options: P.kwargs) -> int:
+            try:
+                return main(*arguments, **options)
+            except bad_input as error:
+                print(f"error: {error}", file=sys.stderr)
+            except OSError as error:
+                print(f"error: {bad_path(error)}", file=sys.stderr)
+            except KeyboardInterrupt:
+                if stopped:
+                    print(stopped, file=sys.stderr)
+                return EXIT_INTERRUPTED
+            return EXIT_USER_ERROR
+
+        return told
+
+    return decorate

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import safe
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, NonFiniteLossError, UserError, bad_path, print_notices_once
+from safe.errors import NonFiniteLossError, command_line, print_notices_once
 
 
+@command_line(stopped="stopped")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -36,22 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from safe.cli.evaluate import evaluate
 
         return evaluate(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader (`| head`) has seen enough; what Python still flushes at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        print(f"error: {bad_path(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
 
 
 def _parser() -> Parser:

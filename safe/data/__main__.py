@@ -12,24 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safe.datasets.facts import DATASETS, DOMAINS, DatasetInfo, canonical_name
-from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once, shown
+from safe.errors import command_line, print_notices_once, shown
 
 
+@command_line(stopped="stopped; the same command continues")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 for a data set with problems, 2 for bad input."""
     arguments = _parser().parse_args(argv)
     print_notices_once()
-    try:
-        return int(arguments.run(arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except OSError as error:
-        print(f"error: {bad_path(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        return 130
+    return int(arguments.run(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:

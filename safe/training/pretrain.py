@@ -27,7 +27,7 @@ from torch.nn import functional
 from safe.backbones.small_vit import SMALL_VIT, WEIGHTS
 from safe.data.benchmarks.characters import Masks, render_all, sides
 from safe.data.benchmarks.distort import PLAIN, PRETRAINING, Look, distort
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import UserError, command_line
 from safe.io.writable import require_writable, whole
 from safe.seeding import generator
 
@@ -165,6 +165,7 @@ def load(path: Path) -> tuple[VisionTransformer, dict[str, str]]:
     return model.eval(), facts
 
 
+@command_line()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m safe.training.pretrain", description=__doc__)
@@ -176,19 +177,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, help="weights repeat bit for bit at a fixed number")
     parser.add_argument("--check", action="store_true", help="measure the accuracy of the weights at --out instead")
     options = parser.parse_args(arguments)
-    try:
-        for name, least in (("epochs", 1), ("threads", 1), ("seed", 0)):
-            if (value := getattr(options, name)) < least:
-                raise UserError(f"--{name} must be at least {least}, got {value}")
-        torch.set_num_threads(options.threads)
-        if options.check:
-            _check(options.out, options.seed)
-        else:
-            require_writable(options.out, "--out")
-            _pretrain(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    for name, least in (("epochs", 1), ("threads", 1), ("seed", 0)):
+        if (value := getattr(options, name)) < least:
+            raise UserError(f"--{name} must be at least {least}, got {value}")
+    torch.set_num_threads(options.threads)
+    if options.check:
+        _check(options.out, options.seed)
+    else:
+        require_writable(options.out, "--out")
+        _pretrain(options)
     return 0
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 
 import safe
 from safe.cli.parser import Parser
-from safe.errors import EXIT_USER_ERROR, UserError, bad_path, print_notices_once
+from safe.errors import command_line, print_notices_once
 from sweeps.cli import (
     ablation,
     compare,
@@ -26,7 +25,6 @@ from sweeps.cli import (
     stop,
     ui,
 )
-from sweeps.cli.common import EXIT_INTERRUPTED
 from tracking.errors import TrackingError
 
 COMMANDS = (
@@ -36,6 +34,7 @@ COMMANDS = (
 Command = Callable[[argparse.Namespace], int]
 
 
+@command_line(TrackingError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     try:
@@ -43,17 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exit:  # argparse has printed its message
         return int(exit.code or 0)
     print_notices_once()
-    try:
-        command: Command = arguments.command
-        return command(arguments)
-    except (UserError, TrackingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except OSError as error:
-        print(f"error: {bad_path(error)}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    command: Command = arguments.command
+    return command(arguments)
 
 
 def parser() -> argparse.ArgumentParser:

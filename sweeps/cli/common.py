@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from safe.errors import EXIT_INTERRUPTED
 from safe.io.writable import no_room
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
@@ -20,7 +21,6 @@ from sweeps.spec.specs import Spec, SweepSpec
 from sweeps.studies.ablation import show_ablation
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
 
 
 def add_results(command: argparse.ArgumentParser) -> None:

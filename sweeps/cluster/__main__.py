@@ -6,12 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import command_line
 from sweeps.cluster import commands
 
-EXIT_INTERRUPTED = 130
 
-
+@command_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, 1 (something does not answer), 2 (bad input) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.cluster", description=__doc__, allow_abbrev=False)
@@ -29,25 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     submit = verbs.add_parser("submit", help="hand a sweep in: submit run --dataset glyphs ...")
     submit.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     arguments = parser.parse_args(argv)
-    try:
-        match arguments.verb:
-            case "up":
-                return commands.up(arguments.workers, arguments.gpu)
-            case "status":
-                return commands.status()
-            case "logs":
-                return commands.logs(arguments.name)
-            case "stop":
-                return commands.stop(arguments.name)
-            case "down":
-                return commands.down(arguments.volumes)
-            case _:
-                return commands.submit(arguments.words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    match arguments.verb:
+        case "up":
+            return commands.up(arguments.workers, arguments.gpu)
+        case "status":
+            return commands.status()
+        case "logs":
+            return commands.logs(arguments.name)
+        case "stop":
+            return commands.stop(arguments.name)
+        case "down":
+            return commands.down(arguments.volumes)
+        case _:
+            return commands.submit(arguments.words)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safe.errors import UserError
+from safe.errors import EXIT_INTERRUPTED, UserError
 from sweeps.cluster import machine
 from sweeps.cluster.compose import HEAD, WORKER, Compose, Container
 from sweeps.cluster.passwords import write_secrets
@@ -23,7 +23,6 @@ READY_TIMEOUT_S = 300.0
 POLL_S = 0.5
 LEAVING_TIMEOUT_S = 5.0
 UPLOADS = "/srv/safe/uploads"
-EXIT_INTERRUPTED = 130
 LAST_WORDS = 15  # lines
 
 

@@ -15,19 +15,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import UserError, command_line
 from safe.io.opening import open_own
 
 CLAIMS = Path("/srv/safe/gpus")
 
 
+@command_line()
 def main(words: Sequence[str]) -> int:
     """Take the command's GPUs, then become the command."""
-    try:
-        added = options(os.environ.get("GPU_MODE", "one"), visible_gpus(), CLAIMS)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    added = options(os.environ.get("GPU_MODE", "one"), visible_gpus(), CLAIMS)
     return os.execvp(words[0], [*words, *added])
 
 

@@ -11,23 +11,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from safe.errors import EXIT_USER_ERROR, UserError
+from safe.errors import command_line
 
 EXIT_NOT_READY = 1
 COMMANDS = ("run", "ablation", "variants")
 
 
+@command_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the job; return the command's exit code, or 1 when a node is not ready."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.cluster.job", allow_abbrev=False)
     parser.add_argument("--workers", type=int, default=1, help="nodes that must be there (default: %(default)s)")
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     arguments = parser.parse_args(argv)
-    try:
-        return carry_out(arguments.workers, arguments.words)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+    return carry_out(arguments.workers, arguments.words)
 
 
 def carry_out(workers: int, words: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from safe.errors import EXIT_USER_ERROR, UserError, nearest
+from safe.errors import EXIT_INTERRUPTED, UserError, command_line, nearest
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
 from sweeps.spec.machine import ray_address
@@ -40,9 +40,9 @@ SWEEP = "sweep"  # the entry of a job's metadata that names its sweep
 FORWARDED = ("RESULTS", "SAFE_DATA", "SAFE_IMAGE_CACHE", "SAFE_IMAGE_CACHE_GIB", "MLFLOW_TRACKING_URI", "HF_HOME")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STOP_TIMEOUT_S = 120.0
-EXIT_INTERRUPTED = 130
 
 
+@command_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, that of the followed job, 2 (bad input) or 130 (detached or stopped)."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.cluster.submit", allow_abbrev=False)
@@ -51,26 +51,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND ...")
     arguments = parser.parse_args(argv)
     words = arguments.words
-    try:
-        if words[:1] and words[0] in COMMANDS:
-            address = ray_address()
-            if address and "://" not in address:  # this machine is a node of the cluster
-                return run_here(["--workers", str(arguments.workers), *words])
-            return submit(client(), words, arguments.workers, arguments.attached)
-        match words:
-            case ["logs", name]:
-                return follow(client(), newest(client(), name), arguments.attached)
-            case ["stop", name]:
-                return stop(client(), name)
-            case ["list"]:
-                print(json.dumps([_row(job) for job in jobs(client())]))
-                return 0
-        raise UserError(f"unknown command {shlex.join(words)!r}; see python -m sweeps.cluster.submit --help")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    if words[:1] and words[0] in COMMANDS:
+        address = ray_address()
+        if address and "://" not in address:  # this machine is a node of the cluster
+            return run_here(["--workers", str(arguments.workers), *words])
+        return submit(client(), words, arguments.workers, arguments.attached)
+    match words:
+        case ["logs", name]:
+            return follow(client(), newest(client(), name), arguments.attached)
+        case ["stop", name]:
+            return stop(client(), name)
+        case ["list"]:
+            print(json.dumps([_row(job) for job in jobs(client())]))
+            return 0
+    raise UserError(f"unknown command {shlex.join(words)!r}; see python -m sweeps.cluster.submit --help")
 
 
 def client() -> JobSubmissionClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 
 import pytest
@@ -12,6 +13,7 @@ from safe.errors import (
     Notice,
     UserError,
     choices,
+    command_line,
     nearest,
     print_notices_once,
     tell,
@@ -46,3 +48,38 @@ def test_a_notice_is_printed_once_as_a_line_and_other_warnings_as_ever(monkeypat
     assert warnings.formatwarning(UserWarning("own"), UserWarning, "file.py", 7) == usual
     with pytest.warns(Notice, match="^told$"):
         tell("told")
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (UserError("no such thing"), 2, "error: no such thing\n"),
+        (LookupError("of another package"), 2, "error: of another package\n"),
+        (OSError(errno.ENAMETOOLONG, "too long", "x"), 2, "error: too long: x; give another path\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_a_command_line_tells_what_stopped_it_in_a_line(
+    raised: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command_line(LookupError, stopped="stopped")
+    def main(words: list[str]) -> int:
+        raise raised
+
+    assert main([]) == code
+    assert capsys.readouterr() == ("", told)
+
+
+@pytest.mark.parametrize("bug", [ValueError("a bug"), BrokenPipeError(errno.EPIPE, "nobody reads"), LookupError("x")])
+def test_a_bug_and_what_a_command_line_does_not_know_pass(bug: Exception) -> None:
+    @command_line()
+    def main() -> int:
+        raise bug
+
+    with pytest.raises(type(bug)):
+        main()
+
+
+def test_a_command_line_that_ends_by_itself_has_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line()(lambda: 7)() == 7
+    assert capsys.readouterr() == ("", "")
