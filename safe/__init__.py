@@ -24,19 +24,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from safe.config import load_config
+    from safe.data.loading import register_dataset
     from safe.heads import register_head
+    from safe.pet.registry import register as register_pet
     from safe.predictor import load_predictor
     from safe.training.trainer import SafeTrainer
 
     __version__: str
 
-__all__ = ["SafeTrainer", "__version__", "load_config", "load_predictor", "register_head"]
+__all__ = [
+    "SafeTrainer",
+    "__version__",
+    "load_config",
+    "load_predictor",
+    "register_dataset",
+    "register_head",
+    "register_pet",
+]
 
 _HOMES = {
-    "SafeTrainer": "safe.training.trainer",
-    "load_config": "safe.config",
-    "load_predictor": "safe.predictor",
-    "register_head": "safe.heads",
+    "SafeTrainer": ("safe.training.trainer", "SafeTrainer"),
+    "load_config": ("safe.config", "load_config"),
+    "load_predictor": ("safe.predictor", "load_predictor"),
+    "register_dataset": ("safe.data.loading", "register_dataset"),
+    "register_head": ("safe.heads", "register_head"),
+    "register_pet": ("safe.pet.registry", "register"),
 }
 
 
@@ -48,4 +60,5 @@ def __getattr__(name: str) -> Any:
             return "not installed"
     if name not in _HOMES:
         raise AttributeError(f"module 'safe' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    module, own = _HOMES[name]
+    return getattr(import_module(module), own)

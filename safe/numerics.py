@@ -1,7 +1,8 @@
 """Which of our modules numbers depend on, and one digest of what they say.
 
 The digest is of the syntax tree without docstrings, so comments, layout and words change nothing, and a commit that
-leaves these modules alone keeps every finished stage valid.
+leaves these modules alone keeps every finished stage valid. Modules of a user's own, which bring a data set, PET or
+backbone, are part of it: what they gave before they were edited is never mixed with what they give now.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import os
 import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from safe.errors import UserError
 
 # Everything between the pixels of a data set (known by its digest) and a learner's scores. A package stands for all its
 # modules. What stands nowhere here must not change a stage: a test has the list of the others.
@@ -26,9 +31,60 @@ NUMERICS = (
 )  # fmt: skip
 
 
-@cache
+_OWN: dict[str, str] = {}  # digests of a user's own modules as they were imported, by name
+_FOLDERS: dict[str, None] = {}  # where those lie that were imported by name, in order
+
+
+def import_own(names: Iterable[str]) -> None:
+    """Import modules of a user's own, which register what they bring, and let their sources tell stages apart.
+
+    They are looked for in the working folder too. Of a package all modules count, of what they import nothing.
+
+    Raises:
+        UserError: there is no such module. What a module itself raises is passed on.
+    """
+    for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(f"--import {name!r}: write a module as Python imports it, my_module or my.module, no path")
+        if (here := os.getcwd()) not in sys.path:
+            sys.path.append(here)
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # it is there, and what it imports is not
+            raise UserError(
+                f"--import {name}: there is no module {error.name!r} in {here}, in PYTHONPATH or installed"
+            ) from None
+        file = Path(module.__file__ or "")
+        if file.suffix != ".py":
+            continue
+        package = file.name == "__init__.py"
+        _FOLDERS[str(file.resolve().parents[name.count(".") + package])] = None
+        parts = sorted(file.parent.rglob("*.py")) if package else [file]
+        texts = [(part.relative_to(file.parent).as_posix(), part.read_text("utf-8")) for part in parts]
+        _OWN[name] = sources_digest(texts)
+
+
+def own_folders() -> list[str]:
+    """Return the folders of the modules that were imported by name, for processes that shall find them too."""
+    return list(_FOLDERS)
+
+
+def note_source(registered: Callable[..., Any]) -> None:
+    """Let the source of what a user registers tell stages apart; see `own_code_digest`."""
+    if digest := own_code_digest(registered):
+        _OWN[f"{registered.__module__}.{registered.__qualname__}"] = digest
+
+
 def numerics_digest() -> str:
-    """Return the SHA-256 of the modules in `NUMERICS` as they are installed."""
+    """Return the SHA-256 of the modules in `NUMERICS` as they are installed, and of a user's own."""
+    shipped = _shipped_digest()
+    return hashlib.sha256(repr([shipped, *sorted(_OWN.items())]).encode()).hexdigest() if _OWN else shipped
+
+
+@cache
+def _shipped_digest() -> str:
     root = Path(__file__).parent
     return sources_digest((name, (root / name).read_text("utf-8")) for name in numerics_files())
 

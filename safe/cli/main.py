@@ -12,6 +12,7 @@ from pathlib import Path
 import safe
 from safe.cli.parser import Parser
 from safe.errors import NonFiniteLossError, command_line, print_notices_once
+from safe.numerics import import_own
 
 
 @command_line(stopped="stopped")
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     print_notices_once()
     try:
+        import_own(arguments.imports)
         if arguments.command == "train":
             from safe.cli.train import train
 
@@ -59,6 +61,15 @@ def _parser() -> Parser:
         )
     )
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint over a temperature grid"))
+    for command in commands.choices.values():
+        command.add_argument(
+            "--import",
+            dest="imports",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import a module that brings a data set, PET, head or backbone of your own; may be repeated",
+        )
     return parser
 
 

@@ -85,12 +85,25 @@ class BackboneConfig(Section):
     """Local weights file (.safetensors, .pth, .npz) or `random`; empty for the backbone's own."""
 
 
+# `safe.pet.registry` adds those of a user's own. They stand here, since configurations are checked without torch.
+PET_KINDS = ["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora", "full"]
+
+
+def _pet_kind(kind: str) -> str:
+    if kind not in PET_KINDS:
+        raise ValueError(choices(kind, PET_KINDS, "PET kind"))
+    return kind
+
+
+PetKind = Annotated[str, AfterValidator(_pet_kind)]
+
+
 class PetConfig(Section):
     """Parameter-efficient tuning modules of both learners."""
 
     acts = Acts.TUNING
 
-    kind: Literal["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora", "full"] = "adapter"
+    kind: PetKind = "adapter"
     """Which modules are attached; `none` leaves the plain pre-trained model, `full` trains every weight of a copy."""
     bottleneck: Count = 64
     """Adapter: width of the bottleneck."""

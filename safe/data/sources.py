@@ -99,3 +99,16 @@ class Dataset:
     digest: str
     domains: Domains | None = None
     notes: tuple[str, ...] = ()
+
+
+def content_digest(classes: Sequence[str], train: Images, test: Images) -> str:
+    """Return the SHA-256 of the names of classes, and of all pixels and labels as they are read."""
+    h = hashlib.sha256(repr(list(classes)).encode())
+    for images in (train, test):
+        h.update(f"{len(images)}".encode())
+        h.update(images.labels.contiguous().numpy().tobytes())
+        for index in torch.arange(len(images)).split(256):
+            pixels = images.read(index)
+            h.update(f"{tuple(pixels.shape)}".encode())
+            h.update(pixels.contiguous().numpy().tobytes())
+    return h.hexdigest()

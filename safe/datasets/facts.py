@@ -95,6 +95,16 @@ DATASETS = {info.name: info for info in _TABLE}
 _BY_ALIAS = {alias: info.name for info in _TABLE for alias in (info.name, *info.aliases)}
 
 
+def add_dataset(info: DatasetInfo) -> None:
+    """Add an entry; `ValueError` if its name is taken or could be mistaken for a path."""
+    if not info.name.isidentifier() or info.name != info.name.lower():
+        raise ValueError(f"a data set is named in lower-case letters, digits and _, got {info.name!r}")
+    if info.name in _BY_ALIAS:
+        raise ValueError(f"there is a data set {info.name!r} already; choose another name")
+    DATASETS[info.name] = info
+    _BY_ALIAS[info.name] = info.name
+
+
 def canonical_name(name: str) -> str:
     """Return the data set's own name for a name or alias in any case, or the absolute path of a folder.
 

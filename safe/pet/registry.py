@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 
+from safe.config.settings import PET_KINDS
 from safe.errors import UserError, choices
+from safe.numerics import note_source
 from safe.pet.base import PetViT, shared_tensors
 from safe.pet.class_token import ClassTokenBlock
 
@@ -28,6 +30,8 @@ def register(kind: str) -> Callable[[Wiring], Wiring]:
     """Register `wire(vit, generator, *, setting=default, ...)` as the PET kind called `kind`.
 
     `wire` inserts its modules into `vit` (already a copy); its keyword-only arguments are the settings of the kind.
+    In a run, those that are settings of `pet` (`rank`, `scale`, ...) get their values from there, others keep their
+    defaults.
 
     Raises:
         ValueError: if the name is taken.
@@ -37,6 +41,9 @@ def register(kind: str) -> Callable[[Wiring], Wiring]:
         if kind in _WIRINGS:
             raise ValueError(f"the PET kind {kind!r} is already registered (by {_WIRINGS[kind].__module__})")
         _WIRINGS[kind] = wire
+        if kind not in PET_KINDS:
+            PET_KINDS.append(kind)
+        note_source(wire)
         return wire
 
     return add

@@ -55,7 +55,7 @@ def frozen_backbone(vit: VisionTransformer, device: torch.device) -> VisionTrans
 def build_learner(config: Config, backbone: VisionTransformer, classes: int, device: torch.device) -> Learner:
     """Return an untrained learner whose gradient head knows `classes` classes; `backbone` lies on `device`."""
     pet = config.pet
-    settings = {name: getattr(pet, name) for name in default_settings(pet.kind)}
+    settings = {name: getattr(pet, name) for name in default_settings(pet.kind) if name in type(pet).model_fields}
     net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings).to(device)
     width = net.embed_dim
     head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Literal, get_args, get_origin
 
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_imports, add_results
 from sweeps.spec.marks import options
 from sweeps.spec.specs import SweepSpec
 
@@ -38,6 +38,7 @@ def add_asking(command: argparse.ArgumentParser) -> None:
         else:
             command.add_argument(flag(field), type=kind, help=option.help)
     command.add_argument("settings", nargs="*", metavar="key=value", help="settings of every trial: fast.epochs=3")
+    add_imports(command)
     add_results(command)
 
 
@@ -50,4 +51,5 @@ def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
             given |= {} if value is None else {field: value}
         elif value:
             given[field] = not SweepSpec.model_fields[field].default
-    return {**given, "dataset": arguments.dataset, "overrides": arguments.settings, "results": arguments.results}
+    other = {"overrides": arguments.settings, "imports": arguments.imports, "results": arguments.results}
+    return {**given, **other, "dataset": arguments.dataset}

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from safe.errors import EXIT_INTERRUPTED
 from safe.io.writable import no_room
+from safe.numerics import import_own
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import show
@@ -28,6 +29,12 @@ def add_results(command: argparse.ArgumentParser) -> None:
     default = os.environ.get("RESULTS") or "results"
     words = "results folder (default: %(default)s)"
     command.add_argument("--results", type=results_folder, default=default, help=words)
+
+
+def add_imports(command: argparse.ArgumentParser) -> None:
+    """Give a command the modules of a user's own."""
+    words = "import a module that brings a data set, PET, head or backbone of your own; may be repeated"
+    command.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help=words)
 
 
 def results_folder(text: str) -> Path:
@@ -75,6 +82,7 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
 
 def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
     """Carry out what the specification of a known sweep or ablation still lacks."""
+    import_own(spec.imports)
     if isinstance(spec, SweepSpec):
         from sweeps.studies.sweep import run_sweep
 

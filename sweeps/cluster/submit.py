@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -103,8 +104,11 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
                 "writes it to logs; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the head is started"
             )
         root = Path(__file__).resolve().parents[2]
+        modules = (find_spec(module.split(".")[0]) for module in imports_of(words))
+        own = [Path(spec.origin) for spec in modules if spec is not None and spec.origin is not None]
+        own_paths = [str(file.parent if file.name == "__init__.py" else file) for file in own]
         packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]
-        environment = {"env_vars": {**variables, COMMIT: commit_of(root)}, "py_modules": packages}
+        environment = {"env_vars": {**variables, COMMIT: commit_of(root)}, "py_modules": [*packages, *own_paths]}
     job = server.submit_job(
         entrypoint=shlex.join(["python", "-m", "sweeps.cluster.job", "--workers", str(workers), *words]),
         submission_id=f"{name}-{datetime.now():%Y%m%d-%H%M%S}",
@@ -125,6 +129,16 @@ def named(words: Sequence[str]) -> tuple[list[str], str]:
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}" if words[0] == "run" else words[0]  # as the commands name themselves
     name = checked_name(arguments.name or default_name(canonical_name(arguments.dataset), suffix))
     return [*words, *([] if arguments.name else ["--name", name])], name
+
+
+def imports_of(words: Sequence[str]) -> list[str]:
+    """Return the modules of a user's own that a command names, which a Ray elsewhere is sent too; imports them."""
+    from safe.numerics import import_own
+    from sweeps import cli
+
+    modules: list[str] = cli.parser().parse_args([*words]).imports
+    import_own(modules)
+    return modules
 
 
 def follow(server: JobSubmissionClient, job: JobDetails, attached: bool) -> int:

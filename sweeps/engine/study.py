@@ -88,6 +88,7 @@ class Study:
             stop=str(self.folders.stop),
             until=until,
             data=self.log.data[role]["digest"] if self.log.data else None,
+            imports=spec.imports,
         )
 
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safe.numerics import own_folders
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
@@ -51,7 +52,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     # Workers take it over: they import this checkout, also when it is not installed.
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths])))
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths, *own_folders()])))
     import ray
 
     from sweeps.engine.compat import check_processes, start

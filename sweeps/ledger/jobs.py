@@ -43,6 +43,7 @@ class Job:
         gpus: share of GPUs that the run needs.
         until: session after which the run is complete; None is the last of the stream.
         data: digest of the data that the sweep stands for; the run refuses others. None takes what there is.
+        imports: modules of a user's own that the run needs.
     """
 
     id: str
@@ -62,3 +63,4 @@ class Job:
     gpus: float = 0.0
     until: int | None = None
     data: str | None = None
+    imports: Sequence[str] = ()

@@ -53,6 +53,7 @@ def sweep_command(spec: SweepSpec) -> str:
         if name in left_out or (value == default and name != "search"):
             continue
         words += [f"--no-{name}"] if value is False else [f"--{name.replace('_', '-')}", str(value)]
+    words += [word for module in spec.imports for word in ("--import", module)]
     if spec.round_size != SweepSpec.model_fields["round_size"].default:
         words += ["--concurrency", str(spec.round_size)]  # a search proposes as many trials at once as run at a time
     return shlex.join([*words, "--space", "space.yaml", *overrides(spec)])

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from safe.config import Config, load_config, parse_overrides
 from safe.errors import UserError, choices, shortened
+from safe.numerics import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
@@ -28,6 +29,7 @@ def build_spec(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     space: Path | Mapping[str, Any] | None = None,
     gpus_per_trial: str | None = None,
+    imports: Sequence[str] = (),
     **asked: Any,
 ) -> SweepSpec:
     """Return the specification that a person asks for.
@@ -35,12 +37,14 @@ def build_spec(
     Args:
         overrides: `key=value` words, or a mapping of dotted names.
         space: a file, or what one would hold; None is the preset's.
+        imports: modules of a user's own; they are imported here, since they may bring what is asked for.
         asked: other fields of `SweepSpec` by name; None, and what is not asked for, is the default: of `trials` for
             grid search every combination, of `audit` yes where stages make it cheap.
 
     Raises:
         UserError: a name, number, choice, setting or space is not valid.
     """
+    import_own(imports)
     asked = {field: value for field, value in asked.items() if value is not None}
     check_numbers(**asked)
     for field, value in asked.items():
@@ -81,6 +85,7 @@ def build_spec(
         # Without shared work it would train every trial once more; on the test images there is nothing to compare.
         "audit": asked.get("audit", stages) and selection != "test",
         "gpus_per_trial": share,
+        "imports": list(imports),
         "created": f"{now:%Y-%m-%d %H:%M}",
     }
     return SweepSpec(**{**asked, **settled})

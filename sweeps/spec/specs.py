@@ -90,9 +90,14 @@ class RunsSpec(BaseModel):
     ] = False
     """Whether every session records how busy the machine was: CPU, memory, GPUs."""
 
+    imports: list[str] = Field(default_factory=list)
+    """Modules of a user's own, imported before anything is trained: they bring data sets, PET, heads, backbones."""
+
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, one entry per setting."""
         own = self.model_dump(mode="json", exclude={"name", *marked(type(self), *NOT_COMPARED)})
+        if not self.imports:
+            del own["imports"]  # as it was before there were any
         return own | _without_places(self.base)
 
     def places(self) -> dict[str, Any]:

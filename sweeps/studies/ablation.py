@@ -14,6 +14,7 @@ from rich.table import Table
 from safe.config import load_config, parse_overrides, validate
 from safe.data.loading import class_count
 from safe.errors import UserError, choices
+from safe.numerics import import_own
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import ARM, Job
@@ -42,12 +43,14 @@ def build_ablation(
     arms: Sequence[str] = (),
     overrides: Sequence[str] = (),
     concurrency: int | None = None,
+    imports: Sequence[str] = (),
 ) -> AblationSpec:
     """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its arms all, unless given.
 
     Raises:
         UserError: a name, number, arm or setting is not valid.
     """
+    import_own(imports)
     known = CATALOGUES[catalogue].arms
     check_numbers(seeds=seeds, concurrency=concurrency)
     for arm in arms:
@@ -68,6 +71,7 @@ def build_ablation(
         base=config.flat(),
         threads=threads,
         concurrency=concurrency,
+        imports=list(imports),
         checkpoints="last",  # it is read for its numbers; every state of every arm would be gigabytes
     )
 
