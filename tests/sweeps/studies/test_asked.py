@@ -116,3 +116,15 @@ def test_importing_sweeps_brings_nothing_heavy() -> None:
     assert told.stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'run_sweeps'"):
         __import__("sweeps").run_sweeps  # noqa: B018
+
+
+def test_results_are_read_as_frames(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_sweep().close()
+    monkeypatch.syspath_prepend(Path(__file__).parents[3])
+    from examples.read_results import final_values, leaderboard
+
+    board = leaderboard("demo", str(tmp_path))
+    assert list(board["trial"]) == ["trial-01", "trial-00"]
+    assert list(final_values("demo", str(tmp_path))["test/accuracy"]) == [0.5, 0.75]
