@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tracking import SweepTables
 
-OPTIONS = {"overrides", *options_of(SweepSpec)}
+OPTIONS = {"imports", "overrides", *options_of(SweepSpec)}
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,7 @@ def run_sweep(
     name: str | None = None,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     results: Path | str = "results",
+    imports: Sequence[str] = (),
     retry_failed: bool = False,
     **options: Any,
 ) -> Sweep:
@@ -159,6 +160,7 @@ def run_sweep(
         name: of the sweep; None for data set and time.
         overrides: settings of every trial: `{"fast.epochs": 3}` or `["fast.epochs=3"]`.
         results: results folder.
+        imports: modules that bring a data set, PET, head or backbone of one's own, for this process and every worker.
         retry_failed: go on with a finished sweep too when some of its runs failed.
         options: the other options of `python -m sweeps run`, with `_` for `-`: `search="tpe"`, `max_hours=2`,
             `concurrency=1`, `selection="first-k"`, `first_k=2`, `control=False`.
@@ -172,6 +174,7 @@ def run_sweep(
     from sweeps.studies import sweep
 
     asked: dict[str, Any] = {"name": name, "space": space, "trials": trials, "seeds": seeds, "overrides": overrides}
+    asked["imports"] = imports
     spec = sweep_spec(dataset, results=results, **asked, **options)
     log = sweep.run_sweep(spec, Path(results), retry_failed=retry_failed)
     return Sweep(log, log.folder)

@@ -240,8 +240,7 @@ def test_all_errors_are_told_at_once_with_the_nearest_name() -> None:
     assert "unknown setting 'temperature'. Did you mean 'aggregation.temperature'?" in text
     assert "unknown setting 'zzz'. Sections: dataset, seed, class_order_seed, data, backbone, pet" in text
     assert "fast.lr: Input should be greater than 0, got -1" in text
-    assert "pet.kind: Input should be 'none', 'adapter'" in text
-    assert "got 'adaptor'" in text
+    assert "pet.kind: unknown PET kind 'adaptor'; choose one of: none, adapter" in text
     assert "seed: Input should be a valid integer" in text
 
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from safe import numerics, register_dataset
-from safe.config import PET_SETTINGS, load_config
+from safe.config import load_config
+from safe.config.settings import PET_KINDS
 from safe.data.loading import class_count, load_dataset
 from safe.data.sources import ArrayImages
 from safe.datasets import facts
 from safe.errors import UserError
 from safe.numerics import import_own, note_source, numerics_digest, own_folders
 from safe.pet import registry
+from sweeps.spec.conditions import conditions
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +28,9 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (numerics, "_OWN"), (numerics, "_FOLDERS"), (facts, "DATASETS"), (facts, "_BY_ALIAS"), (registry, "_WIRINGS"),
     ):  # fmt: skip
         monkeypatch.setattr(holder, name, dict(getattr(holder, name)))
-    pets, path, modules = dict(PET_SETTINGS), list(sys.path), set(sys.modules)
+    pets, path, modules = list(PET_KINDS), list(sys.path), set(sys.modules)
     yield
-    PET_SETTINGS.clear()
-    PET_SETTINGS.update(pets)
+    PET_KINDS[:] = pets
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if name.startswith("mine"):
@@ -126,10 +127,9 @@ def test_a_pet_of_ones_own_is_a_kind_with_the_settings_that_it_names() -> None:
     @registry.register("mine")
     def wire(vit: object, generator: object, *, rank: int = 3, own: float = 1.0) -> None: ...
 
-    assert PET_SETTINGS["mine"] == ("rank",)
+    assert conditions("pet.rank")[0].alternatives == (("pet.kind", "lora"), ("pet.kind", "mine"))
     assert load_config("digits", overrides={"pet.kind": "mine"}).pet.kind == "mine"
 
 
-def test_the_table_of_settings_is_that_of_the_signatures() -> None:
-    shipped = {kind: tuple(registry.default_settings(kind)) for kind in registry.kinds()}
-    assert {kind: PET_SETTINGS[kind] for kind in shipped} == shipped
+def test_the_kinds_that_a_configuration_takes_are_those_that_there_are() -> None:
+    assert set(registry.kinds()) == set(PET_KINDS)
