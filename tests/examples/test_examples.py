@@ -42,3 +42,31 @@ def test_an_own_head_trains() -> None:
     words = ["safe", "train", "--json", "--import", "examples.own_head", *STRIPES, *TINY, "head.kind=nearest"]
     sessions = [json.loads(line) for line in run(*words)]
     assert sessions[0]["test/accuracy"] > 0.75
+
+
+def test_a_worker_imports_what_its_job_names(tmp_path: Path) -> None:
+    """In a process that knows nothing of them, as Ray's are."""
+    code = f"""
+from dataclasses import asdict
+from safe.config import load_config
+from sweeps.ledger.jobs import Job
+from sweeps.worker.trainable import SafeTrainable
+
+config = load_config("digits", overrides={[*STRIPES[4:], *TINY]!r}).flat()
+def step(config, *imports):
+    job = Job("t", "trial", "t", config, [], states={str(tmp_path)!r}, imports=imports)
+    worker = SafeTrainable({{"job": asdict(job)}})
+    while "session" not in (result := worker.step()):
+        pass
+    return result["session"]["metrics"]["test/accuracy"]
+
+print(step(config | {{"dataset": "stripes", "pet.kind": "gain"}}, "examples.own_data", "examples.own_pet"))
+try:
+    step(config, "examples.nothing")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    accuracy, refusal = told.stdout.splitlines()[-2:]
+    assert float(accuracy) > 0.75
+    assert refusal.startswith("UserError --import examples.nothing: there is no module 'examples.nothing' in ")
