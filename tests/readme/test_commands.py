@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import pytest
 
 from safe.config import setting_names
-from sweeps.spec.options import DEFAULT_SEARCH, DEFAULT_SEEDS, DEFAULT_TRIALS
+from sweeps.spec.specs import DEFAULT_SEEDS, DEFAULT_TRIALS, SweepSpec
 
 from .commands import ROOT, Command, commands, commands_of, python_blocks
 
@@ -124,5 +124,5 @@ def test_the_table_of_variables_has_the_defaults_of_the_product() -> None:
     )
     assert set(rows) <= VARIABLES
     assert (rows["TRIALS"], rows["SEEDS"]) == (str(DEFAULT_TRIALS), str(DEFAULT_SEEDS))
-    assert rows["SEARCH"] == DEFAULT_SEARCH
+    assert rows["SEARCH"] == SweepSpec.model_fields["search"].default
     assert rows["RESULTS"] == re.search(r"^RESULTS  \?= (.*)", MAKEFILE, re.MULTILINE)[1]  # type: ignore[index]
