@@ -7,6 +7,7 @@ from datetime import datetime
 
 from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
+from safe.numerics import import_own
 from sweeps.cli.asking import add_asking, asked_options
 from sweeps.cli.common import carry_out
 from sweeps.spec.names import default_name
@@ -22,6 +23,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from sweeps.studies.asked import run_sweep
 
+    import_own(arguments.imports)
     # Chosen here, so that what is said after an interrupt can name the sweep.
     name = arguments.name or default_name(canonical_name(arguments.dataset), f"{datetime.now():%Y%m%d-%H%M%S}")
     return carry_out(lambda: run_sweep(**{**asked_options(arguments), "name": name}).log, name, arguments)

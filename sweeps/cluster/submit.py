@@ -122,10 +122,12 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
 def named(words: Sequence[str]) -> tuple[list[str], str]:
     """Return a command with its sweep's name in it, given or chosen, and the name; checks the whole command."""
     from safe.datasets.facts import canonical_name
+    from safe.numerics import import_own
     from sweeps import cli
     from sweeps.spec.names import checked_name, default_name
 
     arguments = cli.parser().parse_args([*words])
+    import_own(arguments.imports)
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}" if words[0] == "run" else words[0]  # as the commands name themselves
     name = checked_name(arguments.name or default_name(canonical_name(arguments.dataset), suffix))
     return [*words, *([] if arguments.name else ["--name", name])], name

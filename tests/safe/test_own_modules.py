@@ -13,6 +13,7 @@ from safe import numerics, register_dataset
 from safe.config import load_config
 from safe.config.settings import PET_KINDS
 from safe.data.loading import class_count, load_dataset
+from safe.data.sessions import image_counts
 from safe.data.sources import ArrayImages
 from safe.datasets import facts
 from safe.errors import UserError
@@ -100,6 +101,7 @@ def test_a_registered_data_set_is_used_by_its_name_and_known_by_its_content() ->
     assert load_config("Two_Greys").dataset == "two_greys"
     assert class_count("two_greys", "nowhere") == 2
     first = load_dataset("two_greys", "nowhere", 32)
+    assert image_counts("two_greys", "nowhere") == (4, 2)
     assert (first.classes, len(first.train), len(first.test)) == (("light", "dark"), 4, 2)
     assert load_dataset("two_greys", "nowhere", 32).digest == first.digest
     value = value + 1
