@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sweeps.engine.study import Study, carry_out
-from sweeps.ledger.jobs import SEARCH_KINDS, TRIAL, Job
+from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
@@ -45,7 +45,7 @@ def search(spec: SweepSpec, results: Path) -> tuple[SweepLog, float]:
     began = time.perf_counter()
     log = carry_out(spec, results, _search_only, summarise=lambda *_: None)
     seconds = time.perf_counter() - began
-    if missing := [job.id for job in log.of_kind(TRIAL) if job.status != "FINISHED"]:
+    if missing := [job.id for job in log.of_kind(Kind.TRIAL) if job.status != "FINISHED"]:
         raise AssertionError(f"trials failed: {', '.join(missing)}")
     return log, seconds
 

@@ -22,7 +22,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.tuner import local_ray, run_work
-from sweeps.ledger.jobs import TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from sweeps.spec.machine import core_count
 from sweeps.spec.specs import SweepSpec
@@ -127,7 +127,7 @@ def _job(index: int, base: dict[str, Any], folder: Path) -> Job:
     ]
     config = {**base, "sessions": SESSIONS, "accuracy": index / 1000}
     heartbeat, stop = str(folder / "heartbeats" / id), str(folder / "stop")
-    return Job(id, TRIAL, id, config, predictions, str(folder / "runs" / id), heartbeat=heartbeat, stop=stop)
+    return Job(id, Kind.TRIAL, id, config, predictions, str(folder / "runs" / id), heartbeat=heartbeat, stop=stop)
 
 
 def _resident_mb() -> float:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import SLOW, TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import score_trial
 from sweeps.spec.combinations import key
@@ -79,7 +79,7 @@ def grid_log(results: Path) -> SweepLog:
             checkpoints="none",
         )
     log = run_sweep(spec, results)
-    if missing := [job.id for job in log.of_kind(TRIAL) if job.status != "FINISHED"]:
+    if missing := [job.id for job in log.of_kind(Kind.TRIAL) if job.status != "FINISHED"]:
         raise UserError(f"the table of the search benchmark lacks {', '.join(missing)}; run it again")
     return log
 
@@ -90,7 +90,7 @@ class Results:
     def __init__(self, log: SweepLog) -> None:
         self.spec = log.sweep_spec
         self.names = list(self.spec.parsed_space().domains)
-        trials = log.of_kind(TRIAL)
+        trials = log.of_kind(Kind.TRIAL)
         self._rows = {self._key(job.config, self.names): _plain(job.sessions) for job in trials}
         # The slow learner is frozen after session 1, so its own metrics are the same in every trial that carries it.
         self._alone = {self._key(job.config, self._slow): _plain(job.sessions) for job in trials}
@@ -105,16 +105,16 @@ class Results:
 
     def __call__(self, job: Job) -> list[dict[str, Any]]:
         """Return the session records of a job of a search; nothing for what comes after it."""
-        if job.kind == SLOW:
+        if job.kind == Kind.SLOW:
             return self._alone[self._key(job.config, self._slow)]
-        return self._rows[self._key(job.config, self.names)] if job.kind == TRIAL else []
+        return self._rows[self._key(job.config, self.names)] if job.kind == Kind.TRIAL else []
 
     def cost(self, kind: str, config: Mapping[str, Any], trained: set[str]) -> int:
         """Return the sessions that a job trains beyond those `trained` before, and add them."""
         slow = self._key(config, self._slow)
         whole = self._key(config, self.names)
-        new = (slow not in trained) + (self.sessions - 1) * (kind == TRIAL and whole not in trained)
-        trained |= {slow, whole} if kind == TRIAL else {slow}
+        new = (slow not in trained) + (self.sessions - 1) * (kind == Kind.TRIAL and whole not in trained)
+        trained |= {slow, whole} if kind == Kind.TRIAL else {slow}
         return new
 
     def score(self, config: Mapping[str, Any]) -> float:
@@ -143,9 +143,9 @@ def replay(results: Results, search: str, seed: int) -> list[tuple[int, float]]:
     trained: set[str] = set()
     spent, best = 0, float("-inf")
     curve = []
-    for job in [*log.of_kind(SLOW), *log.of_kind(TRIAL)]:
+    for job in [*log.of_kind(Kind.SLOW), *log.of_kind(Kind.TRIAL)]:
         spent += results.cost(job.kind, job.config, trained)
-        if job.kind == TRIAL:
+        if job.kind == Kind.TRIAL:
             best = max(best, results.score(job.config))
             curve.append((spent, best))
     return curve

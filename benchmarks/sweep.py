@@ -21,7 +21,7 @@ from rich.table import Table
 
 from benchmarks.grid import Grid, alone, combinations, grid_spec, search
 from sweeps.engine.tuner import local_ray
-from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import work_account
 from sweeps.results.selection import aggregated
@@ -121,7 +121,7 @@ def tree_share(name: str, folder: Path) -> dict[str, Any]:
         row |= {f"{words}_seconds": seconds, f"{words}_search_seconds": log.search_seconds}
         row |= {f"{words}_sessions_trained": log.sessions_trained}
         logs.append(log)
-    found = [{job.id: [record["grid"] for record in job.sessions] for job in log.of_kind(TRIAL)} for log in logs]
+    found = [{job.id: [record["grid"] for record in job.sessions] for job in log.of_kind(Kind.TRIAL)} for log in logs]
     if found[0] != found[1] or logs[0].selected != logs[1].selected:
         raise AssertionError(f"{name}: the sweeps with and without the tree differ")
     return {
@@ -173,7 +173,7 @@ def point(log: SweepLog, settings: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _find(log: SweepLog, settings: Mapping[str, float]) -> tuple[JobLog, int]:
-    for job in log.of_kind(TRIAL):
+    for job in log.of_kind(Kind.TRIAL):
         for index, prediction in enumerate(job.predictions):
             if settings.items() <= {**job.config, **prediction}.items():
                 return job, index

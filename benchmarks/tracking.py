@@ -20,7 +20,7 @@ from safe.config import Config, load_config
 from safe.data.loading import load_dataset
 from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
-from tracking import FINISHED, JournalRecorder, Point, load_sweep, sqlite_uri
+from tracking import JournalRecorder, Point, Status, load_sweep, sqlite_uri
 
 PAIRS = 5
 SWEEP, TRIAL = "bench", "bench/trial-00"
@@ -124,7 +124,7 @@ class Books:
 
     def end(self) -> None:
         """End the trial."""
-        self._recorder.finish(TRIAL, FINISHED)
+        self._recorder.finish(TRIAL, Status.FINISHED)
 
     def close(self) -> None:
         """Wait until MLflow has everything."""

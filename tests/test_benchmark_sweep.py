@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.ledger.jobs import TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.studies.plan import plan_of
 from sweeps.studies.simulator import Replay
@@ -76,7 +76,7 @@ def made_up(job: Job) -> list[dict[str, Any]]:
 
 def test_our_numbers_are_found_by_settings_and_compared_exactly(bench: ModuleType) -> None:
     spec = bench.grid_spec("whole", whole(bench))
-    log: SweepLog = Replay(spec).run(lambda job: made_up(job) if job.kind == TRIAL else [])
+    log: SweepLog = Replay(spec).run(lambda job: made_up(job) if job.kind == Kind.TRIAL else [])
     best = {"fast.feature_weight": 24.0, "aggregation.temperature": 100.0}
     first = next(found for found in bench.combinations(whole(bench)) if best.items() <= found.items())
     chosen = bench.subset(8, first)

@@ -9,7 +9,7 @@ import pytest
 
 from safe.config import load_config
 from safe.types import Provenance, SessionResult
-from sweeps.ledger.jobs import SLOW, TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.records import session_record
 from sweeps.spec.specs import SweepSpec
@@ -45,7 +45,7 @@ def table() -> SweepLog:
                 [10] * session,
                 [[accuracy] * session],
             )
-            for session in ((1, 2) if job.kind == TRIAL else ())
+            for session in ((1, 2) if job.kind == Kind.TRIAL else ())
         ]
 
     return Replay(spec).run(runner)
@@ -61,10 +61,13 @@ def test_a_replay_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -
     trained: set[str] = set()
     trial = {"slow.diag_weight": 1.0, "fast.cross_weight": 5.0}
     other = {"slow.diag_weight": 1.0, "fast.cross_weight": 0.0}
-    costs = [results.cost(kind, config, trained) for kind, config in ((SLOW, trial), (TRIAL, trial), (TRIAL, other))]
+    costs = [
+        results.cost(kind, config, trained)
+        for kind, config in ((Kind.SLOW, trial), (Kind.TRIAL, trial), (Kind.TRIAL, other))
+    ]
     assert costs == [1, 1, 1]
-    assert results.cost(TRIAL, other, trained) == 0
-    assert results.cost(TRIAL, {**trial, "slow.diag_weight": 0.0}, trained) == 2
+    assert results.cost(Kind.TRIAL, other, trained) == 0
+    assert results.cost(Kind.TRIAL, {**trial, "slow.diag_weight": 0.0}, trained) == 2
     for name in search.SEARCHES:
         curve = search.replay(results, name, seed=0)
         assert curve == search.replay(results, name, seed=0)

@@ -12,27 +12,11 @@ from tracking.memory import MemoryRecorder
 from tracking.mlflow_backend import sqlite_uri
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
-from tracking.recorder import (
-    FAILED,
-    FINAL_STATUSES,
-    FINISHED,
-    KILLED,
-    RUNNING,
-    STOPPED,
-    VOLATILE_PREFIXES,
-    DatasetInput,
-    Point,
-    Recorder,
-)
+from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, Point, Recorder, Status
 from tracking.tables import SweepTables, load_sweep
 
 __all__ = [
-    "FAILED",
     "FINAL_STATUSES",
-    "FINISHED",
-    "KILLED",
-    "RUNNING",
-    "STOPPED",
     "VOLATILE_PREFIXES",
     "ConflictError",
     "DatasetInput",
@@ -43,6 +27,7 @@ __all__ = [
     "MlflowRecorder",
     "Point",
     "Recorder",
+    "Status",
     "SweepTables",
     "TrackingError",
     "UnreachableError",

@@ -23,7 +23,7 @@ from typing import Any
 
 from tracking import lines
 from tracking.errors import InUseError, TrackingError
-from tracking.recorder import Point, Recorder
+from tracking.recorder import Point, Recorder, Status
 
 FORMAT = "tracking-journal"
 VERSION = 3
@@ -183,7 +183,7 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
         }:
             recorder.log_directory(key, folder / directory, artifact_path)
         case {"call": "finish", "run_key": str(key), "status": str(status)}:
-            recorder.finish(key, status)
+            recorder.finish(key, Status(status))
         case _:
             raise ValueError(f"unknown record {record.get('call')!r}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, call, read_records
 from tracking.memory import MemoryRecorder
-from tracking.recorder import DatasetInput, Point, points_of
+from tracking.recorder import DatasetInput, Point, Status, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, cut_description
 
 
@@ -97,7 +97,7 @@ class JsonlRecorder:
         shown = os.path.relpath(kept, self.path.parent) if below else str(kept)
         self._write("log_directory", key, directory=shown, artifact_path=path)
 
-    def finish(self, run_key: str, status: str) -> None:
+    def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`; waits for the disk."""
         check_status(status)
         if self.runs[run_key].status != status:

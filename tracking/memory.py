@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracking.recorder import RUNNING, DatasetInput, Point, points_of
+from tracking.recorder import DatasetInput, Point, Status, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
 
 
@@ -40,7 +40,7 @@ class MemoryRecorder:
         run.params |= new_params
         run.tags |= new_tags
         run.name = name or run.name
-        run.status = RUNNING
+        run.status = Status.RUNNING
         self.runs[run_key] = run
 
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
@@ -78,7 +78,7 @@ class MemoryRecorder:
             if file.is_file():
                 run.artefacts[(prefix / file.relative_to(directory)).as_posix()] = file.read_bytes()
 
-    def finish(self, run_key: str, status: str) -> None:
+    def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""
         check_status(status)
         self.runs[run_key].status = status

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking.compat import model_and_version
-from tracking.recorder import STOPPED, DatasetInput, Point
+from tracking.recorder import DatasetInput, Point, Status
 from tracking.state import RunState
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def read_state(run: Run) -> RunState:
         tags={key: value for key, value in tags.items() if key not in own and not key.startswith("mlflow.")},
         inputs=[_input(entry) for entry in run.inputs.dataset_inputs] if run.inputs else [],
         description=tags.get(NOTE_TAG, ""),
-        status=STOPPED if STOPPED_TAG in tags else run.info.status,
+        status=Status.STOPPED if STOPPED_TAG in tags else run.info.status,
     )
 
 

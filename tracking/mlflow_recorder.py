@@ -29,7 +29,7 @@ from tracking.mlflow_reader import (
     read_metrics,
     read_state,
 )
-from tracking.recorder import FINISHED, RUNNING, STOPPED, DatasetInput, Point, points_of
+from tracking.recorder import DatasetInput, Point, Status, points_of
 from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
 
 # Tells the UI that the experiment holds training runs, so that it need not guess.
@@ -113,10 +113,10 @@ class MlflowRecorder:
                 )
                 known = self._runs[run_key] = _Known(run.info.run_id, state)
             else:
-                self.client.update_run(known.id, status=RUNNING, name=name)
+                self.client.update_run(known.id, status=Status.RUNNING, name=name)
                 self._drop_stopped_tag(known)
                 new_tags |= nesting  # the parent may have been deleted and made anew
-            state.status = RUNNING
+            state.status = Status.RUNNING
             texts = [Param(key, value) for key, value in new_params.items()]
             for chunk in _chunks(texts, PARAMS_PER_CALL):
                 self.client.log_batch(known.id, params=chunk, synchronous=True)
@@ -195,17 +195,18 @@ class MlflowRecorder:
             except Exception as error:  # every kind of artefact store raises what its own library does
                 raise OSError(str(error)) from None
 
-    def finish(self, run_key: str, status: str) -> None:
+    def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""
         check_status(status)
         known = self._known(run_key)
         if known.state.status == status:
             return
         self._drop_stopped_tag(known)
-        if status == STOPPED:
-            self.set_tags(run_key, {STOPPED_TAG: "true"})  # before the status: FINISHED alone would mean completed
+        if status == Status.STOPPED:
+            # Before the status: FINISHED alone would mean completed.
+            self.set_tags(run_key, {STOPPED_TAG: "true"})
         with in_words(self.tracking_uri):
-            ended = FINISHED if status == STOPPED else status
+            ended = Status.FINISHED if status == Status.STOPPED else status
             self.client.set_terminated(known.id, status=ended, end_time=self._now())
         del self._runs[run_key]  # of thousands of runs that would be much; the store tells who goes on with one
 
@@ -252,7 +253,7 @@ class MlflowRecorder:
         return self._runs[run_key]
 
     def _drop_stopped_tag(self, known: _Known) -> None:
-        if known.state.status == STOPPED:
+        if known.state.status == Status.STOPPED:
             with in_words(self.tracking_uri):
                 self.client.delete_tag(known.id, STOPPED_TAG)
 

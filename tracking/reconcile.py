@@ -12,7 +12,7 @@ from tracking.jsonl import JsonlRecorder
 from tracking.mlflow_errors import in_words
 from tracking.mlflow_reader import RUN_KEY_TAG, find_runs
 from tracking.mlflow_recorder import MlflowRecorder
-from tracking.recorder import KILLED, RUNNING, Recorder
+from tracking.recorder import Recorder, Status
 from tracking.state import RunState
 
 REASON = "the process ended without a word"
@@ -24,9 +24,9 @@ def reconcile(recorder: JsonlRecorder, *, own: str = "") -> list[str]:
     The journal belongs to one process, so when this one opens it, whoever started those runs is dead. They become
     KILLED, with REASON as their tag `reason`.
     """
-    left = [key for key, run in recorder.runs.items() if run.status == RUNNING and key != own]
+    left = [key for key, run in recorder.runs.items() if run.status == Status.RUNNING and key != own]
     for key in left:
-        _close(recorder, key, KILLED)
+        _close(recorder, key, Status.KILLED)
     return left
 
 
@@ -46,7 +46,7 @@ def reconcile_store(path: Path, tracking_uri: str) -> list[str]:
     deliver(path, tracking_uri)
     store = MlflowRecorder(tracking_uri, experiment_of(path))
     for key in _running(store, path.parent.name, journal.runs):
-        _close(store, key, journal.runs[key].status)
+        _close(store, key, Status(journal.runs[key].status))
         closed.append(key)
     store.close()
     return closed
@@ -55,11 +55,11 @@ def reconcile_store(path: Path, tracking_uri: str) -> list[str]:
 def _running(store: MlflowRecorder, sweep: str, runs: Mapping[str, RunState]) -> list[str]:
     with in_words(store.tracking_uri):
         found = find_runs(store.client, sweep)
-    keys = [run.data.tags[RUN_KEY_TAG] for run in found if run.info.status == RUNNING]
+    keys = [run.data.tags[RUN_KEY_TAG] for run in found if run.info.status == Status.RUNNING]
     return [key for key in keys if key in runs]  # another results folder may have a sweep of this name
 
 
-def _close(recorder: Recorder, key: str, status: str) -> None:
-    if status == KILLED:
+def _close(recorder: Recorder, key: str, status: Status) -> None:
+    if status == Status.KILLED:
         recorder.set_tags(key, {"reason": REASON})
     recorder.finish(key, status)

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-RUNNING = "RUNNING"
-FINISHED = "FINISHED"
-STOPPED = "STOPPED"  # ended early by the scheduler: a result, not a failure
-FAILED = "FAILED"
-KILLED = "KILLED"
-FINAL_STATUSES = (FINISHED, STOPPED, FAILED, KILLED)
+
+class Status(StrEnum):
+    """What became of a run, so far or for good."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    STOPPED = "STOPPED"  # ended early by the scheduler: a result, not a failure
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+FINAL_STATUSES = (Status.FINISHED, Status.STOPPED, Status.FAILED, Status.KILLED)
 
 # Metrics that differ each time the same work is done; of two values at one step the first is kept.
 VOLATILE_PREFIXES = ("time/", "system/", "memory/", "work.")
@@ -122,7 +129,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def finish(self, run_key: str, status: str) -> None:
+    def finish(self, run_key: str, status: Status) -> None:
         """End the run with one of FINAL_STATUSES; repeating it does nothing, another status replaces the first.
 
         Raises ValueError for any other status.

@@ -15,7 +15,7 @@ from pathlib import Path
 from sys import intern
 
 from tracking.errors import ConflictError, TrackingError
-from tracking.recorder import FINAL_STATUSES, RUNNING, VOLATILE_PREFIXES, DatasetInput, Point
+from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, Point, Status
 
 MAX_KEY = 250
 MAX_PARAM = 6000
@@ -48,7 +48,7 @@ def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
 def check_status(status: str) -> None:
     """Raise ValueError unless a run can end with `status`."""
     if status not in FINAL_STATUSES:
-        raise ValueError(f"a run ends with one of {', '.join(FINAL_STATUSES)}; got {status!r}")
+        raise ValueError(f"a run ends with one of {', '.join(FINAL_STATUSES)}; got '{status}'")
 
 
 def check_directory(directory: Path) -> None:
@@ -77,7 +77,7 @@ class RunState:
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # key -> step -> value
     inputs: list[DatasetInput] = field(default_factory=list)
     description: str = ""
-    status: str = RUNNING
+    status: str = Status.RUNNING  # MLflow has a word of its own more
 
     def new_params(self, params: Mapping[str, object]) -> dict[str, str]:
         """Return, as text, the params not recorded yet.

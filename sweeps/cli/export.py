@@ -11,7 +11,7 @@ from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
 from sweeps.cli.common import add_results
-from sweeps.ledger.jobs import FINAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
@@ -51,7 +51,7 @@ def chosen_config(log: SweepLog) -> dict[str, Any]:
     if log.spec.kind != "sweep":
         raise UserError(f"{name!r} is an ablation, in which nothing is chosen; export a sweep")
     trial = log.selected["trial"].removeprefix("trial-") if log.selected else None
-    runs = [job for job in log.of_kind(FINAL) if job.id.startswith(f"{FINAL}-{trial}-")]
+    runs = [job for job in log.of_kind(Kind.FINAL) if job.id.startswith(f"{Kind.FINAL}-{trial}-")]
     if not runs:
         raise UserError(
             f"{name!r} has not chosen a configuration yet; let it go on with: python -m sweeps resume {name}"

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from sweeps.ledger.jobs import AUDIT
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, Ledger
 from sweeps.results.selection import score_trial
 from sweeps.results.session_metrics import live_metrics, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
 from sweeps.spec.titles import data_name
-from tracking.recorder import Point, Recorder
+from tracking.recorder import Point, Recorder, Status
 
 CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
 HOLDOUT = ("data.holdout_share", "data.holdout_seed")  # what decides which images are held out
@@ -59,13 +59,13 @@ class Bookkeeper:
         self._noted: set[str] = set()
 
     def started(
-        self, job_id: str, *, kind: str, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
+        self, job_id: str, *, kind: Kind, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
     ) -> None:
         """A job begins, or goes on after an interruption."""
         again = job_id in self.ledger.log.jobs
         if not again:
             self.ledger.append("job", job=job_id, kind=kind, title=title, config=dict(config), predictions=predictions)
-        self.ledger.append("status", job=job_id, status="RUNNING", reason=None)
+        self.ledger.append("status", job=job_id, status=Status.RUNNING, reason=None)
         self.open_jobs.add(job_id)
         self._start_run(self._job(job_id))
         if again:
@@ -96,7 +96,7 @@ class Bookkeeper:
         if seconds - self.ledger.log.search_seconds >= CLOCK_SECONDS:
             self.ledger.append("clock", seconds=seconds)
 
-    def ended(self, job_id: str, status: str, reason: str | None = None) -> None:
+    def ended(self, job_id: str, status: Status, reason: str | None = None) -> None:
         """A job is over: FINISHED, STOPPED, FAILED or KILLED."""
         self.ledger.append("status", job=job_id, status=status, reason=reason)
         self.open_jobs.discard(job_id)
@@ -104,7 +104,7 @@ class Bookkeeper:
         self.ledger.append("recorded", job=job_id)
         self._show(job_id)
 
-    def close_open(self, status: str, reason: str) -> None:
+    def close_open(self, status: Status, reason: str) -> None:
         """End every job that is still open."""
         for job_id in sorted(self.open_jobs):
             self.ended(job_id, status, reason)
@@ -121,10 +121,10 @@ class Bookkeeper:
             self._show(job.id)
 
     def _replay_job(self, job: JobLog) -> None:
-        if job.status == "RUNNING" and not job.complete:
-            self.ledger.append("status", job=job.id, status="KILLED", reason="the process ended without a word")
+        if job.status == Status.RUNNING and not job.complete:
+            self.ledger.append("status", job=job.id, status=Status.KILLED, reason="the process ended without a word")
         elif job.complete and not job.over:
-            self.ledger.append("status", job=job.id, status="FINISHED", reason=None)
+            self.ledger.append("status", job=job.id, status=Status.FINISHED, reason=None)
         self._start_run(job)
         for record in job.sessions:
             self.recorder.log_points(self.run_key(job.id), session_points(job, record))
@@ -146,7 +146,7 @@ class Bookkeeper:
             name: value for name, value in job.config.items() if not (job.predictions and name in PREDICTION_SETTINGS)
         }
         # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
-        selection = "test" if job.kind == AUDIT else spec.selection
+        selection = "test" if job.kind == Kind.AUDIT else spec.selection
         tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": selection}
         self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
 

@@ -19,8 +19,15 @@ from safe.errors import shown
 from sweeps.ledger.jobs import SEARCH_KINDS
 from sweeps.ledger.ledger import JobLog, SweepLog, training_of
 from sweeps.spec.titles import duration
+from tracking.recorder import Status
 
-_COLOURS = {"RUNNING": "cyan", "FINISHED": "green", "STOPPED": "yellow", "FAILED": "red", "KILLED": "yellow"}
+_COLOURS: dict[str, str] = {
+    Status.RUNNING: "cyan",
+    Status.FINISHED: "green",
+    Status.STOPPED: "yellow",
+    Status.FAILED: "red",
+    Status.KILLED: "yellow",
+}
 _BAR_WIDTH = 40
 
 
@@ -161,5 +168,5 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
         accuracy=accuracies[-1] if accuracies else "",
         forgetting="" if lost is None else f"{100 * lost:z.1f}",
         sessions=len(job.sessions),
-        over=job.status not in ("RUNNING", "KILLED"),  # what was interrupted is still to do
+        over=job.status not in (Status.RUNNING, Status.KILLED),  # what was interrupted is still to do
     )

@@ -13,6 +13,7 @@ from safe.errors import UserError
 from sweeps.engine.budget import Budget
 from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job
 from sweeps.ledger.ledger import SweepLog
+from tracking.recorder import Status
 
 MOST_LOST_NODES = 5
 
@@ -129,7 +130,7 @@ class JobQueue:
         log = self.log.jobs[job_id]
         if log.reason == BUDGET:
             self.budget.left = False
-        if log.status == "FAILED":
+        if log.status == Status.FAILED:
             self._failures[job_id] += counts
             if counts and job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
                 self._distrusted.add(job.resume_from[0])
@@ -151,9 +152,9 @@ class JobQueue:
     def _close_round(self) -> None:
         kinds = {job.kind for job in self._round}
         logs = [self.log.jobs[job.id] for job in self._round if job.id in self.log.jobs]
-        failed = [log for log in logs if log.status == "FAILED"]
+        failed = [log for log in logs if log.status == Status.FAILED]
         if not failed or len(failed) < len(self._round):
             return
-        if all(log.status == "FAILED" for log in self.log.jobs.values() if log.kind in kinds):
+        if all(log.status == Status.FAILED for log in self.log.jobs.values() if log.kind in kinds):
             first = failed[0]
             raise self._user_error or AllFailedError(f"every {first.kind} run failed; {first.id}: {first.reason}")

@@ -22,7 +22,7 @@ from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, local_ray, run_work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.jobs import AUDIT, BUDGET, CONTROL, FINAL, SEARCH_KINDS, Job
+from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.ledger.lock import locked
 from sweeps.search.asha import Halving
@@ -31,7 +31,7 @@ from sweeps.spec.machine import ray_address
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import Spec, SweepSpec, data_origins, located
 from sweeps.spec.titles import title_of
-from tracking.recorder import Recorder
+from tracking.recorder import Recorder, Status
 
 if TYPE_CHECKING:
     from tracking import JournalRecorder
@@ -56,7 +56,7 @@ class Study:
     def job(
         self,
         id: str,
-        kind: str,
+        kind: Kind,
         title: str,
         config: Mapping[str, Any],
         predictions: Sequence[Mapping[str, Any]] = (),
@@ -66,12 +66,12 @@ class Study:
         """Return a job; when it begins, it continues from its newest checkpoint if an earlier call left one.
 
         Args:
-            kind: one of the words in `sweeps.ledger.jobs`.
+            kind: what it is for.
             until: session after which it is complete; None is the last of the stream.
         """
         spec = self.log.spec
         stages, origins = self.folders.stages(spec), data_origins(spec)
-        role = "evaluate_on" if kind in (FINAL, CONTROL) and "evaluate_on" in origins else "dataset"
+        role = "evaluate_on" if kind in (Kind.FINAL, Kind.CONTROL) and "evaluate_on" in origins else "dataset"
         return Job(
             id,
             kind,
@@ -160,7 +160,7 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
         )
     spec = continued(old, asked)
     settle_data(ledger, spec)
-    failed = any(job.status == "FAILED" for job in ledger.log.jobs.values())
+    failed = any(job.status == Status.FAILED for job in ledger.log.jobs.values())
     before, now = (one.model_dump(exclude=set(marked(type(one), Mark.MANNER, Mark.WHERE))) for one in (old, spec))
     does_more = before != now or (retry_failed and failed)
     if does_more or spec.places() != old.places():
@@ -193,9 +193,9 @@ def _run(
             recorder.flush(FIRST_FLUSH_S)
             _append_tracking(ledger, recorder)
         except KeyboardInterrupt:
-            recorder.finish(spec.name, "KILLED")
+            recorder.finish(spec.name, Status.KILLED)
             raise
-        status = "FAILED"
+        status = Status.FAILED
         try:
             with LiveDisplay(ledger.log) as display:
                 books = Bookkeeper(ledger, recorder, display, folders.states, tags)
@@ -203,9 +203,9 @@ def _run(
                 reconcile(recorder, own=spec.name)
                 _work(books, folders, work)
             summarise(recorder, ledger, folders)
-            status = "FINISHED"
+            status = Status.FINISHED
         except KeyboardInterrupt:
-            status = "KILLED"
+            status = Status.KILLED
             raise
         finally:
             recorder.finish(spec.name, status)
@@ -268,8 +268,9 @@ def _append_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
 def _finish(ledger: Ledger, folders: Folders) -> None:
     """Mark the study as finished if it is, and remove what it needed to get there."""
     jobs = ledger.log.jobs.values()
-    failed = [job for job in jobs if job.status == "FAILED"]
-    if all(job.kind in (*SEARCH_KINDS, AUDIT) for job in failed):  # these do without one; a mean over seeds would not
+    failed = [job for job in jobs if job.status == Status.FAILED]
+    # These do without one; a mean over seeds would not.
+    if all(job.kind in (*SEARCH_KINDS, Kind.AUDIT) for job in failed):
         ledger.append("finished")
     # It holds the traces of what failed, and the checkpoints of what a larger budget may continue.
     if not failed and not any(job.reason == BUDGET for job in jobs):

@@ -29,6 +29,7 @@ from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
 from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
 from sweeps.search.asha import Halving
+from tracking.recorder import Status
 
 if TYPE_CHECKING:
     from ray.tune.experiment import Trial
@@ -190,13 +191,13 @@ class Driver:
         log = self.books.ledger.log.jobs[job.id]
         reason = self._stopped.pop(job.id, None)
         if job.id in self._broken:
-            self._end(job, "FAILED", self._broken.pop(job.id))
+            self._end(job, Status.FAILED, self._broken.pop(job.id))
         elif log.complete:
-            self._end(job, "FINISHED")
+            self._end(job, Status.FINISHED)
         elif reason is not None:
-            self._end(job, "STOPPED", reason)
+            self._end(job, Status.STOPPED, reason)
         else:
-            self._end(job, "KILLED", INTERRUPTED)
+            self._end(job, Status.KILLED, INTERRUPTED)
         if log.over:
             self._remove(set(log.checkpoints.values()))
 
@@ -219,7 +220,8 @@ class Driver:
         raised = self.raised.pop(trial.trial_id)
         cause = getattr(raised, "cause", None) or raised
         if self.interrupts and isinstance(cause, ray.exceptions.RayActorError):
-            self._end(job, "KILLED", INTERRUPTED)  # whoever ends every process of a sweep means no failure of a run
+            # Whoever ends every process of a sweep means no failure of a run.
+            self._end(job, Status.KILLED, INTERRUPTED)
             return
         if no_room(cause):  # no run's fault, and none of the others would find any
             raise cause
@@ -235,7 +237,7 @@ class Driver:
                 told = str(cause).strip()
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
         spared = self._lowered(job, cause) or (node_died(cause) and self.queue.lost(job.id))
-        self._end(job, "FAILED", reason, cause if isinstance(cause, UserError) else None, counts=not spared)
+        self._end(job, Status.FAILED, reason, cause if isinstance(cause, UserError) else None, counts=not spared)
 
     def _remove(self, checkpoints: Iterable[str]) -> None:
         """Remove checkpoints that the ledger names, within their folder: what else it names is not ours to remove."""
@@ -250,7 +252,13 @@ class Driver:
         return type(cause).__name__ == "OutOfMemoryError" and self.packing.lower(job.gpus)
 
     def _end(
-        self, job: Job, status: str, reason: str | None = None, error: UserError | None = None, *, counts: bool = True
+        self,
+        job: Job,
+        status: Status,
+        reason: str | None = None,
+        error: UserError | None = None,
+        *,
+        counts: bool = True,
     ) -> None:
         self._trials.pop(job.id, None)
         self.heartbeat.ended(job.id)

@@ -25,6 +25,7 @@ from sweeps.ledger.jobs import INTERRUPTED
 from sweeps.search.asha import Halving
 from sweeps.spec.machine import GpusPerTrial
 from sweeps.worker.worker_environment import passed
+from tracking.recorder import Status
 
 if TYPE_CHECKING:
     from ray import tune
@@ -158,7 +159,7 @@ def run_work(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
         stop.unlink(missing_ok=True)
-        books.close_open("KILLED", INTERRUPTED)
+        books.close_open(Status.KILLED, INTERRUPTED)
     if driver.interrupts:
         raise KeyboardInterrupt
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from tracking.recorder import FINISHED, STOPPED
+from tracking.recorder import Status
 
-TRIAL = "trial"  # a configuration of the search
-SLOW = "slow"  # a slow setting of the search, judged alone by the slow learner
-FINAL = "final"  # the chosen configuration on all training images
-CONTROL = "control"  # the preset's own settings, refit beside the chosen ones
-AUDIT = "audit"  # a trial judged on the test images once the choice is final; it steers nothing
-ARM = "arm"  # one arm of an ablation
-SEARCH_KINDS = (TRIAL, SLOW)
 
-ENDED_WELL = (FINISHED, STOPPED)
+class Kind(StrEnum):
+    """What a run is for."""
+
+    TRIAL = "trial"  # a configuration of the search
+    SLOW = "slow"  # a slow setting of the search, judged alone by the slow learner
+    FINAL = "final"  # the chosen configuration on all training images
+    CONTROL = "control"  # the preset's own settings, refit beside the chosen ones
+    AUDIT = "audit"  # a trial judged on the test images once the choice is final; it steers nothing
+    ARM = "arm"  # one arm of an ablation
+
+
+SEARCH_KINDS = (Kind.TRIAL, Kind.SLOW)
+
+ENDED_WELL = (Status.FINISHED, Status.STOPPED)
 
 # Reasons of a job that did not fail and yet has not seen its whole stream.
 BUDGET = "budget"
@@ -29,7 +36,6 @@ class Job:
     """One training run: what it is called, its flat configuration, what is scored, and where its files go.
 
     Attributes:
-        kind: one of the words above.
         predictions: settings to score after every session; empty for a run whose prediction is settled.
         states: folder of the run's files.
         resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
@@ -47,7 +53,7 @@ class Job:
     """
 
     id: str
-    kind: str
+    kind: Kind
     title: str
     config: Mapping[str, Any]
     predictions: list[dict[str, Any]]

@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS
+from sweeps.ledger.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS, Kind
 from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
+from tracking.recorder import Status
 
 FILE_NAME = "ledger.jsonl"
 
@@ -51,11 +52,11 @@ class JobLog:
     """
 
     id: str
-    kind: str
+    kind: Kind
     title: str
     config: dict[str, Any]
     predictions: list[dict[str, Any]]
-    status: str = "RUNNING"
+    status: Status = Status.RUNNING
     reason: str | None = None
     sessions: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
@@ -121,7 +122,7 @@ class SweepLog:
         assert isinstance(self.spec, SweepSpec)
         return self.spec
 
-    def of_kind(self, kind: str) -> list[JobLog]:
+    def of_kind(self, kind: Kind) -> list[JobLog]:
         """Return the jobs of a kind, in the order of their numbers."""
         return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
 
@@ -136,14 +137,14 @@ class SweepLog:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "finished":
                 # Version 2 does not notice that the line is lost which ends a run.
-                self.finished = all(job.status != "RUNNING" for job in self.jobs.values())
+                self.finished = all(job.status != Status.RUNNING for job in self.jobs.values())
             case "job":
-                fields = {key: _named_once(record[key]) for key in ("kind", "title", "config", "predictions")}
-                self.jobs[record["job"]] = JobLog(record["job"], **fields)
+                fields = {key: _named_once(record[key]) for key in ("title", "config", "predictions")}
+                self.jobs[record["job"]] = JobLog(record["job"], Kind(record["kind"]), **fields)
             case "status":
                 job = self.jobs[record["job"]]
-                job.status, job.reason, job.recorded = record["status"], record.get("reason"), False
-                if job.status == "FINISHED" and not job.complete:
+                job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False
+                if job.status == Status.FINISHED and not job.complete:
                     raise ValueError("its last sessions are missing")
             case "recorded":
                 self.jobs[record["job"]].recorded = True

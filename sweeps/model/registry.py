@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.ledger.jobs import FINAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.model.saving import save_model
 from sweeps.spec.marks import Mark, marked
@@ -20,6 +20,7 @@ from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.errors import TrackingError
+from tracking.recorder import Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,7 +43,7 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
         unless the policy keeps no states, `later`: MLflow may take it another time. None before the first final run
         is finished.
     """
-    job = next((job for job in log.of_kind(FINAL) if _is_first(job, log) and job.status == "FINISHED"), None)
+    job = next((job for job in log.of_kind(Kind.FINAL) if _is_first(job, log) and job.status == Status.FINISHED), None)
     if job is None:
         return None
     state = folders.states / job.id / CHECKPOINTS / f"session-{len(job.sessions):02d}.pt"

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import SEARCH_KINDS, TRIAL
+from sweeps.ledger.jobs import SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog, trained
 from sweeps.results.selection import Scored, leaderboard, score_points
 from sweeps.results.statistics import summary
@@ -16,6 +16,7 @@ from sweeps.results.summary import control_runs, final_runs
 from sweeps.spec.objective import objectives
 from sweeps.spec.space import PREDICTION_SETTINGS
 from sweeps.spec.specs import SweepSpec
+from tracking.recorder import Status
 
 LEARNERS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 Stats = dict[str, Any]
@@ -32,7 +33,7 @@ class Trial:
     """
 
     id: str
-    status: str
+    status: Status
     reason: str | None
     config: dict[str, Any]
     prediction: dict[str, Any]
@@ -75,7 +76,7 @@ class Gathered:
     @cached_property
     def trials(self) -> list[Trial]:
         """The finished trials, best first, then the others in the order of their numbers."""
-        jobs = self.log.of_kind(TRIAL)
+        jobs = self.log.of_kind(Kind.TRIAL)
         ranked = [scored.trial for scored in leaderboard(jobs, self.spec.objective, self.spec.split)]
         others = [job.id for job in jobs if job.id not in set(ranked)]
         found = []
@@ -230,7 +231,7 @@ def progress(gathered: Gathered) -> Progress:
         if job.kind not in SEARCH_KINDS:
             continue
         spent += sum(trained(record) for record in job.sessions)
-        if job.kind != TRIAL:
+        if job.kind != Kind.TRIAL:
             continue
         score = scores.get(job.id)
         if score is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.jobs import Kind
 from sweeps.report import search_plots
 from sweeps.report.axes import Axis, axis
 from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
@@ -14,11 +14,12 @@ from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
 from sweeps.results.selection import carried_on, measured, slow_ranking
 from sweeps.results.summary import front, optimism_gap
 from sweeps.spec.titles import short_name, short_value
+from tracking.recorder import Status
 
 
 def slow_settings(gathered: Gathered) -> Section | Missing:
     """The slow settings that staged search judged alone."""
-    title, spec, jobs = "Slow settings judged alone", gathered.spec, gathered.log.of_kind(SLOW)
+    title, spec, jobs = "Slow settings judged alone", gathered.spec, gathered.log.of_kind(Kind.SLOW)
     if not jobs:
         return Missing(title, "only staged search does so.")
     ranked = slow_ranking(jobs, spec.objective, spec.split)
@@ -187,7 +188,7 @@ def leaderboard(gathered: Gathered) -> Section | Missing:
     shown = dict.fromkeys([*wanted, "accuracy", "average_accuracy", "forgetting"])
     measures = [Measure(name) for name in shown]
     predicted = [name for name in gathered.predictions if len({str(t.prediction.get(name)) for t in trials}) > 1]
-    unfinished = any(trial.status != "FINISHED" for trial in trials)
+    unfinished = any(trial.status != Status.FINISHED for trial in trials)
     rows = []
     for trial in trials[:MOST_ROWS]:
         values = dict(zip(wanted, trial.values, strict=False)) | trial.metrics
@@ -215,7 +216,7 @@ def leaderboard(gathered: Gathered) -> Section | Missing:
 
 
 def _state(trial: Trial) -> str:
-    if trial.status == "FINISHED":
+    if trial.status == Status.FINISHED:
         return "finished"
     reached = f" after session {trial.sessions}" if trial.sessions else ""
     return f"{trial.status.lower()}{reached}" + (f": {trial.reason}" if trial.reason else "")

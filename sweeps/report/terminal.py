@@ -15,7 +15,7 @@ from rich.text import Text
 
 from safe.io.documents import yaml_text
 from sweeps.ledger.folders import FILE_NAME, FOLDER
-from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.accounting import work_account
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
@@ -23,6 +23,7 @@ from sweeps.results.summary import control_summary, difference, final_summary, f
 from sweeps.spec.objective import OWN_GROUPS, objectives
 from sweeps.spec.titles import short_name, short_value, title_of, trial_title
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
+from tracking.recorder import Status
 
 __all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", "trial_title"]
 
@@ -40,9 +41,9 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
     console.print(Text.assemble("\n", (spec.name, "bold"), about))
     for words, style in _marks(log):
         console.print(words, style=style)
-    if log.of_kind(SLOW):
+    if log.of_kind(Kind.SLOW):
         console.print(_slow_table(log))
-    if log.of_kind(TRIAL):
+    if log.of_kind(Kind.TRIAL):
         console.print(_leaderboard(log))
     for line in _reason_lines(log):
         console.print(line, markup=False, soft_wrap=True)
@@ -147,7 +148,7 @@ def _mark(selection: str) -> str:
 
 def _leaderboard(log: SweepLog) -> Table:
     spec = log.sweep_spec
-    jobs = log.of_kind(TRIAL)
+    jobs = log.of_kind(Kind.TRIAL)
     scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
     ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
     varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
@@ -170,17 +171,17 @@ def _leaderboard(log: SweepLog) -> Table:
 
 def _reason_lines(log: SweepLog) -> list[str]:
     """Return why runs did not come to their end; how many were stopped early, which is no trouble, in one line."""
-    told = [job for job in log.jobs.values() if job.reason and job.status not in ("FINISHED", "STOPPED")]
+    told = [job for job in log.jobs.values() if job.reason and job.status not in (Status.FINISHED, Status.STOPPED)]
     lines = [f"{job.id} {job.status}: {job.reason}" for job in told[:MOST_ROWS]]
     lines += [f"... and {len(told) - MOST_ROWS} more: show --json"] if len(told) > MOST_ROWS else []
-    reasons = Counter(job.reason for job in log.jobs.values() if job.status == "STOPPED")
+    reasons = Counter(job.reason for job in log.jobs.values() if job.status == Status.STOPPED)
     return [*lines, *(f"{number} stopped early: {reason}" for reason, number in reasons.items())]
 
 
 def _slow_table(log: SweepLog) -> Table:
     """Return the slow settings, best first; those that trials were made of are marked."""
     spec = log.sweep_spec
-    jobs = log.of_kind(SLOW)
+    jobs = log.of_kind(Kind.SLOW)
     ranked = slow_ranking(jobs, spec.objective, spec.split)
     rows = [*ranked, *(job for job in jobs if job not in ranked)]
     varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, trained
 from sweeps.report.gather import Gathered
 
@@ -52,7 +52,7 @@ def tree(gathered: Gathered) -> list[Node]:
 
     first: dict[str, list[JobLog]] = defaultdict(list)
     later: dict[str, list[JobLog]] = defaultdict(list)
-    for job in gathered.log.of_kind(TRIAL):
+    for job in gathered.log.of_kind(Kind.TRIAL):
         config = validate(job.config)
         first[sharing_key(config, 1)].append(job)
         later[f"{sharing_key(config, 1)} {sharing_key(config, 2)}"].append(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SEARCH_KINDS
+from sweeps.ledger.jobs import SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.spec.specs import RunsSpec
 
@@ -31,7 +31,7 @@ def work_account(log: SweepLog) -> dict[str, Any]:
     return {**counted, **_costs(search, log.spec), **later, "total": total}
 
 
-_LATER = {"final": (FINAL, CONTROL), "audit": (AUDIT,)}
+_LATER = {"final": (Kind.FINAL, Kind.CONTROL), "audit": (Kind.AUDIT,)}
 
 
 def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str, float]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from safe.errors import UserError
 from safe.evaluation.metrics import session_metrics
-from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.spec.objective import Objective, objectives
+from tracking.recorder import Status
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scor
 
     Several objectives rank by the first, then the next, so that the first of the board is on the Pareto front.
     """
-    scored = [score_trial(job, objective, split) for job in jobs if job.status == "FINISHED"]
+    scored = [score_trial(job, objective, split) for job in jobs if job.status == Status.FINISHED]
     return sorted(scored, key=lambda entry: entry.goodness, reverse=True)
 
 
@@ -97,7 +98,7 @@ def pareto(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:
 
     Of points with equal values the first by trial and by `score_points` stands for all.
     """
-    points = [point for job in jobs if job.status == "FINISHED" for point in score_points(job, objective, split)]
+    points = [point for job in jobs if job.status == Status.FINISHED for point in score_points(job, objective, split)]
     front: list[Scored] = []
     # In this order nothing dominates what stands before it, so a comparison with the front so far is enough.
     for point in sorted(points, key=lambda entry: entry.goodness, reverse=True):
@@ -124,9 +125,9 @@ def choose(jobs: Iterable[JobLog], objective: str, split: str) -> Scored | None:
 
 def carried_on(log: SweepLog) -> set[str]:
     """Return the ids of the slow settings that trials were made of."""
-    slow = log.of_kind(SLOW)
+    slow = log.of_kind(Kind.SLOW)
     names = [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in slow}) > 1]
-    made_of = {tuple(str(trial.config[name]) for name in names) for trial in log.of_kind(TRIAL)}
+    made_of = {tuple(str(trial.config[name]) for name in names) for trial in log.of_kind(Kind.TRIAL)}
     return {job.id for job in slow if tuple(str(job.config[name]) for name in names) in made_of}
 
 
@@ -137,7 +138,7 @@ def slow_ranking(jobs: Iterable[JobLog], objective: str, split: str) -> list[Job
     """
     wish = objectives(objective)[0]
     name = f"slow/{wish.name.rpartition('/')[2]}"
-    finished = [job for job in jobs if job.status == "FINISHED"]
+    finished = [job for job in jobs if job.status == Status.FINISHED]
     if any(measured(job, name, split) is None for job in finished):
         wish, name = Objective("average_accuracy", True), "slow/average_accuracy"
     return sorted(finished, key=lambda job: wish.goodness(measured(job, name, split)), reverse=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from safe.evaluation.metrics import depends_on_prediction
-from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.selection import score_trial
 
@@ -15,7 +15,7 @@ def shown_sessions(job: JobLog, log: SweepLog) -> Sequence[Mapping[str, float]]:
     """Return the metrics after each session of a job that a person wants to see, names without prefix."""
     if job.predictions:
         return score_trial(job, log.sweep_spec.objective, job.sessions[-1]["split"]).sessions
-    learner = "slow/" if job.kind == SLOW else ""  # a slow setting is judged by that learner alone
+    learner = "slow/" if job.kind == Kind.SLOW else ""  # a slow setting is judged by that learner alone
     sessions = []
     for record in job.sessions:
         prefix = f"{record['split']}/{learner}"

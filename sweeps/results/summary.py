@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
 from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
 from sweeps.results.session_metrics import live_metrics
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
+from tracking.recorder import Status
 
 COMPARED = ("accuracy", "average_accuracy", "forgetting")
 
@@ -34,8 +35,8 @@ def sweep_summary(log: SweepLog) -> dict[str, Any]:
         "objectives": [
             {"metric": f"{spec.split}/{wish.name}", "direction": "max" if wish.maximise else "min"} for wish in wishes
         ],
-        "slow": [_slow(job, log) for job in log.of_kind(SLOW)],
-        "trials": [_trial(job, log) for job in log.of_kind(TRIAL)],
+        "slow": [_slow(job, log) for job in log.of_kind(Kind.SLOW)],
+        "trials": [_trial(job, log) for job in log.of_kind(Kind.TRIAL)],
         "selected": selected(log),
         "pareto": [_point(point, log) for point in front(log)] if len(wishes) > 1 else None,
         "final": final_summary(log),
@@ -51,7 +52,7 @@ def status_of(log: SweepLog) -> str:
     """Return in a word or two how far the sweep is."""
     if log.finished:
         return "finished"
-    done = sum(job.status == "FINISHED" for job in log.jobs.values())
+    done = sum(job.status == Status.FINISHED for job in log.jobs.values())
     return f"{done} of {log.spec.runs} runs done"
 
 
@@ -60,12 +61,12 @@ def final_runs(log: SweepLog) -> list[JobLog]:
     if log.selected is None:
         return []
     prefix = f"final-{log.selected['trial'].removeprefix('trial-')}-"
-    return [job for job in log.of_kind(FINAL) if job.id.startswith(prefix) and job.status == "FINISHED"]
+    return [job for job in log.of_kind(Kind.FINAL) if job.id.startswith(prefix) and job.status == Status.FINISHED]
 
 
 def control_runs(log: SweepLog) -> list[JobLog]:
     """Return the finished runs of the control, in seed order."""
-    return [job for job in log.of_kind(CONTROL) if job.status == "FINISHED"]
+    return [job for job in log.of_kind(Kind.CONTROL) if job.status == Status.FINISHED]
 
 
 def final_summary(log: SweepLog) -> dict[str, Any] | None:
@@ -116,7 +117,9 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     spec = log.sweep_spec
     if log.selected is None:
         return None
-    audits = {job.id.replace(AUDIT, TRIAL): job for job in log.of_kind(AUDIT) if job.status == "FINISHED"}
+    audits = {
+        job.id.replace(Kind.AUDIT, Kind.TRIAL): job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED
+    }
     if log.selected["trial"] not in audits:
         return None
     points = {trial: score_points(job, spec.objective, "test") for trial, job in audits.items()}
@@ -127,7 +130,7 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     return {
         "metric": f"test/{objectives(spec.objective)[0].name}",
         "claimed": best.score,
-        "claimed_by": {"trial": best.trial.replace(AUDIT, TRIAL), "prediction": best.prediction},
+        "claimed_by": {"trial": best.trial.replace(Kind.AUDIT, Kind.TRIAL), "prediction": best.prediction},
         "honest": own.score,
         "gap": best.goodness[0] - own.goodness[0],
         "trials": len(points),
@@ -136,7 +139,7 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
 
 def front(log: SweepLog) -> list[Scored]:
     """Return the Pareto front of the search: (trial, prediction) that nothing dominates."""
-    return pareto(log.of_kind(TRIAL), log.sweep_spec.objective, log.sweep_spec.split)
+    return pareto(log.of_kind(Kind.TRIAL), log.sweep_spec.objective, log.sweep_spec.split)
 
 
 def selected(log: SweepLog) -> dict[str, Any] | None:

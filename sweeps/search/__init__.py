@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from safe.errors import tell
-from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import grid, random_, staged, tpe
 from sweeps.search.history import read_history
@@ -37,7 +37,7 @@ class Proposal:
     """One job of the search: its id and full configuration."""
 
     id: str
-    kind: str
+    kind: Kind
     index: int
     config: dict[str, Any]
 
@@ -68,10 +68,10 @@ def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
             if id in log.jobs or index in fresh
         ]
         if len(fresh) < sum(id not in log.jobs for id in ids.values()):
-            tell(used_up(len(log.of_kind(TRIAL)), spec.trials))
+            tell(used_up(len(log.of_kind(Kind.TRIAL)), spec.trials))
             return
 
 
 def _config(spec: SweepSpec, now: Round, settings: dict[str, Any]) -> dict[str, Any]:
-    alone = {"fast.epochs": 0} if now.kind == SLOW else {}  # the fast learner then is the slow one
+    alone = {"fast.epochs": 0} if now.kind == Kind.SLOW else {}  # the fast learner then is the slow one
     return absolute(spec.trial_config({**settings, **alone}))

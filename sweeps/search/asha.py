@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.selection import measured, score_trial
 
@@ -72,7 +72,7 @@ class Halving:
         if (job.id, session) not in self._scores:
             spec = self._log.sweep_spec
             then = replace(job, sessions=job.sessions[:session])
-            if job.kind == SLOW:
+            if job.kind == Kind.SLOW:
                 value = measured(then, "slow/average_accuracy", spec.split)
                 assert value is not None, "the slow learner is judged after every session"
             else:

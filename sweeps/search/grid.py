@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.search.history import History
 from sweeps.search.layout import Round
 from sweeps.spec.combinations import combinations, key
@@ -18,7 +18,7 @@ from sweeps.spec.specs import SweepSpec
 
 def layout(spec: SweepSpec, space: Space) -> list[Round]:
     """Return one round of all trials."""
-    return [Round(TRIAL, range(spec.trials))]
+    return [Round(Kind.TRIAL, range(spec.trials))]
 
 
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:

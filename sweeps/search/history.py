@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.jobs import ENDED_WELL, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.selection import score_trial, slow_ranking
 from sweeps.search.layout import Round
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
+from tracking.recorder import Status
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class History:
 
 def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> History:
     """Return what the ledger knows before a round."""
-    trials, ranked = log.of_kind(TRIAL), []
+    trials, ranked = log.of_kind(Kind.TRIAL), []
     earlier: list[JobLog] = []
-    if now.kind == TRIAL:
-        earlier = [job for job in trials if job.order[0] < now.indices.start and job.status in ("FINISHED", "STOPPED")]
-        ranked = slow_ranking(log.of_kind(SLOW), spec.objective, spec.split)
+    if now.kind == Kind.TRIAL:
+        earlier = [job for job in trials if job.order[0] < now.indices.start and job.status in ENDED_WELL]
+        ranked = slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split)
     return History(
         trials=[_observation(spec, space, job) for job in earlier if job.sessions],
         slow=[_settings(space, job) for job in ranked],
@@ -63,7 +64,7 @@ def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> Hi
 
 def _observation(spec: SweepSpec, space: Space, job: JobLog) -> Observation:
     goodness = score_trial(job, spec.objective, spec.split).goodness
-    return Observation(_settings(space, job), goodness, len(job.sessions), stopped=job.status == "STOPPED")
+    return Observation(_settings(space, job), goodness, len(job.sessions), stopped=job.status == Status.STOPPED)
 
 
 def _settings(space: Space, job: JobLog) -> dict[str, Any]:

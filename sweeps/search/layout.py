@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.jobs import Kind
 
 
 @dataclass(frozen=True)
 class Round:
     """Jobs of one kind that are proposed at once, before any result of theirs is known."""
 
-    kind: str
+    kind: Kind
     indices: range
 
     @property
@@ -22,4 +22,4 @@ class Round:
 
 def in_rounds(trials: int, size: int) -> list[Round]:
     """Return trials cut into rounds of `size`; the cuts stay where they are when there are more trials."""
-    return [Round(TRIAL, range(start, min(start + size, trials))) for start in range(0, trials, size)]
+    return [Round(Kind.TRIAL, range(start, min(start + size, trials))) for start in range(0, trials, size)]

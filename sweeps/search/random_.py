@@ -12,7 +12,7 @@ import itertools
 import random
 from typing import Any
 
-from sweeps.ledger.jobs import TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.search.history import History
 from sweeps.search.layout import Round
 from sweeps.spec.combinations import key, unused
@@ -24,7 +24,7 @@ DRAWN_AGAIN = 20  # draws for each value wanted that differs from the others
 
 def layout(spec: SweepSpec, space: Space) -> list[Round]:
     """Return one round of all trials."""
-    return [Round(TRIAL, range(spec.trials))]
+    return [Round(Kind.TRIAL, range(spec.trials))]
 
 
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.jobs import Kind
 from sweeps.search import random_, tpe
 from sweeps.search.history import History
 from sweeps.search.layout import Round, in_rounds
@@ -34,14 +34,14 @@ def layout(spec: SweepSpec, space: Space) -> list[Round]:
     if not has_stages(space):
         return rounds
     candidates = random_.distinct(_part(space, slow=True), spec.search_seed, spec.slow_count)
-    return [Round(SLOW, range(len(candidates))), *rounds]
+    return [Round(Kind.SLOW, range(len(candidates))), *rounds]
 
 
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
     """Return what each job of a round sets, by index."""
     if not has_stages(space):
         return tpe.propose(spec, space, now, history)
-    if now.kind == SLOW:
+    if now.kind == Kind.SLOW:
         return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
     carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
     within = _carried_space(space, carried)

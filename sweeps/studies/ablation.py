@@ -17,7 +17,7 @@ from safe.errors import UserError, choices
 from safe.numerics import import_own
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.jobs import ARM, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.report.terminal import print_mlflow, spread
 from sweeps.results.statistics import paired_difference, summarise
@@ -28,7 +28,7 @@ from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, check_numbers
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
 from sweeps.studies.memory import check_room
-from tracking.recorder import Recorder
+from tracking.recorder import Recorder, Status
 
 CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS}
 METRICS = ("accuracy", "average_accuracy", "forgetting")
@@ -161,7 +161,7 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     if fewer:
         console.print(fewer, highlight=False, soft_wrap=True)
     for job in log.jobs.values():
-        if job.reason and job.status != "FINISHED":
+        if job.reason and job.status != Status.FINISHED:
             console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
@@ -224,7 +224,7 @@ def _run_arms(study: Study) -> Iterator[list[Job]]:
     for arm in _arms(study.log):
         for repeat in range(spec.seeds):
             config = arm_config(spec, arm, repeat)
-            jobs.append(study.job(f"{arm}-{repeat}", ARM, f"{arm} {repeat}", config))
+            jobs.append(study.job(f"{arm}-{repeat}", Kind.ARM, f"{arm} {repeat}", config))
     yield leaders_first(jobs)
 
 
@@ -254,7 +254,7 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
 
 
 def _finished(log: SweepLog, arm: str) -> list[JobLog]:
-    return [job for job in log.of_kind(ARM) if job.id.rpartition("-")[0] == arm and job.status == "FINISHED"]
+    return [job for job in log.of_kind(Kind.ARM) if job.id.rpartition("-")[0] == arm and job.status == Status.FINISHED]
 
 
 def _arms(log: SweepLog) -> list[str]:

@@ -14,7 +14,7 @@ from safe.config.described import acting
 from safe.config.marks import Acts
 from safe.data.sessions import session_count
 from safe.sharing.stages import sharing_key
-from sweeps.ledger.jobs import SLOW
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals
 from sweeps.spec.configs import control_config, final_config, refit_config
@@ -73,7 +73,7 @@ def plan_of(spec: SweepSpec) -> Plan:
     space = spec.parsed_space()
     sessions = _sessions(spec, validate(spec.base))
     first = [validate(proposal.config) for proposal in next(proposals(spec, SweepLog(spec)))]
-    slow = sum(len(round.indices) for round in layout(spec) if round.kind == SLOW)
+    slow = sum(len(round.indices) for round in layout(spec) if round.kind == Kind.SLOW)
     exact = spec.search in SETTLED
     if exact:
         configs = [(config, range(1, _sessions(spec, config) + 1)) for config in first]

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sweeps.ledger.jobs import Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import SweepSpec, read_spec
 from sweeps.studies.sweep import work
+from tracking.recorder import Status
 
 Runner = Callable[[Job], list[dict[str, Any]]]
 """Returns the session records of a job, as `sweeps.worker.trainable` would report them; none for a run that fails."""
@@ -64,7 +65,7 @@ class Replay:
                 records = runner(job)
                 for record in records:
                     self.append("session", job=job.id, **record)
-                self.append("status", job=job.id, status="FINISHED" if records else "FAILED", reason=None)
+                self.append("status", job=job.id, status=Status.FINISHED if records else Status.FAILED, reason=None)
                 self.done.append(job.id)
         return self.log
 
@@ -97,7 +98,7 @@ class Replay:
         """Record nothing."""
 
     def job(
-        self, id: str, kind: str, title: str, config: Mapping[str, Any], predictions: Sequence[Any] = (), **more: Any
+        self, id: str, kind: Kind, title: str, config: Mapping[str, Any], predictions: Sequence[Any] = (), **more: Any
     ) -> Job:
         """Return a job without files."""
         return Job(id, kind, title, config, [dict(prediction) for prediction in predictions], states="", **more)
@@ -106,4 +107,4 @@ class Replay:
         if job.id not in self.log.jobs:
             fields = {"kind": job.kind, "title": job.title, "config": dict(job.config), "predictions": job.predictions}
             self.append("job", job=job.id, **fields)
-        self.append("status", job=job.id, status="RUNNING", reason=None)
+        self.append("status", job=job.id, status=Status.RUNNING, reason=None)

@@ -16,7 +16,7 @@ from safe.errors import UserError
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import FOLDER, Folders
-from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, SLOW, TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.model.registry import log_final_model
 from sweeps.report import write_report
@@ -30,7 +30,7 @@ from sweeps.spec.machine import ray_address
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.memory import check_room, largest_configs
-from tracking.recorder import Recorder
+from tracking.recorder import Recorder, Status
 
 
 def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
@@ -68,7 +68,7 @@ def work(study: Study) -> Iterator[list[Job]]:
         yield [_search_job(study, proposal.id, proposal.kind, proposal.config, space) for proposal in proposed]
         if not study.budget_left:
             break
-    best = choose(log.of_kind(TRIAL), spec.objective, spec.split)
+    best = choose(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
     if best is None:
         why = "" if study.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"
         raise AllFailedError(f"no trial is finished, so there is nothing to choose from{why}")
@@ -82,14 +82,14 @@ def work(study: Study) -> Iterator[list[Job]]:
 
 def final_id(trial: str, repeat: int) -> str:
     """Return the id of a final run; it names the trial, because an extended sweep may choose another one."""
-    return f"{FINAL}-{trial.removeprefix('trial-')}-{repeat}"
+    return f"{Kind.FINAL}-{trial.removeprefix('trial-')}-{repeat}"
 
 
-def _search_job(study: Study, id: str, kind: str, config: dict[str, Any], space: Space) -> Job:
+def _search_job(study: Study, id: str, kind: Kind, config: dict[str, Any], space: Space) -> Job:
     spec = study.log.sweep_spec
-    varied = [name for name in space.domains if kind != SLOW or acts_in_session_1(name)]
+    varied = [name for name in space.domains if kind != Kind.SLOW or acts_in_session_1(name)]
     title = trial_title(id.replace("-", " "), config, varied)
-    return study.job(id, kind, title, config, () if kind == SLOW else space.predictions, until=spec.first_k)
+    return study.job(id, kind, title, config, () if kind == Kind.SLOW else space.predictions, until=spec.first_k)
 
 
 def _final_jobs(study: Study) -> list[Job]:
@@ -98,7 +98,7 @@ def _final_jobs(study: Study) -> list[Job]:
     trial = log.selected["trial"]
     config = absolute(refit_config(spec, log.jobs[trial].config, log.selected["prediction"]))
     return [
-        study.job(final_id(trial, repeat), FINAL, f"final {repeat}", final_config(config, repeat))
+        study.job(final_id(trial, repeat), Kind.FINAL, f"final {repeat}", final_config(config, repeat))
         for repeat in range(spec.seeds)
     ]
 
@@ -108,7 +108,7 @@ def _control_jobs(study: Study) -> list[Job]:
     config = absolute(control_config(spec))
     repeats = range(spec.seeds if spec.control else 0)
     return [
-        study.job(f"{CONTROL}-{repeat}", CONTROL, f"control {repeat}", final_config(config, repeat))
+        study.job(f"{Kind.CONTROL}-{repeat}", Kind.CONTROL, f"control {repeat}", final_config(config, repeat))
         for repeat in repeats
     ]
 
@@ -118,15 +118,15 @@ def _audit_jobs(study: Study, space: Space) -> list[Job]:
     spec = study.log.sweep_spec
     return [
         study.job(
-            trial.id.replace(TRIAL, AUDIT),
-            AUDIT,
-            trial.title.replace(TRIAL, AUDIT, 1),
+            trial.id.replace(Kind.TRIAL, Kind.AUDIT),
+            Kind.AUDIT,
+            trial.title.replace(Kind.TRIAL, Kind.AUDIT, 1),
             audit_config(trial.config),
             trial.predictions,
             until=spec.first_k,
         )
-        for trial in study.log.of_kind(TRIAL)
-        if trial.status == "FINISHED"
+        for trial in study.log.of_kind(Kind.TRIAL)
+        if trial.status == Status.FINISHED
     ]
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from safe.errors import UserError
 from safe.io.documents import yaml_text
 from safe.io.writable import naming, whole
-from sweeps.ledger.jobs import ARM, CONTROL, FINAL
+from sweeps.ledger.jobs import Kind
 
 if TYPE_CHECKING:
     from safe.training.trainer import SafeTrainer
@@ -38,8 +38,8 @@ Policy = Literal["all", "best", "last", "none"]
 VERSION = 1
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
-IN_FULL = (FINAL, CONTROL, ARM)  # runs that get every file
-OF_THE_BEST = (FINAL, ARM)  # runs whose states the policy `best` keeps
+IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.ARM)  # runs that get every file
+OF_THE_BEST = (Kind.FINAL, Kind.ARM)  # runs whose states the policy `best` keeps
 
 
 def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: Mapping[str, Any]) -> None:
@@ -115,7 +115,7 @@ def run_log(title: str, records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _keep_state(folder: Path, policy: Policy, kind: str, trainer: SafeTrainer, session: int) -> None:
+def _keep_state(folder: Path, policy: Policy, kind: Kind, trainer: SafeTrainer, session: int) -> None:
     from safe.states.inference import drop_sessions_before, save_session
 
     if policy == "none" or (policy == "best" and kind not in OF_THE_BEST):

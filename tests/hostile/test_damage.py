@@ -26,7 +26,7 @@ from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, read_ledger
 from sweeps.spec.specs import SweepSpec
 from sweeps.worker.artifacts import RECORDS, read_records
 from sweeps.worker.stage_store import DiskStages
-from tracking import FINISHED, JsonlRecorder, TrackingError
+from tracking import JsonlRecorder, Status, TrackingError
 from tracking.jsonl import read_journal
 
 from .conftest import tiny
@@ -170,7 +170,7 @@ def test_a_line_lost_from_a_ledger_without_numbers_changes_no_result_unnoticed(l
         job = found.jobs["trial-00"]
         assert job.sessions == log.jobs["trial-00"].sessions
         fates.append("as before" if (job.status, found.finished) == ("FINISHED", True) else "goes on")
-    # Of the lines: job, session and checkpoint twice, RUNNING, FINISHED, finished.
+    # Of the lines: job, session and checkpoint twice, Status.RUNNING, Status.FINISHED, finished.
     expected = ["refused", "refused", "as before", "refused", "as before", "as before", "goes on", "goes on"]
     assert fates == expected
 
@@ -180,7 +180,7 @@ def test_any_flipped_bit_of_a_journal_is_refused(tmp_path: Path) -> None:
     recorder = JsonlRecorder(path, experiment="digits")
     recorder.start("demo", {"seed": 0, "dataset": "\udcffä"}, {"a": "b"})
     recorder.log_metrics("demo", {"val/accuracy": 0.5}, step=1)
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     recorder.close()
     whole, runs = path.read_bytes(), dict(read_journal(path))
     assert runs["demo"].params["dataset"] == "\udcffä", "names that are no text come back"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tracking import STOPPED, MlflowRecorder, journal, mlflow_backend, sqlite_uri
+from tracking import MlflowRecorder, Status, journal, mlflow_backend, sqlite_uri
 
 MLFLOW_ONLY = ("mlflow.", "safe.run_key", "stopped_early")  # tags that carry what other recorders have fields for
 
@@ -67,7 +67,7 @@ def _observe(tracking_uri: str, experiment_name: str) -> dict[str, Any]:
             "metrics": metrics,
             "inputs": [_input(entry) for entry in run.inputs.dataset_inputs],
             "description": tags.get("mlflow.note.content", ""),
-            "status": STOPPED if tags.get("stopped_early") == "true" else run.info.status,
+            "status": Status.STOPPED if tags.get("stopped_early") == "true" else run.info.status,
             "artefacts": _artefacts(client, run.info.run_id),
         }
     return seen

@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 from tracking import (
-    FINISHED,
-    KILLED,
     ConflictError,
     InUseError,
     JournalRecorder,
     JsonlRecorder,
     MlflowRecorder,
     Point,
+    Status,
     TrackingError,
     UnreachableError,
     deliver,
@@ -49,9 +48,9 @@ def work(recorder: Any, files: Path) -> None:
             losses = [Point("train/slow/ce", 1 / epoch, epoch) for epoch in range(2 * session - 1, 2 * session + 1)]
             recorder.log_points(key, [Point("val/accuracy", 0.9 / (trial + session), session), *losses])
         recorder.log_directory(key, files, "checkpoints")
-        recorder.finish(key, FINISHED)
+        recorder.finish(key, Status.FINISHED)
     recorder.set_description("demo", "# Demo")
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
 
 
 @pytest.fixture
@@ -176,10 +175,10 @@ def test_no_call_waits_for_a_store_that_hangs(path: Path, uri: str, files: Path,
     recorder = JournalRecorder(path, uri, EXPERIMENT, open=hanging)
     work(recorder, files)  # would never return if a call waited
     assert not recorder.flush(0.01)
-    assert read_journal(path)["demo"].status == FINISHED
+    assert read_journal(path)["demo"].status == Status.FINISHED
     answered.set()
     recorder.close()
-    assert observe(uri, EXPERIMENT)["demo/trial-01"]["status"] == FINISHED
+    assert observe(uri, EXPERIMENT)["demo/trial-01"]["status"] == Status.FINISHED
 
 
 def test_times_are_those_of_the_work_not_of_the_delivery(path: Path, uri: str, files: Path) -> None:
@@ -207,9 +206,9 @@ def test_another_sweep_by_the_name_is_told_before_anything_trains(path: Path, ur
     recorder.start("demo", {"seed": 0}, {})
     with pytest.raises(ConflictError, match="'seed' of run 'demo' is recorded as '1' and cannot become '0'"):
         recorder.flush(300)
-    recorder.finish("demo", KILLED)  # the books can still be closed
+    recorder.finish("demo", Status.KILLED)  # the books can still be closed
     recorder.close()
-    assert read_journal(path)["demo"].status == KILLED
+    assert read_journal(path)["demo"].status == Status.KILLED
     assert store.client.get_run(store.run_id("demo")).data.params == {"seed": "1"}
 
 
@@ -245,11 +244,11 @@ def test_files_that_are_gone_are_told_once(
     recorder.log_directory("demo", tmp_path / "gone", "a")
     recorder.log_directory("demo", tmp_path / "gone", "b")
     (tmp_path / "gone").rmdir()
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     outage.over.set()
     recorder.close()
     deliver(path, uri)
-    assert observe(uri, EXPERIMENT)["demo"]["status"] == FINISHED
+    assert observe(uri, EXPERIMENT)["demo"]["status"] == Status.FINISHED
     told = [line for line in capsys.readouterr().err.splitlines() if "is gone" in line]
     assert told == [f"tracking: {tmp_path}/gone is gone, so MLflow does not get these files of demo"]
 
@@ -432,7 +431,7 @@ def test_reconcile_closes_what_a_dead_process_left(path: Path, uri: str, observe
     recorder = JournalRecorder(path, uri, EXPERIMENT)
     for key in ("demo", "demo/trial-00", "demo/trial-01"):
         recorder.start(key, {}, {})
-    recorder.finish("demo/trial-00", FINISHED)
+    recorder.finish("demo/trial-00", Status.FINISHED)
     with pytest.raises(InUseError):
         reconcile_store(path, uri)
     recorder.close()
@@ -442,9 +441,9 @@ def test_reconcile_closes_what_a_dead_process_left(path: Path, uri: str, observe
     seen = {key: (run["status"], run["tags"]) for key, run in observe(uri, EXPERIMENT).items()}
     reason = {"reason": "the process ended without a word"}
     assert seen == {
-        "demo": (KILLED, reason),
-        "demo/trial-00": (FINISHED, {}),
-        "demo/trial-01": (KILLED, reason),
+        "demo": (Status.KILLED, reason),
+        "demo/trial-00": (Status.FINISHED, {}),
+        "demo/trial-01": (Status.KILLED, reason),
         "demonstration": ("RUNNING", {}),
     }
     recorder = JournalRecorder(path, uri, EXPERIMENT)
@@ -455,12 +454,12 @@ def test_reconcile_closes_what_a_dead_process_left(path: Path, uri: str, observe
 def test_reconcile_ends_in_a_restored_store_what_has_ended(path: Path, uri: str, observe: Observe) -> None:
     recorder = JournalRecorder(path, uri, EXPERIMENT)
     recorder.start("demo", {}, {})
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     recorder.close()
     store = MlflowRecorder(uri, EXPERIMENT)
     store.client.update_run(store.run_id("demo"), status="RUNNING")
     assert reconcile_store(path, uri) == ["demo"]
-    assert observe(uri, EXPERIMENT)["demo"]["status"] == FINISHED
+    assert observe(uri, EXPERIMENT)["demo"]["status"] == Status.FINISHED
 
 
 @pytest.fixture

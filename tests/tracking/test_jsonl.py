@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking import FINISHED, KILLED, InUseError, JsonlRecorder, Point, TrackingError
+from tracking import InUseError, JsonlRecorder, Point, Status, TrackingError
 from tracking.journal_file import read_records
 from tracking.jsonl import read_journal
 
@@ -23,8 +23,8 @@ def journal(tmp_path: Path) -> Path:
     recorder.log_metrics("demo", {"val/accuracy": 0.5, "val/loss": 1.5}, step=1)
     recorder.log_metrics("demo", {"val/accuracy": 0.5}, step=1)
     recorder.log_points("demo", [])
-    recorder.finish("demo", FINISHED)
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     recorder.close()
     recorder.close()
     return recorder.path
@@ -121,7 +121,7 @@ def test_a_journal_of_version_2_is_read_and_continued(journal: Path) -> None:
     journal.write_bytes(old)
     assert read_journal(journal) == runs
     recorder = JsonlRecorder(journal)
-    for status in (KILLED, FINISHED):
+    for status in (Status.KILLED, Status.FINISHED):
         recorder.finish("demo", status)
     recorder.close()
     assert read_journal(journal) == runs

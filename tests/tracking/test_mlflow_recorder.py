@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tracking import FINISHED, STOPPED, MlflowRecorder, Point, TrackingError, sqlite_uri
+from tracking import MlflowRecorder, Point, Status, TrackingError, sqlite_uri
 from tracking.mlflow_backend import shown, sqlite_path
 
 SWEEP = """
@@ -68,7 +68,7 @@ def test_global_state_and_logging_are_left_alone(
     recorder.start("demo", {"a": 1}, {})
     recorder.log_metrics("demo", {"a": 1.0}, 1)
     recorder.log_directory("demo", files)
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
     assert dict(os.environ) == environment
@@ -95,11 +95,11 @@ def test_a_stopped_trial_is_finished_with_a_tag(recorder: MlflowRecorder) -> Non
 
     recorder.start("demo", {}, {})
     assert seen() == ("RUNNING", None, False)
-    recorder.finish("demo", STOPPED)
+    recorder.finish("demo", Status.STOPPED)
     assert seen() == ("FINISHED", "true", True)
     recorder.start("demo", {}, {})
     assert seen()[:2] == ("RUNNING", None)
-    recorder.finish("demo", FINISHED)
+    recorder.finish("demo", Status.FINISHED)
     assert seen() == ("FINISHED", None, True)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tracking import FINISHED, JournalRecorder, MlflowRecorder, Point, TrackingError, load_sweep, sqlite_uri
+from tracking import JournalRecorder, MlflowRecorder, Point, Status, TrackingError, load_sweep, sqlite_uri
 
 Observe = Callable[[str, str], dict[str, Any]]
 SECRET = "s3cret-word"
@@ -95,13 +95,13 @@ def begin(recorder: Any, files: Path) -> None:
 
 def go_on(recorder: Any, files: Path) -> None:
     recorder.log_points("demo/trial-00", [Point("val/accuracy", 0.25, 2), Point("train/slow/ce", 1 / 7, 2)])
-    recorder.finish("demo/trial-00", FINISHED)
+    recorder.finish("demo/trial-00", Status.FINISHED)
     for trial in ("demo/trial-01", "demo/trial-02"):
         recorder.start(trial, {"lr": 0.2}, {"kind": "trial"}, parent="demo")
         recorder.log_points(trial, [Point("val/accuracy", 0.75, step) for step in (1, 2)])
         recorder.log_directory(trial, files)
-        recorder.finish(trial, FINISHED)
-    recorder.finish("demo", FINISHED)
+        recorder.finish(trial, Status.FINISHED)
+    recorder.finish("demo", Status.FINISHED)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ SWEEPS = """
 import os, sys
 from pathlib import Path
 import mlflow
-from tracking import FINISHED, JournalRecorder, journal
+from tracking import JournalRecorder, Status, journal
 journal.CONTACT_S = journal.DRAIN_S = 300.0
 uri, folder = sys.argv[1:]
 other = os.fork()
@@ -168,7 +168,7 @@ for step in range(1, 41):
         if other:
             print("half", flush=True)
             sys.stdin.readline()
-recorder.finish(name, FINISHED)
+recorder.finish(name, Status.FINISHED)
 recorder.close()
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) if other else 0)
 """
@@ -196,7 +196,10 @@ def test_two_sweeps_and_an_open_ui_on_one_file(server: Any, tmp_path: Path) -> N
     for run in runs:
         points = client.get_metric_history(run.info.run_id, "val/accuracy")
         assert [(point.step, point.value) for point in points] == [(step, step / 40) for step in range(1, 41)]
-    assert sorted((run.info.run_name, run.info.status) for run in runs) == [("one", FINISHED), ("two", FINISHED)]
+    assert sorted((run.info.run_name, run.info.status) for run in runs) == [
+        ("one", Status.FINISHED),
+        ("two", Status.FINISHED),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_credentials(
     assert "does not accept the credentials (401)" in lines[2]
     assert "does not permit this to the account (403)" in lines[4]
     seen = observe(gate.behind.uri, experiment)
-    assert {key: run["status"] for key, run in seen.items()} == dict.fromkeys(seen, FINISHED)
+    assert {key: run["status"] for key, run in seen.items()} == dict.fromkeys(seen, Status.FINISHED)
     assert seen["demo/trial-00"]["artefacts"] == {"checkpoints/deep/state ä.pt": bytes(range(256))}
 
 

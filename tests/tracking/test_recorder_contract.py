@@ -11,17 +11,13 @@ from typing import Any
 import pytest
 
 from tracking import (
-    FAILED,
-    FINISHED,
-    KILLED,
-    RUNNING,
-    STOPPED,
     JournalRecorder,
     JsonlRecorder,
     MemoryRecorder,
     MlflowRecorder,
     Point,
     Recorder,
+    Status,
     TrackingError,
     sqlite_uri,
 )
@@ -106,7 +102,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
     recorder.log_input("demo/trial-00", "digits", "abc", "holdout")
     recorder.log_directory("demo", tmp_path / "files")
     recorder.log_directory("demo", tmp_path / "files" / "deep", "again/here")
-    recorder.finish("demo/trial-00", STOPPED)
+    recorder.finish("demo/trial-00", Status.STOPPED)
 
     expected = {
         "demo": {
@@ -125,7 +121,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "metrics": {"best/accuracy": {1: 0.5, 7: 0.75}},
             "inputs": [],
             "description": "# Demo\n\n| a | b |",
-            "status": RUNNING,
+            "status": Status.RUNNING,
             "artefacts": {
                 "a.json": b"{}\n",
                 "deep/b ü.bin": bytes(range(256)),
@@ -147,7 +143,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
                 {"name": "digits", "digest": "abc", "context": "holdout", "source": "", "rows": None},
             ],
             "description": "",
-            "status": STOPPED,
+            "status": Status.STOPPED,
             "artefacts": {},
         },
     }
@@ -165,7 +161,7 @@ def test_work_done_twice_is_recorded_once(kind: Kind, recorder: Recorder) -> Non
         target.log_metrics("demo/trial-00", {"val/accuracy": 0.1 * 3, "time/session": 2.5}, step=3)
         target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
         target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
-        target.finish("demo/trial-00", FINISHED)
+        target.finish("demo/trial-00", Status.FINISHED)
 
     work(recorder)
     once = kind.observe(recorder)
@@ -183,25 +179,25 @@ def test_a_reopened_run_goes_on(kind: Kind, recorder: Recorder) -> None:
     recorder.start("demo", {}, {})
     recorder.start("demo/trial-00", {"lr": 0.1}, {"commit": "a"}, name="first", parent="demo")
     recorder.log_metrics("demo/trial-00", {"val/accuracy": 0.5}, step=1)
-    recorder.finish("demo/trial-00", STOPPED)
+    recorder.finish("demo/trial-00", Status.STOPPED)
     if kind.persistent:
         recorder.close()
         recorder = kind.open()
     recorder.start("demo/trial-00", {"lr": 0.1, "epochs": 2}, {"commit": "b"}, name="second")
     run = kind.observe(recorder)["demo/trial-00"]
-    assert (run["status"], run["name"], run["parent"]) == (RUNNING, "second", "demo")
+    assert (run["status"], run["name"], run["parent"]) == (Status.RUNNING, "second", "demo")
     assert run["params"] == {"lr": "0.1", "epochs": "2"}
     assert run["tags"] == {"commit": "b"}
     recorder.log_metrics("demo/trial-00", {"val/accuracy": 0.6}, step=2)
-    recorder.finish("demo/trial-00", FINISHED)
+    recorder.finish("demo/trial-00", Status.FINISHED)
     run = kind.observe(recorder)["demo/trial-00"]
-    assert (run["status"], run["metrics"]) == (FINISHED, {"val/accuracy": {1: 0.5, 2: 0.6}})
+    assert (run["status"], run["metrics"]) == (Status.FINISHED, {"val/accuracy": {1: 0.5, 2: 0.6}})
 
 
 def test_a_run_of_an_earlier_recorder_goes_on_without_a_start(kind: Kind, recorder: Recorder) -> None:
     recorder.start("demo", {"lr": 0.1}, {})
     recorder.log_metrics("demo", {"val/accuracy": 0.5}, step=1)
-    recorder.finish("demo", FAILED)
+    recorder.finish("demo", Status.FAILED)
     if kind.persistent:
         recorder.close()
         recorder = kind.open()
@@ -209,7 +205,7 @@ def test_a_run_of_an_earlier_recorder_goes_on_without_a_start(kind: Kind, record
     recorder.set_tags("demo", {"a": "b"})
     recorder.start("demo/child", {}, {}, parent="demo")
     run = kind.observe(recorder)["demo"]
-    assert (run["status"], run["tags"]) == (FAILED, {"a": "b"})
+    assert (run["status"], run["tags"]) == (Status.FAILED, {"a": "b"})
     assert run["metrics"] == {"val/accuracy": {1: 0.5}, "val/loss": {1: 1.0}}
     with pytest.raises(TrackingError, match=r"0\.5 at step 1"):
         recorder.log_metrics("demo", {"val/accuracy": 0.6}, step=1)
@@ -218,7 +214,7 @@ def test_a_run_of_an_earlier_recorder_goes_on_without_a_start(kind: Kind, record
 
 def test_a_changed_param_is_refused_and_nothing_changes(kind: Kind, recorder: Recorder) -> None:
     recorder.start("demo", {"seed": 0}, {"commit": "a"})
-    recorder.finish("demo", FAILED)
+    recorder.finish("demo", Status.FAILED)
     before = kind.observe(recorder)
     with pytest.raises(TrackingError, match=r"'seed' of run 'demo' .* '0' .* '1'"):
         recorder.start("demo", {"extra": 1, "seed": 1}, {"commit": "b"})
@@ -278,7 +274,7 @@ def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> Non
         lambda: recorder.set_tags("nobody", {}),
         lambda: recorder.set_description("nobody", ""),
         lambda: recorder.log_directory("nobody", tmp_path),
-        lambda: recorder.finish("nobody", FINISHED),
+        lambda: recorder.finish("nobody", Status.FINISHED),
     ]
     for call in calls:
         with pytest.raises(KeyError, match="nobody"):
@@ -294,14 +290,14 @@ def test_bad_keys_are_refused(recorder: Recorder, key: str) -> None:
         recorder.log_metrics("demo", {key: 1.0}, 1)
 
 
-@pytest.mark.parametrize("status", [FINISHED, STOPPED, FAILED, KILLED])
+@pytest.mark.parametrize("status", [Status.FINISHED, Status.STOPPED, Status.FAILED, Status.KILLED])
 def test_finish(kind: Kind, recorder: Recorder, status: str) -> None:
     recorder.start("demo", {}, {})
-    recorder.finish("demo", STOPPED)
+    recorder.finish("demo", Status.STOPPED)
     recorder.finish("demo", status)
     recorder.finish("demo", status)
     assert kind.observe(recorder)["demo"]["status"] == status
-    for bad in (RUNNING, "finished"):
+    for bad in (Status.RUNNING, "finished"):
         with pytest.raises(ValueError, match=f"got '{bad}'"):
             recorder.finish("demo", bad)
 

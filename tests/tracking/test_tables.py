@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tracking import FAILED, FINISHED, JsonlRecorder, MlflowRecorder, Point, TrackingError, load_sweep, sqlite_uri
+from tracking import JsonlRecorder, MlflowRecorder, Point, Status, TrackingError, load_sweep, sqlite_uri
 
 
 def record(recorder: Any) -> None:
@@ -25,12 +25,12 @@ def record(recorder: Any) -> None:
             Point("train/slow/ce", 2.0, 7),
         ],
     )
-    recorder.finish("demo/trial-00", FINISHED)
+    recorder.finish("demo/trial-00", Status.FINISHED)
     recorder.start(
         "demo/trial-01", {"lr": 0.1, "fast.on": True, "limit": "a|b", "n": 3}, {"kind": "trial"}, parent="demo"
     )
     recorder.set_tags("demo/trial-01", {"reason": "out of memory"})
-    recorder.finish("demo/trial-01", FAILED)
+    recorder.finish("demo/trial-01", Status.FAILED)
     recorder.log_metrics("demo", {"test/accuracy": 0.625}, step=3)
     recorder.start("demo2", {}, {})
     recorder.close()
@@ -75,8 +75,8 @@ def test_markdown_and_csv(source: dict[str, Any], tmp_path: Path) -> None:
     assert sweep.to_markdown().splitlines()[:4] == [
         "| run | kind | status | limit | lr | session | val/accuracy | val/forgetting |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| trial-00 | trial | FINISHED |  | 1e-05 | 2 | 0.5 | 0.25 |",
-        "| trial-01 | trial | FAILED | a\\|b | 0.1 |  |  |  |",
+        "| trial-00 | trial | Status.FINISHED |  | 1e-05 | 2 | 0.5 | 0.25 |",
+        "| trial-01 | trial | Status.FAILED | a\\|b | 0.1 |  |  |  |",
     ]
     written = sweep.to_csv(tmp_path / "tables")
     assert [path.name for path in written] == ["runs.csv", "metrics.csv", "sessions.csv"]

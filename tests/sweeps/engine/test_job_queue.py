@@ -9,7 +9,7 @@ import pytest
 from safe.errors import UserError
 from sweeps.engine.budget import Budget
 from sweeps.engine.job_queue import MOST_LOST_NODES, AllFailedError, JobQueue
-from sweeps.ledger.jobs import BUDGET, FINAL, TRIAL, Job
+from sweeps.ledger.jobs import BUDGET, Job, Kind
 from sweeps.ledger.ledger import Ledger
 
 Make = Callable[..., Any]
@@ -32,7 +32,7 @@ class Bench:
         self.make_session = make_session
         self.clock = Clock()
 
-    def job(self, id: str, kind: str = TRIAL) -> Job:
+    def job(self, id: str, kind: str = Kind.TRIAL) -> Job:
         return Job(id, kind, id, {}, [], "")
 
     def rounds(self, work: Iterator[list[Job]], concurrency: int = 1, retries: int = 0, **limits: Any) -> JobQueue:
@@ -43,7 +43,7 @@ class Bench:
         self.write(id, status, sessions, kind=rounds.running[id].kind, reason=more.pop("reason", None))
         rounds.ended(id, **more)
 
-    def write(self, id: str, status: str, sessions: int = 2, kind: str = TRIAL, reason: str | None = None) -> None:
+    def write(self, id: str, status: str, sessions: int = 2, kind: str = Kind.TRIAL, reason: str | None = None) -> None:
         if id not in self.ledger.log.jobs:
             self.ledger.append("job", job=id, kind=kind, title=id, config={}, predictions=[])
         for session in range(len(self.ledger.log.jobs[id].sessions) + 1, sessions + 1):
@@ -67,7 +67,7 @@ def test_a_round_runs_at_most_concurrency_at_a_time_and_the_next_waits_for_all_o
         yield [bench.job(name) for name in "abc"]
         seen.append({job.id: job.status for job in bench.ledger.log.jobs.values()})
         yield []
-        yield [bench.job("d", FINAL)]
+        yield [bench.job("d", Kind.FINAL)]
 
     rounds = bench.rounds(work(), concurrency=2)
     assert ids(rounds.next(), rounds.next(), rounds.next()) == ["a", "b", None]
@@ -205,10 +205,10 @@ def test_sessions_end_the_search_but_not_the_final_runs(bench: Bench) -> None:
             told.append(rounds.budget.left)
             if not rounds.budget.left:
                 break
-        yield [bench.job("final", FINAL)]
+        yield [bench.job("final", Kind.FINAL)]
 
     rounds = bench.rounds(work(), max_sessions=3)
-    for name, kind in [("a", TRIAL), ("b", TRIAL), ("final", FINAL)]:
+    for name, kind in [("a", Kind.TRIAL), ("b", Kind.TRIAL), ("final", Kind.FINAL)]:
         job = rounds.next()
         assert job is not None
         assert (job.id, job.kind) == (name, kind)
@@ -227,8 +227,8 @@ def test_sessions_end_the_search_but_not_the_final_runs(bench: Bench) -> None:
 
 def test_reused_and_final_sessions_are_not_counted(bench: Bench) -> None:
     bench.write("a", "FINISHED")
-    bench.write("f", "FINISHED", kind=FINAL)
-    bench.ledger.append("job", job="b", kind=TRIAL, title="b", config={}, predictions=[])
+    bench.write("f", "FINISHED", kind=Kind.FINAL)
+    bench.ledger.append("job", job="b", kind=Kind.TRIAL, title="b", config={}, predictions=[])
     reused = bench.make_session(1, [], work={"training": "reused"})
     bench.ledger.append("session", job="b", **reused)
     log = bench.ledger.log
@@ -238,7 +238,7 @@ def test_reused_and_final_sessions_are_not_counted(bench: Bench) -> None:
 
 
 def test_hours_count_while_the_search_runs_over_all_calls(bench: Bench) -> None:
-    rounds = bench.rounds(iter([[bench.job("a")], [bench.job("f", FINAL)], [bench.job("b")]]), max_hours=1)
+    rounds = bench.rounds(iter([[bench.job("a")], [bench.job("f", Kind.FINAL)], [bench.job("b")]]), max_hours=1)
     bench.clock.now += 1000  # before it begins
     rounds.next()
     bench.clock.now += 3000

@@ -16,7 +16,7 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.study import Study, _finish, _go_on
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.jobs import ARM, AUDIT, CONTROL, FINAL, SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, read_ledger
 from tracking.memory import MemoryRecorder
 
@@ -96,7 +96,15 @@ def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_
 
 
 @pytest.mark.parametrize(
-    ("kind", "finished"), [(TRIAL, True), (SLOW, True), (AUDIT, True), (FINAL, False), (CONTROL, False), (ARM, False)]
+    ("kind", "finished"),
+    [
+        (Kind.TRIAL, True),
+        (Kind.SLOW, True),
+        (Kind.AUDIT, True),
+        (Kind.FINAL, False),
+        (Kind.CONTROL, False),
+        (Kind.ARM, False),
+    ],
 )
 def test_a_sweep_is_finished_without_a_trial_or_an_audit_but_not_without_a_run_of_a_mean(
     finished_sweep: Callable[[], Ledger], make_spec: Make, tmp_path: Path, kind: str, finished: bool
@@ -117,7 +125,7 @@ def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) ->
         books = Bookkeeper(ledger, MemoryRecorder(), LiveDisplay(ledger.log), folders.states, {})
         study = Study(books, folders, Budget(ledger.log))
         assert study.budget_left
-        return study.job("trial-00", TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], until=2)
+        return study.job("trial-00", Kind.TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], until=2)
 
     sweep = tmp_path / "results" / "sweeps" / "a"
     found = job(name="a", stage_limit_gb=0.5, checkpoints="best", objective="accuracy")

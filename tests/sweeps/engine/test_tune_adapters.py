@@ -18,7 +18,7 @@ from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
 from sweeps.engine.tune_adapters import Driver
-from sweeps.ledger.jobs import TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from tracking.memory import MemoryRecorder
 
@@ -29,7 +29,7 @@ def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
 ) -> None:
     ledger, recorder = Ledger.create(tmp_path, make_spec()), MemoryRecorder()
     recorder.start("demo", {}, {})
-    job = Job("trial-0", TRIAL, "trial 0", {}, [], states=str(tmp_path / "states"))
+    job = Job("trial-0", Kind.TRIAL, "trial 0", {}, [], states=str(tmp_path / "states"))
     with LiveDisplay(ledger.log, (tmp_path / "display").open("w")) as display:
         books = Bookkeeper(ledger, recorder, display, tmp_path / "states", {})
         queue = JobQueue(iter([[job]]), ledger.log, Budget(ledger.log), concurrency=1)

@@ -21,7 +21,7 @@ from sweeps.engine.display import LiveDisplay
 from sweeps.engine.job_queue import AllFailedError, JobQueue
 from sweeps.engine.private import scratch_parent
 from sweeps.engine.tuner import local_ray, run_work
-from sweeps.ledger.jobs import BUDGET, FINAL, OUTRANKED, TRIAL, Job
+from sweeps.ledger.jobs import BUDGET, OUTRANKED, Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.search.asha import Halving
 from tracking.memory import MemoryRecorder
@@ -56,11 +56,13 @@ class Engine:
         self.recorder = MemoryRecorder()
         self.recorder.start("demo", {}, {})
 
-    def job(self, id: str, kind: str = TRIAL, accuracy: float = 0.5, **config: Any) -> Job:
+    def job(self, id: str, kind: str = Kind.TRIAL, accuracy: float = 0.5, **config: Any) -> Job:
         prediction = {"aggregation.kind": "entropy", "aggregation.temperature": 1.0, "head.logit_scale": "learned"}
         files = {"states": str(self.folder / id), "heartbeat": str(self.folder / "heartbeats" / id)}
         stub = {"sessions": SESSIONS, "accuracy": accuracy, **config}
-        return Job(id, kind, id, stub, [prediction] if kind == TRIAL else [], stop=str(self.folder / "stop"), **files)
+        return Job(
+            id, kind, id, stub, [prediction] if kind == Kind.TRIAL else [], stop=str(self.folder / "stop"), **files
+        )
 
     def run(self, *rounds: list[Job], **more: Any) -> SweepLog:
         return self.carry_out(iter(rounds), **more)
@@ -101,7 +103,7 @@ def test_all_rounds_run_in_the_same_workers_and_leave_no_checkpoint(engine: Engi
     log = engine.run(
         [engine.job(f"trial-{i}", seconds=0.1) for i in range(4)],
         [engine.job("trial-4")],
-        [engine.job(f"final-{i}", FINAL) for i in range(3)],
+        [engine.job(f"final-{i}", Kind.FINAL) for i in range(3)],
     )
     assert {job.status for job in log.jobs.values()} == {"FINISHED"}
     assert {len(job.sessions) for job in log.jobs.values()} == {SESSIONS}
@@ -194,7 +196,9 @@ def test_a_checkpoint_that_the_ledger_names_elsewhere_is_not_removed(engine: Eng
 
 def test_all_failed_ends_with_the_first_cause(engine: Engine) -> None:
     with pytest.raises(AllFailedError, match="every trial run failed; trial-0: ValueError: broken in session 1"):
-        engine.run([engine.job(f"trial-{i}", faults={"1": "raise"}) for i in range(2)], [engine.job("final-0", FINAL)])
+        engine.run(
+            [engine.job(f"trial-{i}", faults={"1": "raise"}) for i in range(2)], [engine.job("final-0", Kind.FINAL)]
+        )
     assert "final-0" not in engine.ledger.log.jobs
 
 
@@ -287,7 +291,7 @@ def test_halving_stops_the_worse_ones_at_the_first_rung(engine: Engine) -> None:
 
 
 def test_hours_stop_the_search_after_the_session_and_more_hours_go_on(engine: Engine) -> None:
-    rounds = [[engine.job(f"trial-{i}", seconds=0.4) for i in range(3)], [engine.job("final-0", FINAL)]]
+    rounds = [[engine.job(f"trial-{i}", seconds=0.4) for i in range(3)], [engine.job("final-0", Kind.FINAL)]]
     engine.run(*rounds, max_hours=0.6 / 3600)
     for trial in ("trial-0", "trial-1"):
         status, reason, sessions = engine.told(trial)

@@ -10,7 +10,7 @@ import pytest
 
 from safe.config import load_config
 from safe.errors import Notice, UserError
-from sweeps.ledger.jobs import SLOW, TRIAL
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals, tpe
 from sweeps.search.history import Observation
@@ -82,10 +82,10 @@ def test_results_steer_only_what_comes_after_their_round(make_spec: MakeSpec, se
     spec = sweep(make_spec, search)
     one, other = (Replay(spec).run(fake(value)) for value in (bowl, lambda config: 0.5 - bowl(config) / 2))
     first = {"random": 6, "grid": 6, "tpe": 2, "staged": 0}[search]
-    same = [a.config == b.config for a, b in zip(one.of_kind(TRIAL), other.of_kind(TRIAL), strict=True)]
+    same = [a.config == b.config for a, b in zip(one.of_kind(Kind.TRIAL), other.of_kind(Kind.TRIAL), strict=True)]
     assert all(same[:first])
     assert any(not equal for equal in same[first:]) == (search in ("tpe", "staged"))
-    slow = [[job.config for job in log.of_kind(SLOW)] for log in (one, other)]
+    slow = [[job.config for job in log.of_kind(Kind.SLOW)] for log in (one, other)]
     assert slow[0] == slow[1]
 
 
@@ -110,9 +110,9 @@ def test_what_the_test_images_say_decides_nothing(make_spec: MakeSpec, search: s
 @pytest.mark.parametrize("search", SEARCHES)
 def test_more_trials_keep_the_old_ones(make_spec: MakeSpec, search: str, fake: Any) -> None:
     replay = Replay(sweep(make_spec, search, trials=3))
-    old = {job.id: job.config for job in replay.run(fake(bowl)).of_kind(TRIAL)}
+    old = {job.id: job.config for job in replay.run(fake(bowl)).of_kind(Kind.TRIAL)}
     longer = replay.again(sweep(make_spec, search, trials=6))
-    new = {job.id: job.config for job in longer.run(fake(bowl)).of_kind(TRIAL)}
+    new = {job.id: job.config for job in longer.run(fake(bowl)).of_kind(Kind.TRIAL)}
     assert list(new) == [f"trial-{index:02d}" for index in range(6)]
     assert {id: new[id] for id in old} == old
     assert not {id for id in longer.done if id in old}
@@ -122,11 +122,11 @@ def test_more_trials_keep_the_old_ones(make_spec: MakeSpec, search: str, fake: A
 
 def test_a_wider_space_keeps_the_old_trials_and_draws_the_new_ones_from_it(make_spec: MakeSpec, fake: Any) -> None:
     replay = Replay(sweep(make_spec, "grid"))
-    old = [job.config for job in replay.run(fake(bowl)).of_kind(TRIAL)]
+    old = [job.config for job in replay.run(fake(bowl)).of_kind(Kind.TRIAL)]
     assert len(old) == 6
     wide = {**LISTED, "slow.lr": {"grid": [0.005, 0.01, 0.02]}, "fast.lr": {"grid": [BASE["fast.lr"], 0.05]}}
     longer = replay.again(sweep(make_spec, "grid", space=wide, trials=18))
-    new = [job.config for job in longer.run(fake(bowl)).of_kind(TRIAL)]
+    new = [job.config for job in longer.run(fake(bowl)).of_kind(Kind.TRIAL)]
     assert new[:6] == old
     points = {(config["slow.lr"], config["fast.cross_weight"], config["fast.lr"]) for config in new}
     assert len(points) == len(new) == 18
@@ -136,16 +136,16 @@ def test_staged_makes_trials_of_the_best_slow_settings_alone(make_spec: MakeSpec
     spec = sweep(make_spec, "staged", trials=9, slow_candidates=7, carried=3, round_size=4)
     alone = lambda config: 1 - abs(math.log10(config["slow.lr"]) + 1.5) / 4  # noqa: E731
     log = Replay(spec).run(fake(bowl, alone))
-    candidates = [job.config for job in log.of_kind(SLOW)]
+    candidates = [job.config for job in log.of_kind(Kind.SLOW)]
     assert len({config["slow.lr"] for config in candidates}) == 7
     assert {config["fast.epochs"] for config in candidates} == {0}
     assert candidates[0]["slow.lr"] == BASE["slow.lr"], "the preset's is a candidate"
     best = sorted(candidates, key=alone, reverse=True)[:3]
-    trials = [job.config for job in log.of_kind(TRIAL)]
+    trials = [job.config for job in log.of_kind(Kind.TRIAL)]
     assert {config["slow.lr"] for config in trials} == {config["slow.lr"] for config in best}
     assert {config["fast.epochs"] for config in trials} == {BASE["fast.epochs"]}
     assert len({config["fast.cross_weight"] for config in trials}) > 3
-    assert not any(job.predictions for job in log.of_kind(SLOW))
+    assert not any(job.predictions for job in log.of_kind(Kind.SLOW))
     assert log.jobs["slow-00"].title == "slow 00 · slow lr 0.01"
 
 
@@ -161,9 +161,11 @@ def test_no_trial_is_proposed_twice_while_there_are_others(make_spec: MakeSpec, 
     lists = {"slow.lr": {"grid": [0.01, 0.02, 0.03]}, "fast.cross_weight": {"grid": [0.0, 0.5, 1.0, 2.0]}}
     spec = sweep(make_spec, search, space=lists, trials=9, carried=3, slow_candidates=9)
     log = Replay(spec).run(fake(bowl))
-    points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(TRIAL)]
+    points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(points)) == 9
-    assert len(log.of_kind(SLOW)) == (3 if search == "staged" else 0), "three different slow settings are all there are"
+    assert len(log.of_kind(Kind.SLOW)) == (3 if search == "staged" else 0), (
+        "three different slow settings are all there are"
+    )
 
 
 ENDS = {
@@ -183,7 +185,7 @@ def test_a_space_is_used_up_without_repeats_and_then_the_search_ends(
     space, size = ENDS[kind]
 
     def settings(log: SweepLog) -> list[str]:
-        return [key({name: job.config[name] for name in space}) for job in log.of_kind(TRIAL)]
+        return [key({name: job.config[name] for name in space}) for job in log.of_kind(Kind.TRIAL)]
 
     for trials in (size - 1, size):
         spec = sweep(make_spec, search, space=space, trials=trials)
@@ -208,7 +210,7 @@ def test_a_wider_space_adds_only_what_is_new(make_spec: MakeSpec, search: str, f
     replay.run(fake(bowl))
     wide = {**lists, "fast.cross_weight": {"grid": [0.0, 0.5, 1.0]}}
     log = replay.again(sweep(make_spec, search, space=wide, trials=6)).run(fake(bowl))
-    points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(TRIAL)]
+    points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(points)) == len(points) == 6
 
 
@@ -216,7 +218,7 @@ def test_the_carried_settings_that_were_asked_for_bound_a_staged_search(make_spe
     space, _ = ENDS["lists"]
     with pytest.warns(Notice, match="used up: 2 different trials"):
         log = Replay(sweep(make_spec, "staged", space=space, trials=4, carried=1)).run(fake(bowl))
-    assert len({job.config["slow.lr"] for job in log.of_kind(TRIAL)}) == 1
+    assert len({job.config["slow.lr"] for job in log.of_kind(Kind.TRIAL)}) == 1
 
 
 def test_what_a_space_holds_is_counted_where_it_has_an_end() -> None:
@@ -243,7 +245,7 @@ def test_tpe_finds_more_than_chance(make_spec: MakeSpec, fake: Any) -> None:
         for seed in range(8):
             spec = make_spec(search=search, space=space, trials=24, round_size=4, search_seed=seed, audit=False)
             log = Replay(spec).run(fake(value))
-            found.append(max(value(job.config) for job in log.of_kind(TRIAL)))
+            found.append(max(value(job.config) for job in log.of_kind(Kind.TRIAL)))
         best[search] = sum(found) / len(found)
     assert 0.9 - best["tpe"] < 0.6 * (0.9 - best["random"]), best
 
@@ -283,7 +285,7 @@ def test_settings_that_are_not_valid_together_are_not_proposed(make_spec: MakeSp
     for seed in range(4):
         spec = make_spec(search=search, space=space, trials=8, round_size=1, seeds=1, base=base, search_seed=seed)
         log = Replay(spec).run(fake(lambda config: config["fast.epochs"] / 40))
-        epochs = [(job.config["fast.epochs"], job.config["fast.schedule_epochs"]) for job in log.of_kind(TRIAL)]
+        epochs = [(job.config["fast.epochs"], job.config["fast.schedule_epochs"]) for job in log.of_kind(Kind.TRIAL)]
         assert len(set(epochs)) > 5
         assert all(few <= many for few, many in epochs)
 
@@ -321,7 +323,7 @@ def test_relative_paths_of_a_space_are_found_again_in_trials(
     with pytest.raises(KilledError):
         replay.run(fake(lambda config: config["fast.cross_weight"] / 2), kill_after=2)
     log = replay.again().run(fake(lambda config: config["fast.cross_weight"] / 2))
-    weights = [(job.config["backbone.weights"], job.config["fast.cross_weight"]) for job in log.of_kind(TRIAL)]
+    weights = [(job.config["backbone.weights"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(weights)) == 4
     assert {path for path, _ in weights} == {str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")}
 

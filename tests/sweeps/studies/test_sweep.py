@@ -18,7 +18,7 @@ from safe.evaluation.logits import Prediction, score_grid
 from safe.training.trainer import SafeTrainer
 from safe.types import Provenance
 from sweeps.engine.job_queue import AllFailedError
-from sweeps.ledger.jobs import AUDIT, CONTROL, FINAL, TRIAL, Job
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.records import session_record
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
@@ -45,10 +45,14 @@ def test_after_the_choice_come_final_runs_control_and_audit(make_spec: MakeSpec,
         "prediction": {"aggregation.kind": "entropy", "aggregation.temperature": 1.0, "head.logit_scale": "learned"},
         "score": 0.75,
     }
-    assert [{job.kind for job in jobs} for jobs in replay.rounds] == [{TRIAL}, {FINAL, CONTROL}, {AUDIT}]
+    assert [{job.kind for job in jobs} for jobs in replay.rounds] == [
+        {Kind.TRIAL},
+        {Kind.FINAL, Kind.CONTROL},
+        {Kind.AUDIT},
+    ]
     position = next(i for i, record in enumerate(replay.records) if '"selected"' in record)
     assert not any("test" in record for record in replay.records[:position]), "nothing on test before the choice"
-    final, control, audit = (log.of_kind(kind) for kind in (FINAL, CONTROL, AUDIT))
+    final, control, audit = (log.of_kind(kind) for kind in (Kind.FINAL, Kind.CONTROL, Kind.AUDIT))
     assert [job.id for job in final] == ["final-02-0", "final-02-1"]
     assert [job.config["fast.cross_weight"] for job in final] == [1.0, 1.0]
     assert [job.config["fast.cross_weight"] for job in control] == [spec.base["fast.cross_weight"]] * 2
@@ -57,7 +61,7 @@ def test_after_the_choice_come_final_runs_control_and_audit(make_spec: MakeSpec,
         assert [job.config["class_order_seed"] for job in jobs] == [1993, 1994]
         assert {job.config["data.holdout_share"] for job in jobs} == {0.0}
         assert {job.config["data.evaluate_on"] for job in jobs} == {"test"}
-    for job, trial in zip(audit, log.of_kind(TRIAL), strict=True):
+    for job, trial in zip(audit, log.of_kind(Kind.TRIAL), strict=True):
         changed = {name: value for name, value in job.config.items() if value != trial.config[name]}
         assert changed == {"data.evaluate_on": "test"}
         assert job.predictions == trial.predictions
@@ -77,7 +81,7 @@ def test_the_optimism_gap_is_the_best_on_test_minus_the_honest_choice(make_spec:
     assert gap["claimed"] == pytest.approx(0.5)
     assert gap["honest"] == pytest.approx(0.25)
     assert gap["gap"] == pytest.approx(0.25)
-    assert Replay(spec.model_copy(update={"audit": False})).run(fake(cross)).of_kind(AUDIT) == []
+    assert Replay(spec.model_copy(update={"audit": False})).run(fake(cross)).of_kind(Kind.AUDIT) == []
 
 
 def test_several_objectives_choose_the_best_of_the_front_by_the_first(make_spec: MakeSpec, fake: Any) -> None:
@@ -118,15 +122,15 @@ def test_transfer_takes_the_searched_settings_to_the_preset_of_the_other_data_se
     log = Replay(spec).run(fake(lambda config: config["slow.diag_weight"] / 100))
     assert log.selected is not None
     chosen = log.jobs[log.selected["trial"]].config
-    assert {job.config["dataset"] for job in log.of_kind(TRIAL)} == {"digits"}
-    (final,), (control,) = log.of_kind(FINAL), log.of_kind(CONTROL)
+    assert {job.config["dataset"] for job in log.of_kind(Kind.TRIAL)} == {"digits"}
+    (final,), (control,) = log.of_kind(Kind.FINAL), log.of_kind(Kind.CONTROL)
     searched = {name for name in spec.space if name != "aggregation.temperature"}
     for job, own in ((final, chosen), (control, glyphs)):
         assert job.config["dataset"] == "glyphs"
         assert job.config["data.increment"] == glyphs["data.increment"]
         assert job.config["slow.momentum"] == 0.5, "typed for both"
         assert {name: job.config[name] for name in searched} == {name: own[name] for name in searched}
-    assert {job.config["dataset"] for job in log.of_kind(AUDIT)} == {"digits"}
+    assert {job.config["dataset"] for job in log.of_kind(Kind.AUDIT)} == {"digits"}
 
 
 def test_the_search_ends_in_order_when_the_budget_is_spent(
@@ -135,9 +139,9 @@ def test_the_search_ends_in_order_when_the_budget_is_spent(
     spec = make_spec(search="tpe", space=GRID, trials=3, round_size=1, seeds=1)
     monkeypatch.setattr(Replay, "budget_left", False)
     log = Replay(spec).run(fake(cross))
-    assert [job.id for job in log.of_kind(TRIAL)] == ["trial-00"]
+    assert [job.id for job in log.of_kind(Kind.TRIAL)] == ["trial-00"]
     assert log.selected is not None
-    assert len(log.of_kind(FINAL)) == 1
+    assert len(log.of_kind(Kind.FINAL)) == 1
 
 
 def test_without_a_finished_trial_nothing_is_chosen(make_spec: MakeSpec) -> None:
@@ -283,9 +287,9 @@ def test_labels_of_sessions_after_the_first_k_cannot_steer(
                 kill_after=spec.slow_count + spec.trials,
             )
         log = replay.log
-        assert {len(job.sessions) for job in log.of_kind(TRIAL)} == {1}
-        assert {job.status for job in log.of_kind(TRIAL)} == {"FINISHED"}
-        found.append((decisions(log)["selected"], [job.config for job in log.of_kind(TRIAL)]))
+        assert {len(job.sessions) for job in log.of_kind(Kind.TRIAL)} == {1}
+        assert {job.status for job in log.of_kind(Kind.TRIAL)} == {"FINISHED"}
+        found.append((decisions(log)["selected"], [job.config for job in log.of_kind(Kind.TRIAL)]))
     assert found[0] == found[1]
     assert found[0][0] is not None
 
@@ -305,9 +309,9 @@ def test_the_account_counts_what_the_tree_spares(
     assert (work["sessions_trained"], work["sessions_reused"]) == (2 + 4 * 2, 2)
     assert work["final"]["sessions_trained"] == 6  # one final run and one control, of three sessions each
     assert (work["audit"]["sessions_trained"], work["audit"]["sessions_reused"]) == (0, 12)
-    planned = count([(validate(job.config), range(1, 4)) for job in log.of_kind(TRIAL)], predictions=3)
+    planned = count([(validate(job.config), range(1, 4)) for job in log.of_kind(Kind.TRIAL)], predictions=3)
     assert (planned.naive, planned.unshared, planned.trained) == (36, 12, 10)
-    records = [record["work"]["stages"] for job in log.of_kind(TRIAL) for record in job.sessions]
+    records = [record["work"]["stages"] for job in log.of_kind(Kind.TRIAL) for record in job.sessions]
     computed = {kind: sum(r[kind]["computed"] for r in records if kind in r) for kind in planned.stages}
     assert computed == planned.stages
     assert work["seconds_saved"] > 0
