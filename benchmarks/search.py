@@ -23,6 +23,7 @@ from rich.table import Table
 from safe.errors import UserError
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.results.selection import score_trial
 from sweeps.spec.combinations import key
 from sweeps.spec.depth import acts_in_session_1
@@ -91,9 +92,9 @@ class Results:
         self.spec = log.sweep_spec
         self.names = list(self.spec.parsed_space().domains)
         trials = log.of_kind(Kind.TRIAL)
-        self._rows = {self._key(job.config, self.names): _plain(job.sessions) for job in trials}
+        self._rows = {self._key(job.config, self.names): job.sessions for job in trials}
         # The slow learner is frozen after session 1, so its own metrics are the same in every trial that carries it.
-        self._alone = {self._key(job.config, self._slow): _plain(job.sessions) for job in trials}
+        self._alone = {self._key(job.config, self._slow): job.sessions for job in trials}
         self.sessions = len(trials[0].sessions)
         self.cost_of_all = len(self._alone) + len(self._rows) * (self.sessions - 1)
         split = self.spec.split
@@ -103,7 +104,7 @@ class Results:
         }
         self.best = max(self.scores.values())
 
-    def __call__(self, job: Job) -> list[dict[str, Any]]:
+    def __call__(self, job: Job) -> list[SessionRecord]:
         """Return the session records of a job of a search; nothing for what comes after it."""
         if job.kind == Kind.SLOW:
             return self._alone[self._key(job.config, self._slow)]
@@ -128,11 +129,6 @@ class Results:
     @staticmethod
     def _key(config: Mapping[str, Any], names: list[str]) -> str:
         return key({name: config[name] for name in names})
-
-
-def _plain(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return session records without what makes them lines of a ledger."""
-    return [{name: value for name, value in record.items() if name not in ("type", "job")} for record in sessions]
 
 
 def replay(results: Results, search: str, seed: int) -> list[tuple[int, float]]:

@@ -7,10 +7,14 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ray import tune
+
+from safe.types import Provenance, SessionResult, Work
+from sweeps.ledger.record import SessionRecord
 
 STATE_FILE = "state.json"
 
@@ -45,9 +49,9 @@ class StubTrainable(tune.Trainable):
                 return {"paused": True, "done": True, "should_checkpoint": True}
         self.session, self.epoch = self.session + 1, 0
         record = session_record(self.session, config["sessions"], config["accuracy"], len(self.job["predictions"]))
-        record["provenance"] = {"pid": str(os.getpid())}
         if config.get("faults", {}).get(str(self.session)) == "nan":
-            record["metrics"]["val/accuracy"] = float("nan")
+            record = replace(record, metrics={**record.metrics, "val/accuracy": float("nan")})
+        record = replace(record, provenance={"pid": str(os.getpid())})
         return {"session": record, "done": self.session == config["sessions"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -86,18 +90,10 @@ class StubTrainable(tune.Trainable):
             time.sleep(3600)
 
 
-def session_record(session: int, sessions: int, accuracy: float, predictions: int) -> dict[str, Any]:
+def session_record(session: int, sessions: int, accuracy: float, predictions: int) -> SessionRecord:
     """Return what a session of two groups of 100 images and more gives, of about the size of a real one."""
-    row = [accuracy] * session
-    learners = {f"val/{name}": accuracy for name in ("slow/accuracy", "fast/accuracy", "slow/average_accuracy")}
-    return {
-        "session": session,
-        "sessions": sessions,
-        "split": "val",
-        "metrics": {"val/accuracy": accuracy, "val/average_accuracy": accuracy, **learners},
-        "losses": [[epoch, {"train/fast/ce": 1 / epoch}] for epoch in range(1, 6)],
-        "grid": [row] * predictions,
-        "counts": [100] * session,
-        "work": {"training": "trained", "seconds": 0.0},
-        "provenance": {},
-    }
+    names = ("accuracy", "average_accuracy", "slow/accuracy", "fast/accuracy", "slow/average_accuracy")
+    losses = tuple((epoch, {"train/fast/ce": 1 / epoch}) for epoch in range(1, 6))
+    metrics, row, work = dict.fromkeys(names, accuracy), (accuracy,) * session, Work("trained", 0.0)
+    result = SessionResult(session, sessions, "val", session, metrics, losses, row=row, work=work)
+    return SessionRecord.of(result, Provenance("", "", ""), [100] * session, [row] * predictions)

@@ -121,7 +121,7 @@ def tree_share(name: str, folder: Path) -> dict[str, Any]:
         row |= {f"{words}_seconds": seconds, f"{words}_search_seconds": log.search_seconds}
         row |= {f"{words}_sessions_trained": log.sessions_trained}
         logs.append(log)
-    found = [{job.id: [record["grid"] for record in job.sessions] for job in log.of_kind(Kind.TRIAL)} for log in logs]
+    found = [{job.id: [record.grid for record in job.sessions] for job in log.of_kind(Kind.TRIAL)} for log in logs]
     if found[0] != found[1] or logs[0].selected != logs[1].selected:
         raise AssertionError(f"{name}: the sweeps with and without the tree differ")
     return {
@@ -168,7 +168,7 @@ def point(log: SweepLog, settings: Mapping[str, float]) -> dict[str, Any]:
     """Return what our sweep found at a combination of the grid: `rows` and `average_accuracy` as a naive run has."""
     job, index = _find(log, settings)
     sessions = aggregated(job.sessions, index)
-    rows = [record["grid"][index] for record in job.sessions]
+    rows = [list(record.grid[index]) for record in job.sessions]
     return {"rows": rows, "average_accuracy": sessions[-1]["average_accuracy"]}
 
 

@@ -11,6 +11,11 @@ Phase = Literal["slow", "fast"]
 Training = Literal["trained", "reused", "none"]
 
 
+def with_split(split: str, name: str) -> str:
+    """Return the full name of a metric of the evaluation: `val/accuracy`."""
+    return f"{split}/{name}"
+
+
 @dataclass(frozen=True)
 class EpochDone:
     """One epoch of gradient steps is over.
@@ -93,7 +98,7 @@ class SessionResult:
 
     def as_metrics(self) -> dict[str, float]:
         """Return the flat metrics to log at step = session: `<split>/...`, `ridge/...`, `time/...`, `memory/...`."""
-        flat = {f"{self.split}/{name}": value for name, value in self.metrics.items()}
+        flat = {with_split(self.split, name): value for name, value in self.metrics.items()}
         flat |= {f"ridge/{learner}": value for learner, value in self.ridge.items()}
         flat |= {f"time/{phase}_seconds": value for phase, value in self.seconds.items()}
         return flat | dict(self.resources)

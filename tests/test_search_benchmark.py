@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,7 +10,7 @@ from safe.config import load_config
 from safe.types import Provenance, SessionResult
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.simulator import Replay
 
@@ -35,11 +34,11 @@ def table() -> SweepLog:
         audit=False,
     )
 
-    def runner(job: Job) -> list[dict[str, Any]]:
+    def runner(job: Job) -> list[SessionRecord]:
         alone = 0.5 - abs(job.config["slow.diag_weight"] - 0.01) / 10
         accuracy = alone + job.config["fast.cross_weight"] / 100
         return [
-            session_record(
+            SessionRecord.of(
                 SessionResult(session, 2, "val", session, {"slow/average_accuracy": alone}),
                 Provenance("d", "w", "0,1"),
                 [10] * session,

@@ -90,7 +90,7 @@ def tables(name: str, runs: Mapping[str, RunState]) -> SweepTables:
 
     states = {key[len(name) + 1 :]: run for key, run in runs.items() if f"{key}/".startswith(f"{name}/")}
     own = [
-        {"run": key, "kind": run.tags.get("kind"), "name": run.name, "status": run.status, "reason": _reason(run)}
+        {"run": key, "kind": run.tags.get("kind"), "name": run.name, "status": str(run.status), "reason": _reason(run)}
         | {param: _value(text) for param, text in run.params.items()}
         for key, run in states.items()
     ]

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, Ledger
+from sweeps.ledger.record import SessionRecord
 from sweeps.results.selection import score_trial
 from sweeps.results.session_metrics import live_metrics, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
@@ -72,15 +74,15 @@ class Bookkeeper:
             self.recorder.set_tags(self.run_key(job_id), {"reason": ""})  # why it ended before is over
         self._show(job_id)
 
-    def session(self, job_id: str, record: Mapping[str, Any]) -> None:
+    def session(self, job_id: str, record: SessionRecord) -> None:
         """A session has a result."""
-        self.ledger.append("session", job=job_id, **record)
+        self.ledger.append("session", job=job_id, **record.to_json())
         job = self._job(job_id)
         self.recorder.log_points(self.run_key(job_id), session_points(job, record))
-        if record["session"] == 1:
+        if record.session == 1:
             self._provenance(job, record)
         self._show(job_id)
-        for what, words in record.get("notes", {}).items():  # every worker tells it once, which makes it many times
+        for what, words in record.notes.items():  # every worker tells it once, which makes it many times
             if what not in self._noted:
                 self._noted.add(what)
                 self.display.note(words)
@@ -147,17 +149,17 @@ class Bookkeeper:
         }
         # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
         selection = "test" if job.kind == Kind.AUDIT else spec.selection
-        tags = {**self.tags, "sweep": spec.name, "kind": job.kind, "selection": selection}
+        tags = {**self.tags, "sweep": spec.name, "kind": str(job.kind), "selection": selection}
         self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
 
     def _end_run(self, job: JobLog) -> None:
         key = self.run_key(job.id)
         if job.predictions and job.sessions and job.over:
             # The prediction is chosen after the trial, and the aggregated metrics of all its sessions with it.
-            split = job.sessions[-1]["split"]
+            split = job.sessions[-1].split
             best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
             points = [
-                Point(f"{split}/{name}", value, session)
+                Point(with_split(split, name), value, session)
                 for session, metrics in enumerate(best.sessions, start=1)
                 for name, value in metrics.items()
             ]
@@ -171,13 +173,13 @@ class Bookkeeper:
             self.recorder.log_directory(key, files)
         self.recorder.finish(key, job.status)
 
-    def _provenance(self, job: JobLog, record: Mapping[str, Any]) -> None:
+    def _provenance(self, job: JobLog, record: SessionRecord) -> None:
         """Record what the run was fed with, as its first session tells."""
-        key, tags = self.run_key(job.id), record["provenance"]
+        key, tags = self.run_key(job.id), record.provenance
         self.recorder.set_tags(key, tags)
         if "data_digest" not in tags:
             return
-        judged_on = "test" if record["split"] == "test" else "holdout"
+        judged_on = "test" if record.split == "test" else "holdout"
         for context in ("train", judged_on):
             parts = [context, tags["data_digest"]]
             if context != "test":  # the training images are what the holdout leaves of them
@@ -190,11 +192,11 @@ class Bookkeeper:
         self.display.job_changed(job, shown_sessions(job, self.ledger.log) if job.sessions else ())
 
 
-def session_points(job: JobLog, record: Mapping[str, Any]) -> list[Point]:
+def session_points(job: JobLog, record: SessionRecord) -> list[Point]:
     """Return the points of a session: metrics at step = session, loss terms at step = epochs done so far."""
     metrics = live_metrics(job, record)
-    points = [Point(name, value, record["session"]) for name, value in metrics.items()]
-    points += [Point(name, value, step) for step, terms in record["losses"] for name, value in terms.items()]
+    points = [Point(name, value, record.session) for name, value in metrics.items()]
+    points += [Point(name, value, step) for step, terms in record.losses for name, value in terms.items()]
     return points
 
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from safe.errors import shown
 from sweeps.ledger.jobs import SEARCH_KINDS
-from sweeps.ledger.ledger import JobLog, SweepLog, training_of
+from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.spec.titles import duration
 from tracking.recorder import Status
 
@@ -87,7 +87,7 @@ class LiveDisplay:
             del self._rows[job.id]  # what goes on stands last, with all that runs
         self._rows[job.id] = row
         if job.sessions:
-            self._length = max(self._length, job.sessions[-1]["sessions"])
+            self._length = max(self._length, job.sessions[-1].sessions)
         if not self.console.is_terminal:
             parts = [f"{row.title:<9}", f"{row.status:<9}", row.session and f"session {row.session}"]
             parts += [
@@ -156,8 +156,8 @@ def search_work(log: SweepLog) -> str:
 def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
     session = ""
     if job.sessions:
-        reused = sum(training_of(record) == "reused" for record in job.sessions)
-        session = f"{len(job.sessions)} of {job.sessions[-1]['sessions']}{f' ({reused} reused)' if reused else ''}"
+        reused = sum(record.reused for record in job.sessions)
+        session = f"{len(job.sessions)} of {job.sessions[-1].sessions}{f' ({reused} reused)' if reused else ''}"
     accuracies = [f"{100 * metrics['accuracy']:.1f}" for metrics in sessions if "accuracy" in metrics]
     lost = sessions[-1].get("forgetting") if sessions else None
     return _Row(

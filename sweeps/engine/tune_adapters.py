@@ -28,6 +28,7 @@ from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
 from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
+from sweeps.ledger.record import SessionRecord
 from sweeps.search.asha import Halving
 from tracking.recorder import Status
 
@@ -147,7 +148,7 @@ class Driver:
         """A session has a result, or a job paused without one; return whether the job stops here."""
         job = self._jobs[trial_id]
         # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
-        record = result.pop("session", None)
+        record: SessionRecord | None = result.pop("session", None)
         result.pop("config", None)
         if record is None:
             return True
@@ -156,8 +157,8 @@ class Driver:
             self._broken[job.id] = broken
             return True
         self.books.session(job.id, record)
-        if "memory/peak_mib" in record["metrics"] and "memory/total_mib" in record["metrics"]:
-            self.packing.measured(record["metrics"]["memory/peak_mib"], record["metrics"]["memory/total_mib"])
+        if "memory/peak_mib" in record.metrics and "memory/total_mib" in record.metrics:
+            self.packing.measured(record.metrics["memory/peak_mib"], record.metrics["memory/total_mib"])
         log = self.books.ledger.log.jobs[job.id]
         if log.complete:
             return False  # it says so itself
@@ -268,13 +269,13 @@ class Driver:
         self.queue.ended(job.id, error, counts=counts)
 
 
-def _not_finite(record: dict[str, Any]) -> str | None:
+def _not_finite(record: SessionRecord) -> str | None:
     """Return in words what of a session's record is NaN or infinite, which no ledger takes; None when nothing is."""
     try:
-        json.dumps(record, allow_nan=False)
+        json.dumps(record.to_json(), allow_nan=False)
     except ValueError:
-        names = [name for name, value in record["metrics"].items() if not math.isfinite(value)]
-        return f"session {record['session']} gave {', '.join(names) or 'a value'} that is not finite"
+        names = [name for name, value in record.metrics.items() if not math.isfinite(value)]
+        return f"session {record.session} gave {', '.join(names) or 'a value'} that is not finite"
     return None
 
 
@@ -326,7 +327,11 @@ class JobScheduler(FIFOScheduler):
 
 
 class JobStopper(tune.Stopper):
-    """Hands in results, and stops what is to be stopped."""
+    """Hands in results, and stops what is to be stopped.
+
+    Tune tells its callbacks of a result after it has asked the stopper, which decides by this very result: early
+    stopping ranks it among the others in the ledger. Handed in by a callback, a trial would train a session too many.
+    """
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver

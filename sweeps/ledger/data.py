@@ -82,10 +82,10 @@ def _compare_runs(log: SweepLog, now: Mapping[str, Facts]) -> None:
     """Compare with what the runs say of a ledger that says nothing itself: a version before this one began it."""
     known = {found["digest"] for found in now.values()}
     trained = {
-        session["provenance"]["data_digest"]
+        session.provenance["data_digest"]
         for job in log.jobs.values()
         for session in job.sessions
-        if "data_digest" in session.get("provenance", {})
+        if "data_digest" in session.provenance
     }
     if others := sorted(trained - known):
         raise UserError(

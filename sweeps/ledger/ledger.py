@@ -23,7 +23,6 @@ long the search has taken so far, over all calls.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from typing import Any
 from safe.errors import UserError
 from sweeps.ledger.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS, Kind
 from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line
+from sweeps.ledger.record import SessionRecord, named_once
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
 from tracking.recorder import Status
@@ -58,7 +58,7 @@ class JobLog:
     predictions: list[dict[str, Any]]
     status: Status = Status.RUNNING
     reason: str | None = None
-    sessions: list[dict[str, Any]] = field(default_factory=list)
+    sessions: list[SessionRecord] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     recorded: bool = False
 
@@ -70,7 +70,7 @@ class JobLog:
     @property
     def complete(self) -> bool:
         """Whether every session of the stream has a result."""
-        return bool(self.sessions) and len(self.sessions) == self.sessions[-1]["sessions"]
+        return bool(self.sessions) and len(self.sessions) == self.sessions[-1].sessions
 
     @property
     def over(self) -> bool:
@@ -139,7 +139,7 @@ class SweepLog:
                 # Version 2 does not notice that the line is lost which ends a run.
                 self.finished = all(job.status != Status.RUNNING for job in self.jobs.values())
             case "job":
-                fields = {key: _named_once(record[key]) for key in ("title", "config", "predictions")}
+                fields = {key: named_once(record[key]) for key in ("title", "config", "predictions")}
                 self.jobs[record["job"]] = JobLog(record["job"], Kind(record["kind"]), **fields)
             case "status":
                 job = self.jobs[record["job"]]
@@ -153,44 +153,24 @@ class SweepLog:
             case "clock":
                 self.search_seconds = record["seconds"]
             case "session":
-                job = self.jobs[record["job"]]
-                if record["session"] > len(job.sessions) + 1:
-                    raise ValueError("the session before it is missing")
-                # A session done again after a kill replaces the earlier record and what followed it.
-                replaced = job.sessions[record["session"] - 1 :]
-                del job.sessions[record["session"] - 1 :]
-                job.sessions.append(_named_once(record))
-                if job.kind in SEARCH_KINDS:
-                    self._count(record, 1)
-                    for old in replaced:
-                        self._count(old, -1)
+                self._take_session(self.jobs[record["job"]], SessionRecord.from_json(record))
             case "checkpoint":
                 self.jobs[record["job"]].checkpoints[record["session"]] = str(self.folder / record["path"])
 
-    def _count(self, session: Mapping[str, Any], by: int) -> None:
-        training = training_of(session)
-        self.sessions_trained += by * (training == "trained")
-        self.sessions_reused += by * (training == "reused")
+    def _take_session(self, job: JobLog, session: SessionRecord) -> None:
+        """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
+        if session.session > len(job.sessions) + 1:
+            raise ValueError("the session before it is missing")
+        replaced = job.sessions[session.session - 1 :]
+        job.sessions[session.session - 1 :] = [session]
+        if job.kind in SEARCH_KINDS:
+            self._count(session, 1)
+            for old in replaced:
+                self._count(old, -1)
 
-
-def _named_once(value: Any) -> Any:
-    """Return the same value of JSON, each text in it the one object of its kind: thousands of sessions name the same
-    settings and metrics."""
-    if isinstance(value, Mapping):
-        return {sys.intern(name): _named_once(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_named_once(entry) for entry in value]
-    return sys.intern(value) if isinstance(value, str) else value
-
-
-def training_of(session: Mapping[str, Any]) -> str:
-    """Return how a session came by its training: `trained` in its own run, `reused` from the store, or `none`."""
-    return str(session.get("work", {}).get("training", "trained"))
-
-
-def trained(session: Mapping[str, Any]) -> bool:
-    """Return whether the session's training was done in its own run."""
-    return training_of(session) == "trained"
+    def _count(self, session: SessionRecord, by: int) -> None:
+        self.sessions_trained += by * session.trained
+        self.sessions_reused += by * session.reused
 
 
 class Ledger:

@@ -109,7 +109,7 @@ def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Re
 
 
 def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
-    provenance, score = job.sessions[0]["provenance"], (log.selected or {}).get("score")
+    provenance, score = job.sessions[0].provenance, (log.selected or {}).get("score")
     return {
         RUN_KEY: key,
         "sweep": log.spec.name,

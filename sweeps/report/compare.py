@@ -53,7 +53,7 @@ def _warnings(pair: Pair) -> list[str]:
 
 
 def _facts(gathered: Gathered) -> dict[str, Any]:
-    return dict(gathered.finals[0].sessions[0].get("provenance", {})) if gathered.finals else {}
+    return dict(gathered.finals[0].sessions[0].provenance) if gathered.finals else {}
 
 
 def answers(pair: Pair) -> Section:

@@ -9,7 +9,7 @@ from typing import Any
 
 from safe.errors import UserError
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog, trained
+from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.selection import Scored, leaderboard, score_points
 from sweeps.results.statistics import summary
 from sweeps.results.summary import control_runs, final_runs
@@ -147,8 +147,9 @@ class Gathered:
 
 def last_metric(jobs: Sequence[JobLog], metric: str) -> Stats | None:
     """Return mean, std and values of a metric after the last session, or None where a run lacks it."""
-    found = [job.sessions[-1]["metrics"].get(f"{job.sessions[-1]['split']}/{metric}") for job in jobs]
-    return summary(found) if found and None not in found else None
+    found = [job.sessions[-1].metric(metric) for job in jobs]
+    known = [value for value in found if value is not None]
+    return summary(known) if known and len(known) == len(jobs) else None
 
 
 def curve(label: str, jobs: Sequence[JobLog], metric: str) -> Curve | None:
@@ -156,7 +157,7 @@ def curve(label: str, jobs: Sequence[JobLog], metric: str) -> Curve | None:
     lengths = {len(job.sessions) for job in jobs}
     if len(lengths) != 1:
         return None
-    rows = [[record["metrics"].get(f"{record['split']}/{metric}") for record in job.sessions] for job in jobs]
+    rows = [[record.metric(metric) for record in job.sessions] for job in jobs]
     if any(value is None for row in rows for value in row):
         return None
     stats = [summary(column) for column in zip(*rows, strict=True)]
@@ -183,7 +184,7 @@ class Matrix:
 
 def matrix(gathered: Gathered) -> Matrix | None:
     """Return the accuracy matrix of the final runs or, where they kept none, of the chosen trial."""
-    tables = [[record["row"] for record in job.sessions] for job in gathered.finals if _has_rows(job)]
+    tables = [[record.row for record in job.sessions] for job in gathered.finals if _has_rows(job)]
     if tables and len({len(table) for table in tables}) == 1:
         rows = [
             [summary(list(cells))["mean"] for cells in zip(*same, strict=True)] for same in zip(*tables, strict=True)
@@ -193,11 +194,11 @@ def matrix(gathered: Gathered) -> Matrix | None:
         return None
     job = gathered.log.jobs[gathered.winner.id]
     index = job.predictions.index(gathered.winner.prediction)
-    return Matrix([record["grid"][index] for record in job.sessions], 1, gathered.spec.split, of_finals=False)
+    return Matrix([list(record.grid[index]) for record in job.sessions], 1, gathered.spec.split, of_finals=False)
 
 
 def _has_rows(job: JobLog) -> bool:
-    return all("row" in record for record in job.sessions)
+    return all(record.row for record in job.sessions)
 
 
 def prediction_scores(gathered: Gathered, trial: str) -> list[tuple[dict[str, Any], float]]:
@@ -230,7 +231,7 @@ def progress(gathered: Gathered) -> Progress:
     for job in gathered.log.jobs.values():
         if job.kind not in SEARCH_KINDS:
             continue
-        spent += sum(trained(record) for record in job.sessions)
+        spent += sum(record.trained for record in job.sessions)
         if job.kind != Kind.TRIAL:
             continue
         score = scores.get(job.id)

@@ -75,7 +75,7 @@ def provenance(gathered: Gathered) -> dict[str, str]:
     """Return the digests of data and weights, and the class order of the first run that has them."""
     jobs = [*gathered.finals, *gathered.log.jobs.values()]
     first = next((job for job in jobs if job.sessions), None)
-    return {name: exact(value) for name, value in first.sessions[0].get("provenance", {}).items()} if first else {}
+    return {name: exact(value) for name, value in first.sessions[0].provenance.items()} if first else {}
 
 
 def _final(gathered: Gathered) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, trained
+from sweeps.ledger.ledger import JobLog
 from sweeps.report.gather import Gathered
 
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
@@ -19,7 +19,7 @@ def stages(gathered: Gathered) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for job in gathered.log.jobs.values():
         for record in job.sessions:
-            for kind, counts in record.get("work", {}).get("stages", {}).items():
+            for kind, counts in record.work.stages.items():
                 row = found.setdefault(kind, dict.fromkeys(("computed", "reused", "seconds", "saved_seconds"), 0.0))
                 for name in row:
                     row[name] += counts.get(name, 0)
@@ -74,8 +74,8 @@ def _node(names: Sequence[str], jobs: Sequence[JobLog], sessions: slice) -> Node
         {name: jobs[0].config[name] for name in names},
         [],
         [job.id for job in jobs],
-        sum(trained(record) for record in records),
-        sum(record.get("work", {}).get("training") == "reused" for record in records),
+        sum(record.trained for record in records),
+        sum(record.reused for record in records),
     )
 
 

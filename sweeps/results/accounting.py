@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
@@ -44,35 +44,23 @@ def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str,
 
 def _training(job: JobLog) -> int:
     """Return how many of a job's sessions have gradient steps, whoever did them."""
-    return sum(work["training"] != "none" for work, _ in _works([job]))
+    return sum(record.work.training != "none" for record in job.sessions)
 
 
 def _costs(jobs: Iterable[JobLog], spec: RunsSpec) -> dict[str, Any]:
-    works = list(_works(jobs))
+    records = [record for job in jobs for record in job.sessions]
     hours = {"cpu": 0.0, "gpu": 0.0}
-    for work, record in works:
-        held = (work["seconds"] + work["waited_seconds"]) / 3600  # a run that waits for another holds its place
+    for record in records:
+        # A run that waits for another holds its place.
+        held = (record.work.seconds + record.work.waited_seconds) / 3600
         hours["cpu"] += held * spec.threads
-        if "memory/total_mib" in record["metrics"]:  # of a GPU; the memory of a machine is not one run's
+        if "memory/total_mib" in record.metrics:  # of a GPU; the memory of a machine is not one run's
             hours["gpu"] += held * (spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0)
     return {
-        "sessions_trained": sum(work["training"] == "trained" for work, _ in works),
-        "sessions_reused": sum(work["training"] == "reused" for work, _ in works),
-        "seconds": sum(work["seconds"] for work, _ in works),
-        "seconds_saved": sum(work["saved_seconds"] for work, _ in works),
+        "sessions_trained": sum(record.trained for record in records),
+        "sessions_reused": sum(record.reused for record in records),
+        "seconds": sum(record.work.seconds for record in records),
+        "seconds_saved": sum(record.work.saved_seconds for record in records),
         "cpu_hours": hours["cpu"],
         "gpu_hours": hours["gpu"],
     }
-
-
-def _works(jobs: Iterable[JobLog]) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Yield each session's account and record; a ledger without accounts trained every session itself."""
-    for job in jobs:
-        for record in job.sessions:
-            seconds = sum(
-                value
-                for name, value in record["metrics"].items()
-                if name.startswith("time/") and name.endswith("_seconds")
-            )
-            trained = {"training": "trained", "seconds": seconds, "saved_seconds": 0.0, "waited_seconds": 0.0}
-            yield {**trained, **record.get("work", {})}, record

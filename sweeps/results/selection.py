@@ -9,8 +9,10 @@ from typing import Any
 
 from safe.errors import UserError
 from safe.evaluation.metrics import session_metrics
+from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.objective import Objective, objectives
 from tracking.recorder import Status
 
@@ -42,18 +44,16 @@ class Scored:
         return all(ours >= theirs for ours, theirs in pairs) and any(ours > theirs for ours, theirs in pairs)
 
 
-def aggregated(sessions: Sequence[dict[str, Any]], index: int) -> tuple[dict[str, float], ...]:
+def aggregated(sessions: Sequence[SessionRecord], index: int) -> tuple[dict[str, float], ...]:
     """Return the metrics after each session that belong to settings `index` of the grid.
 
     Args:
-        sessions: session records; `grid[index]` is the row of accuracies, `counts` the images per session group, and
-            `grid_metrics[index]`, where a ledger has it, the other metrics that depend on the prediction.
+        sessions: those of one run, from the first.
         index: position in the list of predictions.
     """
-    rows = [record["grid"][index] for record in sessions]
+    rows = [record.grid[index] for record in sessions]
     return tuple(
-        session_metrics(rows[: t + 1], record["counts"])
-        | (record["grid_metrics"][index] if "grid_metrics" in record else {})
+        session_metrics(rows[: t + 1], record.counts) | dict(record.grid_metrics[index])
         for t, record in enumerate(sessions)
     )
 
@@ -68,7 +68,7 @@ def score_points(job: JobLog, objective: str, split: str) -> list[Scored]:
     """
     if not job.sessions:
         raise ValueError(f"{job.id} has no finished session")
-    if wrong := {record["split"] for record in job.sessions} - {split}:
+    if wrong := {record.split for record in job.sessions} - {split}:
         raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
     wanted, points = objectives(objective), []
     for index, prediction in enumerate(job.predictions):
@@ -148,12 +148,12 @@ def measured(job: JobLog, name: str, split: str, of_prediction: dict[str, float]
     """Return a metric after the last session of a job, or the last value of a loss term; None if there is none."""
     for metrics, key in (
         (of_prediction or {}, name),
-        (job.sessions[-1]["metrics"], f"{split}/{name}"),
-        (job.sessions[-1]["metrics"], name),
+        (job.sessions[-1].metrics, with_split(split, name)),
+        (job.sessions[-1].metrics, name),
     ):
         if key in metrics:
             return float(metrics[key])
-    terms = [terms[name] for record in job.sessions for _, terms in record["losses"] if name in terms]
+    terms = [terms[name] for record in job.sessions for _, terms in record.losses if name in terms]
     return float(terms[-1]) if terms else None
 
 

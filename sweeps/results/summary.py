@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from safe.evaluation.metrics import depends_on_prediction
+from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
 from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
-from sweeps.results.session_metrics import live_metrics
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
 from tracking.recorder import Status
@@ -31,9 +32,10 @@ def sweep_summary(log: SweepLog) -> dict[str, Any]:
         "search": spec.search,
         "selection": spec.selection,
         "honest": spec.selection != "test",
-        "objective": f"{spec.split}/{wishes[0].name}",
+        "objective": with_split(spec.split, wishes[0].name),
         "objectives": [
-            {"metric": f"{spec.split}/{wish.name}", "direction": "max" if wish.maximise else "min"} for wish in wishes
+            {"metric": with_split(spec.split, wish.name), "direction": "max" if wish.maximise else "min"}
+            for wish in wishes
         ],
         "slow": [_slow(job, log) for job in log.of_kind(Kind.SLOW)],
         "trials": [_trial(job, log) for job in log.of_kind(Kind.TRIAL)],
@@ -93,7 +95,7 @@ def difference(log: SweepLog) -> dict[str, dict[str, Any]] | None:
     maximise |= {wish.name: wish.maximise for wish in objectives(log.sweep_spec.objective)}
     found: dict[str, dict[str, Any]] = {}
     for name, more_is_better in maximise.items():
-        key = f"test/{name}"
+        key = with_split("test", name)
         if all(key in runs[seed] for runs in (final, control) for seed in seeds):
             pair = paired_difference([final[s][key] for s in seeds], [control[s][key] for s in seeds])
             found[key] = {**pair, "verdict": verdict(pair, more_is_better), "seeds": len(seeds)}
@@ -128,7 +130,7 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     if best.score is None or own.score is None:
         return None
     return {
-        "metric": f"test/{objectives(spec.objective)[0].name}",
+        "metric": with_split("test", objectives(spec.objective)[0].name),
         "claimed": best.score,
         "claimed_by": {"trial": best.trial.replace(Kind.AUDIT, Kind.TRIAL), "prediction": best.prediction},
         "honest": own.score,
@@ -166,8 +168,9 @@ def summary_metrics(log: SweepLog) -> dict[str, float]:
 
 
 def _tests(job: JobLog) -> dict[str, float]:
-    metrics: dict[str, float] = job.sessions[-1]["metrics"]
-    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+    """Return the last session's metrics on the test images, under their full names."""
+    last = job.sessions[-1]
+    return {with_split("test", name): value for name, value in last.judged().items() if last.split == "test"}
 
 
 def _summary(runs: list[JobLog]) -> dict[str, Any] | None:
@@ -183,7 +186,7 @@ def _slow(job: JobLog, log: SweepLog) -> dict[str, Any]:
         "status": job.status,
         "reason": job.reason,
         "config": {setting: job.config[setting] for setting in spec.space},
-        f"{spec.split}/{name}": value,
+        with_split(spec.split, name): value,
     }
 
 
@@ -193,13 +196,13 @@ def _trial(job: JobLog, log: SweepLog) -> dict[str, Any]:
         spec = log.sweep_spec
         best = score_trial(job, spec.objective, spec.split)
         config |= best.prediction
-        split = f"{spec.split}/"
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
-            learners = {name: value for name, value in live_metrics(job, record).items() if name.startswith(split)}
-            sessions.append({f"{split}{name}": value for name, value in metrics.items()} | learners)
+            settled = {name: value for name, value in record.judged().items() if not depends_on_prediction(name)}
+            known = {**metrics, **settled}
+            sessions.append({with_split(spec.split, name): value for name, value in known.items()})
     return {"id": job.id, "status": job.status, "reason": job.reason, "config": config, "sessions": sessions}
 
 
 def _point(point: Scored, log: SweepLog) -> dict[str, Any]:
-    names = [f"{log.sweep_spec.split}/{wish.name}" for wish in objectives(log.sweep_spec.objective)]
+    names = [with_split(log.sweep_spec.split, wish.name) for wish in objectives(log.sweep_spec.objective)]
     return {"trial": point.trial, "prediction": point.prediction, **dict(zip(names, point.values, strict=True))}

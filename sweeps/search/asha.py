@@ -62,7 +62,7 @@ class Halving:
     def outranked(self, job: JobLog) -> bool:
         """Return whether the job, after its newest session, is to be stopped."""
         session = len(job.sessions)
-        if session not in rungs(job.sessions[-1]["sessions"]):
+        if session not in rungs(job.sessions[-1].sessions):
             return False
         reached = [other for other in self._log.of_kind(job.kind) if len(other.sessions) >= session]
         return not survives(self._score(job, session), [self._score(other, session) for other in reached])

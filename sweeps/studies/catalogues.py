@@ -74,9 +74,7 @@ class Catalogue:
 
 def logged(job: JobLog, prefix: str = "") -> Mapping[str, float]:
     """The last session's metrics: aggregated, or of one learner (`slow/`, `fast/`)."""
-    last = job.sessions[-1]
-    start = f"{last['split']}/{prefix}"
-    return {name.removeprefix(start): value for name, value in last["metrics"].items() if name.startswith(start)}
+    return job.sessions[-1].judged(prefix)
 
 
 def best_learner(job: JobLog) -> Mapping[str, float]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec, read_spec
 from sweeps.studies.sweep import work
 from tracking.recorder import Status
 
-Runner = Callable[[Job], list[dict[str, Any]]]
+Runner = Callable[[Job], list[SessionRecord]]
 """Returns the session records of a job, as `sweeps.worker.trainable` would report them; none for a run that fails."""
 
 
@@ -64,7 +65,7 @@ class Replay:
                 self._begin(job)
                 records = runner(job)
                 for record in records:
-                    self.append("session", job=job.id, **record)
+                    self.append("session", job=job.id, **record.to_json())
                 self.append("status", job=job.id, status=Status.FINISHED if records else Status.FAILED, reason=None)
                 self.done.append(job.id)
         return self.log

@@ -28,21 +28,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from safe.errors import UserError
 from safe.io.documents import yaml_text
 from safe.io.writable import naming, whole
+from safe.types import with_split
 from sweeps.ledger.jobs import Kind
+from sweeps.ledger.record import VERSION, SessionRecord
 
 if TYPE_CHECKING:
     from safe.training.trainer import SafeTrainer
 
 Policy = Literal["all", "best", "last", "none"]
 
-VERSION = 1
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
 IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.ARM)  # runs that get every file
 OF_THE_BEST = (Kind.FINAL, Kind.ARM)  # runs whose states the policy `best` keeps
 
 
-def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: Mapping[str, Any]) -> None:
+def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: SessionRecord) -> None:
     """Write what the session that `record` tells of adds to the run's folder.
 
     Doing it again, after a kill, gives the same files. Which states are kept is `job["checkpoints"]`:
@@ -51,18 +52,19 @@ def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: Mapping[s
     (final runs, arms of an ablation), none of the search's trials; `none`.
     """
     folder = Path(job["states"])
-    _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record["session"])
+    _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record.session)
     # A run that begins anew asks nothing of what an earlier try has left.
-    before = read_records(folder)[: record["session"] - 1] if record["session"] > 1 else []
-    records = [*before, dict(record)]
+    before = read_records(folder)[: record.session - 1] if record.session > 1 else []
+    records = [*before, record]
+    lines = [entry.to_json() for entry in records]
     header = {"format": "run-sessions", "version": VERSION}
-    _write_text(folder / RECORDS, "".join(f"{json.dumps(line)}\n" for line in (header, *records)))
+    _write_text(folder / RECORDS, "".join(f"{json.dumps(line)}\n" for line in (header, *lines)))
     _write_text(folder / "run.log", run_log(job["title"], records))
-    if record["session"] == record["sessions"]:
+    if record.session == record.sessions:
         _finish(folder, job, trainer, records)
 
 
-def read_records(folder: Path) -> list[dict[str, Any]]:
+def read_records(folder: Path) -> list[SessionRecord]:
     """Return the session records of a run so far; none where it has not begun.
 
     Raises:
@@ -72,8 +74,9 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     try:
-        header, *records = (json.loads(line) for line in file.read_text("utf-8").splitlines())
+        header, *lines = (json.loads(line) for line in file.read_text("utf-8").splitlines())
         newer = header["version"] > VERSION
+        records = [] if newer else [SessionRecord.from_json(line) for line in lines]
     except (ValueError, LookupError, TypeError):
         raise UserError(f"{file} is damaged: the run has to begin anew, which writes it again") from None
     if newer:
@@ -101,14 +104,14 @@ def disk_use(runs: Path) -> DiskUse:
     return DiskUse(len(folders), len(files), sum(file.stat().st_size for file in files))
 
 
-def run_log(title: str, records: Sequence[Mapping[str, Any]]) -> str:
+def run_log(title: str, records: Sequence[SessionRecord]) -> str:
     """Return the run as text: a line an epoch, a few lines a session."""
     lines = [title]
     for record in records:
-        lines.append(f"session {record['session']} of {record['sessions']}")
-        lines += [f"  epoch {step}: {_pairs(terms)}" for step, terms in record["losses"]]
+        lines.append(f"session {record.session} of {record.sessions}")
+        lines += [f"  epoch {step}: {_pairs(terms)}" for step, terms in record.losses]
         sections: dict[str, dict[str, float]] = {}
-        for name, value in record["metrics"].items():
+        for name, value in record.metrics.items():
             section, _, metric = name.rpartition("/")
             sections.setdefault(section, {})[metric] = value
         lines += [f"  {section}: {_pairs(metrics)}" for section, metrics in sections.items()]
@@ -125,18 +128,18 @@ def _keep_state(folder: Path, policy: Policy, kind: Kind, trainer: SafeTrainer, 
         drop_sessions_before(session, folder)
 
 
-def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records: Sequence[Mapping[str, Any]]) -> None:
+def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records: Sequence[SessionRecord]) -> None:
     """Write what a run gets after its last session."""
     from sweeps.worker.plots import accuracy_heat_map, session_curves
 
-    config, rows, sessions = dict(job["config"]), [record["row"] for record in records], _metrics(records)
+    config, rows, sessions = dict(job["config"]), [list(record.row) for record in records], _metrics(records)
     if job["predictions"]:
         place, chosen = _chosen(job, records)
         config |= job["predictions"][place]
-        rows = [record["grid"][place] for record in records]
+        rows = [list(record.grid[place]) for record in records]
         sessions = [{**own, **aggregated} for own, aggregated in zip(sessions, chosen, strict=True)]
     _write_config(folder / "config.yaml", config)
-    title = f"{job['title']} · {records[-1]['split']}"
+    title = f"{job['title']} · {records[-1].split}"
     groups = [f"session {number}" for number in range(1, len(rows) + 1)]
     matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
     _write_csv(folder / "tables" / "accuracy_matrix.csv", ["after", *groups], matrix)
@@ -171,21 +174,21 @@ def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer) -> None:
     _write_text(folder / "environment.json", json.dumps(about, indent=2) + "\n")
 
 
-def _chosen(job: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> tuple[int, tuple[dict[str, float], ...]]:
+def _chosen(job: Mapping[str, Any], records: Sequence[SessionRecord]) -> tuple[int, tuple[dict[str, float], ...]]:
     """Return the position of a trial's settings of prediction, as the sweep will choose them, and its metrics there."""
     from sweeps.ledger.ledger import JobLog
     from sweeps.results.selection import score_trial
 
     log = JobLog(job["id"], job["kind"], job["title"], dict(job["config"]), job["predictions"])
-    log.sessions = [dict(record) for record in records]
-    best = score_trial(log, job.get("objective", "average_accuracy"), records[-1]["split"])
+    log.sessions = list(records)
+    best = score_trial(log, job.get("objective", "average_accuracy"), records[-1].split)
     return job["predictions"].index(best.prediction), best.sessions
 
 
-def _metrics(records: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+def _metrics(records: Sequence[SessionRecord]) -> list[dict[str, float]]:
     """Return the metrics of every session, those of the evaluation without split."""
     return [
-        {name.removeprefix(f"{record['split']}/"): value for name, value in record["metrics"].items()}
+        {name.removeprefix(with_split(record.split, "")): value for name, value in record.metrics.items()}
         for record in records
     ]
 

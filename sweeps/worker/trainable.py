@@ -11,7 +11,7 @@ from ray import tune
 from safe.errors import UserError, shown
 from safe.io.writable import naming
 from safe.types import Provenance
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import keep_session, read_records
 from sweeps.worker.worker_environment import take_back_umask
 from tracking.system import SystemMeter
@@ -29,7 +29,7 @@ class SafeTrainable(tune.Trainable):
     """Trains one job of a sweep.
 
     The Tune config holds one entry, `job`: the fields of `sweeps.ledger.jobs.Job`. Every result carries under
-    `session` what the ledger keeps of a session, or says `paused` when the job was asked to stop within one.
+    `session` its `SessionRecord`, or says `paused` when the job was asked to stop within one.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -81,17 +81,16 @@ class SafeTrainable(tune.Trainable):
         session = self._record(event)
         with naming(Path(self.job["states"])):
             keep_session(self.job, self.trainer, session)
-        return {"session": session, "done": event.session >= session["sessions"]}
+        return {"session": session, "done": event.session >= session.sessions}
 
-    def _record(self, result: SessionResult) -> dict[str, Any]:
+    def _record(self, result: SessionResult) -> SessionRecord:
         from safe.evaluation.logits import score_grid
 
         logits = self.trainer.session_logits
         assert logits is not None, "a session is over"
         grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
-        notes = {"notes": self._notes.copy()} if self._notes else {}
-        self._notes.clear()
-        record = session_record(
+        notes, self._notes = self._notes, {}
+        return SessionRecord.of(
             result,
             Provenance(**self.trainer.provenance()),
             logits.counts,
@@ -99,8 +98,8 @@ class SafeTrainable(tune.Trainable):
             grid.metrics,
             until=self.job.get("until"),
             machine=self._meter.read() if self._meter else None,
+            notes=notes,
         )
-        return record | notes
 
     def _resume(self, trainer: SafeTrainer) -> None:
         """Continue from the newest checkpoint that can be read, together with the run's files; else begin anew."""

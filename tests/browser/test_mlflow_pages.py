@@ -136,7 +136,7 @@ def test_the_page_of_the_sweep_tells_its_result(
     mlflow.shows(*(job.title for job in log.jobs.values()))
     keep("4-sweep")
     assert log.selected is not None
-    accuracies = [job.sessions[-1]["metrics"]["test/accuracy"] for job in finals]
+    accuracies = [job.sessions[-1].metrics["test/accuracy"] for job in finals]
     mlflow.shows(
         log.selected["trial"],
         f"{100 * fmean(accuracies):.1f} ± {100 * stdev(accuracies):.1f}",
@@ -162,7 +162,7 @@ def test_charts_of_a_trial_are_its_sessions_and_epochs(
     for session, metrics in enumerate(trial["sessions"], start=1):
         for name, value in metrics.items():
             expected.setdefault(name, []).append([session, value])
-    for step, terms in (entry for record in job.sessions for entry in record["losses"]):
+    for step, terms in (entry for record in job.sessions for entry in record.losses):
         for name, value in terms.items():
             expected.setdefault(name, []).append([step, value])
     expected = {name: points for name, points in expected.items() if re.match(wanted, name)}
@@ -187,7 +187,7 @@ def test_the_heat_map_and_its_table_are_among_the_artefacts(
     mlflow.open(f"{addresses[job.title]}/artifacts/tables/accuracy_matrix.csv")
     _, *rows = mlflow.until(TABLE)
     keep("6-table")
-    assert [[float(cell) for cell in row[1:] if cell] for row in rows] == [record["row"] for record in job.sessions]
+    assert [[float(cell) for cell in row[1:] if cell] for row in rows] == [list(record.row) for record in job.sessions]
 
 
 def test_the_model_is_registered_as_champion(mlflow: Browser, ui: str, swept: Swept, keep: Keep) -> None:

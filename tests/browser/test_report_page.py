@@ -40,7 +40,7 @@ def test_it_asks_nothing_of_a_network_and_raises_no_error(page: Browser, swept: 
 
 def test_the_answer_comes_first(page: Browser, swept: Swept, keep: Callable[[str], None]) -> None:
     keep("9-report")
-    accuracies = [job.sessions[-1]["metrics"]["test/accuracy"] for job in swept.log.of_kind("final")]
+    accuracies = [job.sessions[-1].metrics["test/accuracy"] for job in swept.log.of_kind("final")]
     facts = page.run("return [...document.querySelectorAll('#answer dl.facts strong')].map(fact => fact.innerText)")
     assert facts[0] == f"{100 * fmean(accuracies):.1f} ± {100 * stdev(accuracies):.1f} %"
     assert swept.log.selected is not None
@@ -63,12 +63,12 @@ def test_the_leaderboard_ranks_the_trials(page: Browser, swept: Swept) -> None:
 def test_the_figures_show_the_numbers_of_the_ledger(page: Browser, swept: Swept, keep: Callable[[str], None]) -> None:
     finals, sessions = swept.log.of_kind("final"), list(range(1, 6))
     (curve,) = (line for line in page.run(TRACES, "sessions") if line.get("name") == "SAFE")
-    means = [fmean(job.sessions[s - 1]["metrics"]["test/accuracy"] for job in finals) for s in sessions]
+    means = [fmean(job.sessions[s - 1].metrics["test/accuracy"] for job in finals) for s in sessions]
     assert curve["x"] == sessions
     assert curve["y"] == pytest.approx([100 * mean for mean in means], abs=1e-9)
     (heat,) = page.run(TRACES, "matrix")
     for after in sessions:
-        rows = [job.sessions[after - 1]["row"] for job in finals]
+        rows = [job.sessions[after - 1].row for job in finals]
         cells = [100 * fmean(same) for same in zip(*rows, strict=True)]
         assert heat["z"][after - 1] == pytest.approx([*cells, *[None] * (5 - after)], abs=1e-9)
     for part in page.run("return [...document.querySelectorAll('main section')].map(section => section.id)"):

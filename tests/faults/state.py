@@ -53,11 +53,11 @@ def job_state(job: Any) -> dict[str, Any]:
     """Return what Ray's results of a job were, as the ledger has them."""
     sessions = [
         {
-            **{name: record[name] for name in ("session", "sessions", "split", "losses", "row", "grid", "counts")},
-            "metrics": stable(record["metrics"]),
-            "provenance": record["provenance"],
+            **{name: said[name] for name in ("session", "sessions", "split", "losses", "row", "grid", "counts")},
+            "metrics": stable(said["metrics"]),
+            "provenance": said["provenance"],
         }
-        for record in job.sessions
+        for said in (record.to_json() for record in job.sessions)
     ]
     return {"config": job.config, "status": job.status, "reason": job.reason, "sessions": sessions}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.job_queue import JobQueue
 from sweeps.ledger.jobs import INTERRUPTED, Job
 from sweeps.ledger.ledger import SweepLog
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec
 
 SPACE = """
@@ -49,8 +50,8 @@ def small_log(name: str) -> SweepLog:
             {"type": "job", "job": id, "kind": kind, "title": name, "config": config, "predictions": [*predictions]}
         )
         for record in fake_sessions(0.5 + 0.1 * number, "test" if kind == "final" else "val", len(predictions)):
-            record["provenance"] = dict.fromkeys(record["provenance"], name) | {name: name}
-            log.apply({"type": "session", "job": id, **record})
+            fed = dict.fromkeys(record.provenance, name) | {name: name}
+            log.apply({"type": "session", "job": id, **replace(record, provenance=fed).to_json()})
         log.apply({"type": "status", "job": id, "status": "FINISHED", "reason": name})
     prediction = spec.parsed_space().predictions[0]
     log.apply({"type": "selected", "trial": "trial-01", "prediction": prediction, "score": 0.6})
@@ -64,7 +65,7 @@ EPOCHS = 150  # of a session: its record takes some kB, more than the last block
 METRICS = ("accuracy", "average_accuracy")
 
 
-def fake_sessions(accuracy: float, split: Split = "val", predictions: int = 1, epochs: int = 1) -> list[dict[str, Any]]:
+def fake_sessions(accuracy: float, split: Split = "val", predictions: int = 1, epochs: int = 1) -> list[SessionRecord]:
     """Return the records of a run of two sessions."""
     metrics = {f"{prefix}{name}": accuracy for prefix in ("", "slow/", "fast/") for name in METRICS}
     made = []
@@ -72,7 +73,7 @@ def fake_sessions(accuracy: float, split: Split = "val", predictions: int = 1, e
         losses = tuple((epochs * session + epoch, {"train/slow/ce": 1 / (epoch + 1)}) for epoch in range(epochs))
         result = SessionResult(session, 2, split, session, metrics, losses, row=(accuracy,) * session)
         grid = [[accuracy] * session] * predictions
-        made.append(session_record(result, Provenance("d", "w", "0,1"), [10] * session, grid))
+        made.append(SessionRecord.of(result, Provenance("d", "w", "0,1"), [10] * session, grid))
     return made
 
 
@@ -98,7 +99,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
                 for record in fake_sessions(accuracy_of(job), split, len(job.predictions), EPOCHS)[known:]:
                     before_session(job)
                     books.session(job.id, record)
-                    done.append(f"{job.id}/{record['session']}")
+                    done.append(f"{job.id}/{record.session}")
                 books.ended(job.id, "FINISHED")
                 rounds.ended(job.id)
         finally:

@@ -48,8 +48,8 @@ def ledger(tmp_path: Path) -> Path:
     ledger = Ledger.create(tmp_path, spec)
     ledger.append("job", job="trial-00", kind="trial", title="t", config=spec.base, predictions=[{}])
     for record in fake_sessions(0.75):
-        ledger.append("session", job="trial-00", **record)
-        ledger.append("checkpoint", job="trial-00", session=record["session"], path=str(tmp_path / "x"))
+        ledger.append("session", job="trial-00", **record.to_json())
+        ledger.append("checkpoint", job="trial-00", session=record.session, path=str(tmp_path / "x"))
     for status in ("RUNNING", "FINISHED"):
         ledger.append("status", job="trial-00", status=status, reason=None)
     ledger.append("finished")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def ledger_of_before(folder: Path, digests: list[str]) -> Ledger:
         job = f"trial-{number:02}"
         ledger.append("job", job=job, kind="trial", title=job, config=ledger.log.spec.base, predictions=[])
         record = fake_sessions(0.5)[0]
-        ledger.append("session", job=job, **{**record, "provenance": {"data_digest": digest}})
+        ledger.append("session", job=job, **replace(record, provenance={"data_digest": digest}).to_json())
     return ledger
 
 

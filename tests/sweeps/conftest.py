@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safe.config import load_config
 from safe.types import Provenance, SessionResult, Split, Work
 from sweeps.ledger.data import facts
 from sweeps.ledger.ledger import Ledger
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.search.random_ import draw
 from sweeps.spec.specs import SweepSpec
 
@@ -41,7 +42,7 @@ def _make_spec(**changes: Any) -> SweepSpec:
     return SweepSpec(**{**fields, **changes})
 
 
-def _make_session(session: int, grid: list[list[float]], split: Split = "val", **changes: Any) -> dict[str, Any]:
+def _make_session(session: int, grid: list[list[float]], split: Split = "val", **changes: Any) -> SessionRecord:
     """Session record of a stream of two sessions with 100 and 300 images."""
     accuracy = grid[0][-1] if grid else 0.5
     result = SessionResult(
@@ -55,7 +56,7 @@ def _make_session(session: int, grid: list[list[float]], split: Split = "val", *
         seconds={"train": 1.5},
         work=Work("trained", seconds=2.0),
     )
-    return {**session_record(result, PROVENANCE, [100, 300][:session], grid), **changes}
+    return replace(SessionRecord.of(result, PROVENANCE, [100, 300][:session], grid), **changes)
 
 
 @cache
@@ -75,7 +76,7 @@ def make_spec() -> Callable[..., SweepSpec]:
 
 
 @pytest.fixture
-def make_session() -> Callable[..., dict[str, Any]]:
+def make_session() -> Callable[..., SessionRecord]:
     """Give a function that makes a session record from its grid of accuracy rows."""
     return _make_session
 
@@ -96,9 +97,9 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
         for index, (job, (low, high)) in enumerate(rows.items()):
             config = spec.trial_config(space.settings(draw(space, spec.search_seed, index)))
             ledger.append("job", job=job, kind="trial", title=job, config=config, predictions=PREDICTIONS)
-            ledger.append("session", job=job, **_make_session(1, [[low], [low], [low]]))
+            ledger.append("session", job=job, **_make_session(1, [[low], [low], [low]]).to_json())
             grid = [[low, 0.4], [low, high], [low, 0.5]]
-            ledger.append("session", job=job, **_make_session(2, grid))
+            ledger.append("session", job=job, **_make_session(2, grid).to_json())
             ledger.append("status", job=job, status="FINISHED", reason=None)
         ledger.append("selected", trial="trial-01", prediction=PREDICTIONS[1], score=0.825)
         for repeat, accuracy in enumerate([0.5, 0.75]):
@@ -106,8 +107,8 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
             ledger.append("job", job=job, kind="final", title=job, config=config, predictions=[])
             for session in (1, 2):
                 record = _make_session(session, [], split="test")
-                record["metrics"]["test/accuracy"] = accuracy
-                ledger.append("session", job=job, **record)
+                record = replace(record, metrics={**record.metrics, "test/accuracy": accuracy})
+                ledger.append("session", job=job, **record.to_json())
             ledger.append("status", job=job, status="FINISHED", reason=None)
         ledger.append("finished")
         return ledger
@@ -116,13 +117,13 @@ def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
 
 
 def _fake_runner(value: Callable[..., float], slow: Callable[..., float] | None = None) -> Callable[..., Any]:
-    def run(job: Any) -> list[dict[str, Any]]:
+    def run(job: Any) -> list[SessionRecord]:
         split: Split = "test" if job.config["data.evaluate_on"] == "test" else "val"
         accuracy, alone = value(job.config), (slow or value)(job.config)
         metrics = dict.fromkeys(("accuracy", "average_accuracy"), accuracy)
         metrics |= {f"slow/{name}": alone for name in ("accuracy", "average_accuracy")}
         return [
-            session_record(
+            SessionRecord.of(
                 SessionResult(
                     session,
                     2,

@@ -19,6 +19,7 @@ from sweeps.cluster import submit
 from sweeps.engine import private
 from sweeps.engine.joining import existing_ray
 from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.results.selection import score_points
 from sweeps.spec.objective import objectives
 from sweeps.spec.options import build_spec
@@ -39,7 +40,7 @@ def _twice(folder: Path) -> None:
 
 def _judged_elsewhere(folder: Path) -> None:
     job = JobLog("trial-00", "trial", "trial 0", {}, [])
-    job.sessions.append({"split": "test"})
+    job.sessions.append(SessionRecord(1, 1, "test", {}))
     score_points(job, "accuracy", "val")
 
 

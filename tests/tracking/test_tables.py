@@ -75,8 +75,8 @@ def test_markdown_and_csv(source: dict[str, Any], tmp_path: Path) -> None:
     assert sweep.to_markdown().splitlines()[:4] == [
         "| run | kind | status | limit | lr | session | val/accuracy | val/forgetting |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| trial-00 | trial | Status.FINISHED |  | 1e-05 | 2 | 0.5 | 0.25 |",
-        "| trial-01 | trial | Status.FAILED | a\\|b | 0.1 |  |  |  |",
+        "| trial-00 | trial | FINISHED |  | 1e-05 | 2 | 0.5 | 0.25 |",
+        "| trial-01 | trial | FAILED | a\\|b | 0.1 |  |  |  |",
     ]
     written = sweep.to_csv(tmp_path / "tables")
     assert [path.name for path in written] == ["runs.csv", "metrics.csv", "sessions.csv"]

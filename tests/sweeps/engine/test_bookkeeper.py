@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from safe.types import Work
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
 from sweeps.ledger.ledger import JobLog, Ledger, read_ledger
@@ -127,7 +128,7 @@ def test_plain_output_has_one_line_an_event(
         start(books, predictions)
         books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
         grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
-        books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
+        books.session("trial-00", make_session(2, grid, work=Work("reused", 0.0)))
         books.ended("trial-00", "FINISHED")
         start(books, [], "slow-00", "slow")
         books.session("slow-00", make_session(1, []))
@@ -199,7 +200,7 @@ def test_the_table_shows_every_session_and_the_budget(
     start(books, predictions)
     books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
     grid = [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]
-    books.session("trial-00", make_session(2, grid, work={"training": "reused"}))
+    books.session("trial-00", make_session(2, grid, work=Work("reused", 0.0)))
     books.clock(1800.0)
     screen = Console(width=100, file=io.StringIO(), record=True)
     screen.print(display._render())
@@ -220,7 +221,7 @@ def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_sess
     from sweeps.engine.bookkeeper import session_points
 
     job = JobLog("final-00-0", "final", "final 0", {}, [])
-    record = make_session(2, [], losses=[[20, {"train/fast/ce": 0.5}], [21, {"train/fast/ce": 0.25}]])
+    record = make_session(2, [], losses=((20, {"train/fast/ce": 0.5}), (21, {"train/fast/ce": 0.25})))
     points = session_points(job, record)
     assert Point("val/accuracy", 0.5, 2) in points
     assert points[-2:] == [Point("train/fast/ce", 0.5, 20), Point("train/fast/ce", 0.25, 21)]

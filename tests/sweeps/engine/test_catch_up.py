@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safe.config import load_config
 from safe.states.checkpoint import load_state
 from safe.states.inference import save_session
 from safe.training.trainer import SafeTrainer
+from safe.types import Work
 from sweeps.cli import main
 from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
@@ -93,8 +95,8 @@ class Place:
     def _run(self, job: Job, books: Bookkeeper, again: bool) -> None:
         """Run a job; what is done again has its training from the stage store."""
         for record in self._runner(job):
-            work = {"training": "reused" if again else "trained", "seconds": 2.0 - again, "saved_seconds": 0.5 * again}
-            books.session(job.id, {**record, "work": record["work"] | work})
+            work = Work("reused" if again else "trained", seconds=2.0 - again, saved_seconds=0.5 * again)
+            books.session(job.id, replace(record, work=work))
         shutil.copytree(self._checkpoints, Path(job.states) / CHECKPOINTS, dirs_exist_ok=True)
         books.ended(job.id, "FINISHED")
 

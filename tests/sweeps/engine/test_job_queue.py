@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
+from safe.types import Work
 from sweeps.engine.budget import Budget
 from sweeps.engine.job_queue import MOST_LOST_NODES, AllFailedError, JobQueue
 from sweeps.ledger.jobs import BUDGET, Job, Kind
@@ -47,7 +48,7 @@ class Bench:
         if id not in self.ledger.log.jobs:
             self.ledger.append("job", job=id, kind=kind, title=id, config={}, predictions=[])
         for session in range(len(self.ledger.log.jobs[id].sessions) + 1, sessions + 1):
-            self.ledger.append("session", job=id, **self.make_session(session, []))
+            self.ledger.append("session", job=id, **self.make_session(session, []).to_json())
         self.ledger.append("status", job=id, status=status, reason=reason)
 
 
@@ -229,11 +230,11 @@ def test_reused_and_final_sessions_are_not_counted(bench: Bench) -> None:
     bench.write("a", "FINISHED")
     bench.write("f", "FINISHED", kind=Kind.FINAL)
     bench.ledger.append("job", job="b", kind=Kind.TRIAL, title="b", config={}, predictions=[])
-    reused = bench.make_session(1, [], work={"training": "reused"})
-    bench.ledger.append("session", job="b", **reused)
+    reused = bench.make_session(1, [], work=Work("reused", 0.0))
+    bench.ledger.append("session", job="b", **reused.to_json())
     log = bench.ledger.log
     assert (log.sessions_trained, log.sessions_reused) == (2, 1)
-    bench.ledger.append("session", job="a", **bench.make_session(1, []))  # done again after a kill
+    bench.ledger.append("session", job="a", **bench.make_session(1, []).to_json())  # done again after a kill
     assert (log.sessions_trained, log.sessions_reused) == (1, 1)
 
 

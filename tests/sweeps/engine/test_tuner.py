@@ -91,7 +91,7 @@ class Engine:
         return job.status, job.reason, len(job.sessions)
 
     def workers(self) -> set[str]:
-        return {record["provenance"]["pid"] for job in self.ledger.log.jobs.values() for record in job.sessions}
+        return {record.provenance["pid"] for job in self.ledger.log.jobs.values() for record in job.sessions}
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from safe.types import Provenance, SessionResult
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import Ledger, SweepLog
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION, log_final_model, model_name
 from sweeps.spec.specs import SweepSpec
@@ -91,8 +91,8 @@ class Store:
         ledger.append("job", job="final-03-0", kind="final", title="final 0", config=base, predictions=[])
         for session in (1, 2):
             result = SessionResult(session, 2, "test", classes_seen=session, metrics={})
-            record = session_record(result, Provenance(digest, "weights", "0,1"), [1] * session)
-            ledger.append("session", job="final-03-0", **record)
+            record = SessionRecord.of(result, Provenance(digest, "weights", "0,1"), [1] * session)
+            ledger.append("session", job="final-03-0", **record.to_json())
         ledger.append("status", job="final-03-0", status="FINISHED", reason=None)
         ledger.append("selected", trial="trial-03", prediction={}, score=score)
         ledger.close()

@@ -9,7 +9,7 @@ from typing import Any
 from safe.config import load_config
 from safe.types import Provenance, SessionResult, Split, Work
 from sweeps.ledger.ledger import SweepLog
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec
 
 TEMPERATURES = [0.1, 1.0, 10.0]
@@ -43,7 +43,7 @@ def record(
     top: float,
     grid: Sequence[Sequence[float]] = (),
     work: Work = Work("trained", seconds=2.0),  # noqa: B008 (frozen)
-) -> dict[str, Any]:
+) -> SessionRecord:
     """Return the record of a session in which every group had accuracy `top` when it was new."""
     metrics: dict[str, float] = {}
     for prefix, loss in (("", 0.0), ("slow/", 0.02), ("fast/", 0.03)):
@@ -54,7 +54,7 @@ def record(
             metrics[f"{prefix}forgetting"] = sum(0.01 * (session - g) for g in range(1, session)) / (session - 1)
     result = SessionResult(session, sessions, split, session, metrics, row=tuple(row(top, session)), work=work)
     provenance = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
-    return session_record(result, provenance, [COUNT] * session, grid)
+    return SessionRecord.of(result, provenance, [COUNT] * session, grid)
 
 
 def make_log(
@@ -85,7 +85,7 @@ def make_log(
             stages = {"slow": {"computed": int(not reused), "reused": int(reused), "seconds": 1.0, "saved_seconds": 0}}
             work = Work("reused" if reused else "trained", 2.0, saved_seconds=3.0 * reused, stages=stages)
             made = record(session, sessions, split, top, rows, work)
-            log.apply({"type": "session", "job": id, **made})
+            log.apply({"type": "session", "job": id, **made.to_json()})
         log.apply({"type": "status", "job": id, "status": "FINISHED", "reason": None})
 
     for index in range(slow):

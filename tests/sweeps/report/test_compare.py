@@ -29,7 +29,7 @@ def table(section: Section, index: int = 0) -> Table:
 
 def set_accuracy(log: SweepLog, values: list[float]) -> None:
     for job, value in zip(log.of_kind("final"), values, strict=True):
-        job.sessions[-1]["metrics"]["test/accuracy"] = value
+        job.sessions[-1].metrics["test/accuracy"] = value
 
 
 def test_differences_are_paired_by_seed_whatever_their_order() -> None:
@@ -50,8 +50,8 @@ def test_a_clear_difference_is_called_so_and_less_forgetting_is_better() -> None
     first, second = two()
     for shift, jobs in ((0.0, first.of_kind("final")), (0.05, second.of_kind("final"))):
         for repeat, job in enumerate(jobs):
-            job.sessions[-1]["metrics"]["test/accuracy"] = 0.8 + 0.01 * repeat + shift + 0.001 * repeat * shift
-            job.sessions[-1]["metrics"]["test/forgetting"] = 0.1 + 0.01 * repeat - shift * (1 + 0.01 * repeat)
+            job.sessions[-1].metrics["test/accuracy"] = 0.8 + 0.01 * repeat + shift + 0.001 * repeat * shift
+            job.sessions[-1].metrics["test/forgetting"] = 0.1 + 0.01 * repeat - shift * (1 + 0.01 * repeat)
     rows = {row[0]: row for row in table(part(comparison_page(first, second), "answers")).rows}
     assert rows["final accuracy (%)"][-1] == "better, beyond noise"
     assert rows["forgetting (%)"][-1] == "better, beyond noise"
@@ -90,7 +90,7 @@ def test_chosen_configurations_are_set_beside_each_other() -> None:
 def test_what_cannot_be_compared_is_said() -> None:
     first, second = two()
     assert comparison_page(first, second).banners == []
-    second.of_kind("final")[0].sessions[0]["provenance"]["data_digest"] = "another"
+    second.of_kind("final")[0].sessions[0].provenance["data_digest"] = "another"
     assert "not on the same data" in comparison_page(first, second).banners[0]
     assert "different data sets: digits and glyphs" in comparison_page(first, make_log(dataset="glyphs")).banners[0]
     assert "selected on test" in comparison_page(first, make_log(selection="test")).banners[0]

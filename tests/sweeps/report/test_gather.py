@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,8 +51,7 @@ def test_the_matrix_is_the_mean_over_the_final_runs() -> None:
 def test_without_rows_of_final_runs_the_matrix_is_the_chosen_trials() -> None:
     log = make_log()
     for job in log.of_kind("final"):
-        for record in job.sessions:
-            del record["row"]
+        job.sessions = [replace(record, row=()) for record in job.sessions]
     found = matrix(Gathered(log))
     assert found is not None
     assert (found.runs, found.split, found.of_finals) == (1, "val", False)
@@ -112,7 +112,7 @@ def test_stages_are_added_up_over_all_runs() -> None:
 def test_a_metric_that_one_run_lacks_is_absent() -> None:
     gathered = Gathered(make_log())
     assert last_metric(gathered.finals, "forgetting") is not None
-    del gathered.finals[1].sessions[-1]["metrics"]["test/forgetting"]
+    del gathered.finals[1].sessions[-1].metrics["test/forgetting"]
     assert last_metric(gathered.finals, "forgetting") is None
     assert last_metric([], "accuracy") is None
 

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_the_answer_comes_first(log: SweepLog) -> None:
 def test_a_difference_within_noise_is_called_so() -> None:
     log = make_log()
     for repeat, accuracy in enumerate((0.99, 0.80, 0.90)):
-        log.jobs[f"control-{repeat}"].sessions[-1]["metrics"]["test/accuracy"] = accuracy
+        log.jobs[f"control-{repeat}"].sessions[-1].metrics["test/accuracy"] = accuracy
     facts = sections(log)["answer"].blocks[0]
     assert facts.facts[1][2] == "within noise"  # type: ignore[union-attr]
 
@@ -247,7 +248,7 @@ def test_names_are_never_markup() -> None:
     log.apply({"type": "status", "job": "trial-02", "status": "FAILED", "reason": EVIL})
     for index, job in enumerate(log.jobs.values()):
         job.config["backbone.name"] = names[index % 2]
-        job.sessions[0]["provenance"] = {"class_order": EVIL}
+        job.sessions[0] = replace(job.sessions[0], provenance={"class_order": EVIL})
     page = report_page(log, {EVIL: (1, 1)})
     text = render(page)
     outline = Outline(text)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sweeps.ledger.jobs import Job
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.report.page import render
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import describe, print_mlflow, show
@@ -109,7 +110,7 @@ def test_the_final_runs_stand_beside_the_control(finished_sweep: Callable[[], Le
     for repeat, accuracy in enumerate([0.4, 0.6]):
         job = replace(log.jobs[f"final-01-{repeat}"], id=f"control-{repeat}", kind="control")
         last = job.sessions[-1]
-        job.sessions = [*job.sessions[:-1], {**last, "metrics": {**last["metrics"], "test/accuracy": accuracy}}]
+        job.sessions = [*job.sessions[:-1], replace(last, metrics={**last.metrics, "test/accuracy": accuracy})]
         log.jobs[job.id] = job
     text = io.StringIO()
     show(log, tmp_path, Console(file=text, width=200))
@@ -160,7 +161,7 @@ def replicated(spec: Any, final: list[float], control: list[float]) -> SweepLog:
     for kind, values in (("final-00", final), ("control", control)):
         for repeat, value in enumerate(values):
             metrics = {"test/accuracy": value, "test/average_accuracy": 0.5, "test/forgetting": 2 * value}
-            session = {"session": 1, "sessions": 1, "split": "test", "metrics": metrics, "losses": [], "grid": []}
+            session = SessionRecord(1, 1, "test", metrics)
             id = f"{kind}-{repeat}"
             log.jobs[id] = JobLog(id, kind.partition("-")[0], id, {}, [], status="FINISHED", sessions=[session])
     return log

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_only_finished_trials_stand_on_the_board_and_ties_go_to_the_lowest_id(jo
 
 def test_test_images_cannot_steer_a_search_on_the_holdout(job: NewJob) -> None:
     trial = job("trial-00", [[[0.8]] * 3])
-    trial.sessions[0]["split"] = "test"
+    trial.sessions[0] = replace(trial.sessions[0], split="test")
     with pytest.raises(ValueError, match="only 'val' may steer"):
         leaderboard([trial], "average_accuracy", "val")
 
@@ -97,9 +98,13 @@ def test_equal_points_of_the_front_stand_once(job: NewJob) -> None:
 def test_any_logged_metric_can_be_the_objective(job: NewJob) -> None:
     jobs = [job(f"trial-{i:02d}", [[[0.5]] * 3, [[0.5, a]] * 3]) for i, a in enumerate((0.4, 0.6))]
     for index, trial in enumerate(jobs):
-        trial.sessions[-1]["metrics"] |= {"val/slow/accuracy": 0.5 + index, "time/train_seconds": 2.0 - index}
-        trial.sessions[-1]["losses"] = [[1, {"train/fast/ce": 3.0}], [2, {"train/fast/ce": 1.0 + index}]]
-        trial.sessions[-1]["grid_metrics"] = [{"nll": tau + index} for tau in (0.2, 0.3, 0.1)]
+        last = trial.sessions[-1]
+        trial.sessions[-1] = replace(
+            last,
+            metrics={**last.metrics, "val/slow/accuracy": 0.5 + index, "time/train_seconds": 2.0 - index},
+            losses=((1, {"train/fast/ce": 3.0}), (2, {"train/fast/ce": 1.0 + index})),
+            grid_metrics=tuple({"nll": tau + index} for tau in (0.2, 0.3, 0.1)),
+        )
     for objective, trial, value in (
         ("slow/accuracy", "trial-01", 1.5),
         ("time/train_seconds", "trial-01", 1.0),
@@ -119,7 +124,8 @@ def test_slow_settings_are_ranked_by_the_slow_learner(job: NewJob) -> None:
     jobs = [job(f"slow-{i:02d}", [[]]) for i in range(4)]
     values = [(0.5, 0.3), (0.7, 0.1), (0.7, 0.2)]
     for trial, (average, forgetting) in zip(jobs, values, strict=False):
-        trial.sessions[-1]["metrics"] |= {"val/slow/average_accuracy": average, "val/slow/forgetting": forgetting}
+        alone = {"val/slow/average_accuracy": average, "val/slow/forgetting": forgetting}
+        trial.sessions[-1] = replace(trial.sessions[-1], metrics={**trial.sessions[-1].metrics, **alone})
     jobs[3].status = "FAILED"
     ranked = {
         text: [trial.id for trial in slow_ranking(jobs, text, "val")]

@@ -50,8 +50,8 @@ def test_halving_compares_at_the_same_session_only(tmp_path: Path, make_spec: Ma
             ledger.append("job", job=job, kind="trial", title=job, config={}, predictions=[prediction])
         for accuracy in accuracies:
             session = len(ledger.log.jobs[job].sessions) + 1
-            record = make_session(session, [[accuracy] * session], sessions=10, counts=[100] * session)
-            ledger.append("session", job=job, **record)
+            record = make_session(session, [[accuracy] * session], sessions=10, counts=(100,) * session)
+            ledger.append("session", job=job, **record.to_json())
 
     halving = Halving(ledger.log)
     reach("trial-00", 0.9)
@@ -74,7 +74,7 @@ def test_a_slow_candidate_is_compared_by_its_slow_learner(tmp_path: Path, make_s
         kind = job.partition("-")[0]
         ledger.append("job", job=job, kind=kind, title=job, config={}, predictions=[])
         metrics = {"val/slow/average_accuracy": slow, "val/accuracy": 1 - slow}
-        ledger.append("session", job=job, **make_session(1, [], metrics=metrics))
+        ledger.append("session", job=job, **make_session(1, [], metrics=metrics).to_json())
     halving = Halving(ledger.log)
     assert not halving.outranked(ledger.log.jobs["slow-00"])
     assert halving.outranked(ledger.log.jobs["slow-01"])

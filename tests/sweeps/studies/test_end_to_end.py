@@ -228,9 +228,9 @@ def test_the_exported_configuration_reproduces_the_first_final_run(
     trained = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     first = read_ledger(place.results / "sweeps" / "whole").of_kind("final")[0]
     for line, record in zip(trained, first.sessions, strict=True):
-        for name, value in record["metrics"].items():
+        for name, value in record.metrics.items():
             if name.startswith("test/"):
-                assert line[name] == value, f"{name} after session {record['session']}"
+                assert line[name] == value, f"{name} after session {record.session}"
 
 
 def test_no_resume_checkpoint_is_left_behind(place: Place) -> None:

@@ -19,7 +19,7 @@ from safe.training.trainer import SafeTrainer
 from safe.types import Provenance
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.ledger.jobs import Job, Kind
-from sweeps.ledger.records import session_record
+from sweeps.ledger.record import SessionRecord
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
@@ -213,7 +213,7 @@ def tiny_data(test_labels: str = "true") -> Dataset:
 def trained(dataset: Dataset, vit: VisionTransformer, store: Path | None = None) -> Runner:
     """Return a runner that trains a job as a sweep's worker does."""
 
-    def run(job: Job) -> list[dict[str, Any]]:
+    def run(job: Job) -> list[SessionRecord]:
         stages = DiskStages(str(store), 10**9) if store else None
         trainer = SafeTrainer(validate(job.config), dataset=dataset, backbone=vit, stages=stages)
         records = []
@@ -223,7 +223,7 @@ def trained(dataset: Dataset, vit: VisionTransformer, store: Path | None = None)
             assert logits is not None
             grid = score_grid(logits, [Prediction(*(p[name] for name in sorted(p))) for p in job.predictions])
             provenance = Provenance(**trainer.provenance())
-            records.append(session_record(result, provenance, logits.counts, *grid, until=job.until))
+            records.append(SessionRecord.of(result, provenance, logits.counts, *grid, until=job.until))
         trainer.close()
         return records
 
@@ -311,7 +311,7 @@ def test_the_account_counts_what_the_tree_spares(
     assert (work["audit"]["sessions_trained"], work["audit"]["sessions_reused"]) == (0, 12)
     planned = count([(validate(job.config), range(1, 4)) for job in log.of_kind(Kind.TRIAL)], predictions=3)
     assert (planned.naive, planned.unshared, planned.trained) == (36, 12, 10)
-    records = [record["work"]["stages"] for job in log.of_kind(Kind.TRIAL) for record in job.sessions]
+    records = [record.work.stages for job in log.of_kind(Kind.TRIAL) for record in job.sessions]
     computed = {kind: sum(r[kind]["computed"] for r in records if kind in r) for kind in planned.stages}
     assert computed == planned.stages
     assert work["seconds_saved"] > 0

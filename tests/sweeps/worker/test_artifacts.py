@@ -20,9 +20,11 @@ from safe.data.sources import ArrayImages
 from safe.data.stream import Subset
 from safe.errors import UserError
 from safe.evaluation.aggregation import entropy_weights
-from safe.evaluation.logits import SessionLogits, accuracy_row, score_grid
+from safe.evaluation.logits import SessionLogits, accuracy_row
 from safe.states.inference import load_inference_state
-from sweeps.worker.artifacts import VERSION, disk_use, keep_session, read_records
+from safe.types import Provenance, SessionResult, Split
+from sweeps.ledger.record import VERSION, SessionRecord
+from sweeps.worker.artifacts import disk_use, keep_session, read_records
 from sweeps.worker.predictions import confusion, predicted_images
 
 CLASSES = ["eins", "zwei", "drei $x$"]
@@ -67,18 +69,18 @@ def trainer(session: int) -> Any:
     )
 
 
-def record(session: int, split: str = "test") -> dict[str, Any]:
-    grid = score_grid(LOGITS.first(session), [])
-    return {
-        "session": session,
-        "sessions": 2,
-        "split": split,
-        "metrics": {f"{split}/slow/accuracy": 0.5, f"{split}/accuracy": 0.75, "time/train_seconds": 1.0},
-        "losses": [[session, {"train/slow/ce": 0.25}]],
-        "row": [[1.0], [0.5, 0.25]][session - 1],
-        "grid": grid.rows,
-        "counts": [1, 3][:session],
-    }
+def record(session: int, split: Split = "test") -> SessionRecord:
+    result = SessionResult(
+        session,
+        2,
+        split,
+        session,
+        metrics={"slow/accuracy": 0.5, "accuracy": 0.75},
+        losses=((session, {"train/slow/ce": 0.25}),),
+        row=((1.0,), (0.5, 0.25))[session - 1],
+        seconds={"train": 1.0},
+    )
+    return SessionRecord.of(result, Provenance("d", "w", "0,1"), [1, 3][:session])
 
 
 def job(folder: Path, kind: str = "final", **changes: Any) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def test_a_trial_shows_itself_at_the_settings_the_sweep_will_choose(tmp_path: Pa
         seen = LOGITS.first(session)
         grid = [accuracy_row(scores, seen.labels, seen.counts) for scores in (seen.fast, seen.slow)]
         extra = [{"nll": 2.0}, {"nll": 1.0}]
-        keep_session(trial, trainer(session), {**record(session, "val"), "grid": grid, "grid_metrics": extra})
+        keep_session(trial, trainer(session), replace(record(session, "val"), grid=grid, grid_metrics=extra))
     assert {name for name in names(tmp_path) if not name.startswith("checkpoints/")} == SMALL
     # The slow learner alone has 3 of 4 images right, the fast one 2.
     assert table(tmp_path / "tables/accuracy_matrix.csv")[2] == ["session 2", "1.0", str(2 / 3)]
@@ -227,9 +229,9 @@ def test_the_policy_says_which_states_are_kept(policy: str, kind: str, sessions:
 def test_a_session_done_again_replaces_what_followed_it(tmp_path: Path) -> None:
     for session in (1, 2, 1):
         keep_session(job(tmp_path, checkpoints="none"), trainer(session), record(session))
-    assert [line["session"] for line in read_records(tmp_path)] == [1]
+    assert [record.session for record in read_records(tmp_path)] == [1]
     keep_session(job(tmp_path, checkpoints="none"), trainer(2), record(2))
-    assert [line["session"] for line in read_records(tmp_path)] == [1, 2]
+    assert [record.session for record in read_records(tmp_path)] == [1, 2]
 
 
 def test_equal_runs_have_equal_files(final: Path, tmp_path: Path) -> None:

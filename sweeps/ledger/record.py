@@ -1,0 +1,154 @@
+"""What a sweep keeps of a session: the record that workers report, and ledgers and runs' own files hold as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from safe.types import Provenance, SessionResult, Work, with_split
+
+VERSION = 1  # of the JSON
+_WORK = tuple(entry.name for entry in fields(Work))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session of a run.
+
+    Attributes:
+        session: index of the session, from 1.
+        sessions: after which one the run is complete.
+        split: images that judged it, `val` or `test`.
+        metrics: all that is logged at step = session, under full names (`val/accuracy`, `time/train_seconds`).
+        losses: per epoch, (epochs done so far in the run, terms).
+        row: accuracy of each session group so far; empty in ledgers that kept none.
+        grid, grid_metrics: the row, and other metrics without prefix, at each setting of prediction.
+        counts: images of each session group.
+        provenance: what the run was fed with (`safe.types.Provenance`); empty in ledgers that kept none.
+        work: what it cost; a record that does not say trained the session itself, in all the time it tells of.
+        notes: what its user should know, by kind.
+    """
+
+    session: int
+    sessions: int
+    split: str
+    metrics: Mapping[str, float]
+    losses: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    row: tuple[float, ...] = ()
+    grid: tuple[tuple[float, ...], ...] = ()
+    grid_metrics: tuple[Mapping[str, float], ...] = ()
+    counts: tuple[int, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    work: Work = Work("trained", 0.0)  # noqa: RUF009 (frozen)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        result: SessionResult,
+        provenance: Provenance,
+        counts: Sequence[int],
+        grid: Sequence[Sequence[float]] = (),
+        grid_metrics: Sequence[Mapping[str, float]] = (),
+        *,
+        until: int | None = None,
+        machine: Mapping[str, float] | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Return the record of a trainer's result.
+
+        Args:
+            counts: images of each session group.
+            grid, grid_metrics: accuracies of the groups and metrics at each setting of prediction; none without.
+            until: session after which the run is complete; `None` is the last of the stream.
+            machine: how busy the machine was, by metric.
+            notes: what its user should know, by kind.
+        """
+        return cls(
+            session=result.session,
+            sessions=min(result.sessions, until or result.sessions),
+            split=result.split,
+            metrics=result.as_metrics() | dict(machine or {}),
+            losses=tuple((step, dict(terms)) for step, terms in result.losses),
+            row=tuple(result.row),
+            grid=tuple(map(tuple, grid)),
+            grid_metrics=tuple(dict(metrics) for metrics in grid_metrics or [{}] * len(grid)),
+            counts=tuple(counts),
+            provenance=asdict(provenance),
+            work=result.work,
+            notes=dict(notes or {}),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON holds it, without notes where there are none."""
+        notes = {"notes": dict(self.notes)} if self.notes else {}
+        work = {**asdict(self.work), "trained": self.work.training == "trained"}
+        return {
+            "session": self.session,
+            "sessions": self.sessions,
+            "split": self.split,
+            "metrics": dict(self.metrics),
+            "losses": [[step, dict(terms)] for step, terms in self.losses],
+            "row": list(self.row),
+            "grid": [list(row) for row in self.grid],
+            "grid_metrics": [dict(metrics) for metrics in self.grid_metrics],
+            "counts": list(self.counts),
+            "provenance": dict(self.provenance),
+            "work": work,
+        } | notes
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Return what JSON holds, of earlier writers too; what it holds beside is left.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is no session's record.
+        """
+        metrics = named_once(found["metrics"])
+        took = sum(value for name, value in metrics.items() if name.startswith("time/") and name.endswith("_seconds"))
+        work = {name: value for name, value in found.get("work", {}).items() if name in _WORK}
+        return cls(
+            session=found["session"],
+            sessions=found["sessions"],
+            split=sys.intern(found["split"]),
+            metrics=metrics,
+            losses=tuple((step, named_once(terms)) for step, terms in found.get("losses", ())),
+            row=tuple(found.get("row", ())),
+            grid=tuple(map(tuple, found["grid"])),
+            grid_metrics=tuple(map(named_once, found.get("grid_metrics") or [{}] * len(found["grid"]))),
+            counts=tuple(found["counts"]),
+            provenance=named_once(found.get("provenance", {})),
+            work=Work(**{"training": "trained", "seconds": took, **named_once(work)}),
+            notes=dict(found.get("notes", {})),
+        )
+
+    @property
+    def trained(self) -> bool:
+        """Whether its training was done in its own run."""
+        return self.work.training == "trained"
+
+    @property
+    def reused(self) -> bool:
+        """Whether its training came from the stage store."""
+        return self.work.training == "reused"
+
+    def metric(self, name: str) -> float | None:
+        """Return a metric of the evaluation by its name without split, or None where it is undefined."""
+        return self.metrics.get(with_split(self.split, name))
+
+    def judged(self, learner: str = "") -> dict[str, float]:
+        """Return the metrics of the evaluation, names without split and `learner` (`slow/`, `fast/`; "" is all)."""
+        prefix = with_split(self.split, learner)
+        return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
+
+
+def named_once(value: Any) -> Any:
+    """Return the same value of JSON, each text in it the one object of its kind: thousands of sessions name the same
+    settings and metrics."""
+    if isinstance(value, Mapping):
+        return {sys.intern(name): named_once(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [named_once(entry) for entry in value]
+    return sys.intern(value) if isinstance(value, str) else value
