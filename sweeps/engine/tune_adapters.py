@@ -148,10 +148,11 @@ class Driver:
         """A session has a result, or a job paused without one; return whether the job stops here."""
         job = self._jobs[trial_id]
         # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
-        record: SessionRecord | None = result.pop("session", None)
+        told = result.pop("session", None)
         result.pop("config", None)
-        if record is None:
+        if told is None:
             return True
+        record = SessionRecord.from_json(told)
         self.heartbeat.sign(job.id)
         if (broken := _not_finite(record)) is not None:
             self._broken[job.id] = broken
