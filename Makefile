@@ -141,7 +141,7 @@ test-cluster: $(READY) ## test the cluster with real containers; needs Docker
 	CLUSTER_TESTS=1 $(RUN) -m pytest -n 0 -s -v tests/cluster $(ARGS)
 
 test-faults: $(READY) ## kill, interrupt and break real sweeps and compare their end; needs Linux and an idle machine
-	FAULT_TESTS=1 $(RUN) -m pytest -n 0 tests/faults $(ARGS)
+	FAULT_TESTS=1 $(RUN) -m pytest -n 0 tests/interrupted $(ARGS)
 
 test-browser: $(READY) ## look at MLflow's pages and the report in a headless Chromium; needs chromedriver
 	BROWSER_TESTS=1 $(RUN) -m pytest -n 0 tests/browser $(ARGS)

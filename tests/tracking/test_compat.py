@@ -57,7 +57,7 @@ def test_the_inside_of_mlflow_is_as_it_was(what: str) -> None:
 
 def test_the_version_that_is_installed_has_been_seen() -> None:
     assert mlflow.__version__ in SEEN_WITH, (
-        "run tests/tracking and tests/faults with it, then add it to SEEN_WITH in tracking/compat.py"
+        "run tests/tracking and tests/interrupted with it, then add it to SEEN_WITH in tracking/compat.py"
     )
 
 

@@ -1,3 +1,5 @@
+"""The small ViT's weights: what the shipped file says and does, and how it is made."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The options of `run` and `plan`, and the specification that they ask for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

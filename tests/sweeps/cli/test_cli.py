@@ -1,3 +1,5 @@
+"""The commands of `python -m sweeps`: what they print, refuse and return."""
+
 from __future__ import annotations
 
 import fcntl

@@ -1,3 +1,5 @@
+"""The books: what a recorder gets of a job, once, whatever was recorded before."""
+
 from __future__ import annotations
 
 import io

@@ -112,7 +112,9 @@ def test_the_inside_of_ray_is_as_it_was(what: str) -> None:
 
 
 def test_the_version_that_is_installed_has_been_seen() -> None:
-    assert ray.__version__ in SEEN_WITH, "run tests/faults with it, then add it to SEEN_WITH in sweeps/engine/compat.py"
+    assert ray.__version__ in SEEN_WITH, (
+        "run tests/interrupted with it, then add it to SEEN_WITH in sweeps/engine/compat.py"
+    )
 
 
 PARENT = f"""

@@ -1,3 +1,5 @@
+"""The job queue: order, retries, budget, and when a round is over."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

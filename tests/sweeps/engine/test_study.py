@@ -1,3 +1,5 @@
+"""A study carried out: continuing, refusing, and its signals."""
+
 from __future__ import annotations
 
 import signal

@@ -1,3 +1,5 @@
+"""The ledger: what is appended is what is read, and what is refused."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""One process at a time has a sweep."""
+
 from __future__ import annotations
 
 import os

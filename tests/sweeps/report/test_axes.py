@@ -1,3 +1,5 @@
+"""The axes of the report's figures."""
+
 from __future__ import annotations
 
 import pytest

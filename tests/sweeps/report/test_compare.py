@@ -1,3 +1,5 @@
+"""Two sweeps side by side."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""How much each setting matters, as the report tells it."""
+
 from __future__ import annotations
 
 import random

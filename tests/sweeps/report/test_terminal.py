@@ -1,3 +1,5 @@
+"""The tables of a sweep on the terminal."""
+
 from __future__ import annotations
 
 import io

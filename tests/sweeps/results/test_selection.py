@@ -1,3 +1,5 @@
+"""Choosing a trial and its settings of prediction; fronts of several objectives."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

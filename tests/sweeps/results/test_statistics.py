@@ -1,3 +1,5 @@
+"""Means over seeds and paired differences, and the configurations of the runs after the choice."""
+
 from __future__ import annotations
 
 import numpy as np

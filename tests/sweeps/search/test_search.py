@@ -1,3 +1,5 @@
+"""What searches propose, and that it depends on results in trial order alone."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The words of an objective and their directions."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Search spaces: what is taken, what is refused, and the values between."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""Specifications: what a name stands for, and how it may grow."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""What a sweep will cost, counted before it runs and held against what it did."""
+
 from __future__ import annotations
 
 import json

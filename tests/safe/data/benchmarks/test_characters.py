@@ -1,3 +1,5 @@
+"""The characters of the fonts: which are there, which look alike, and on which side they stand."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The handwritten digits: counts, split and digest."""
+
 from __future__ import annotations
 
 import torch

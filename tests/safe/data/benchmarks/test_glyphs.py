@@ -1,3 +1,5 @@
+"""The rendered letters: counts, digest, and their cache on disk."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Faults in the processes of a sweep: `make test-faults`, or FAULT_TESTS=1 python -m pytest -n 0 tests/faults.
+"""Faults in the processes of a sweep: `make test-faults`, or FAULT_TESTS=1 python -m pytest -n 0 tests/interrupted.
 
 Every test here runs `python -m sweeps` as real processes with the real Ray, MLflow and trainer, on the smallest sweep
 there is (`sweeping.py`), lets something happen to it, continues it, and compares what it leaves (`state.py`) with what
