@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
+from safe.numerics import import_own
 from sweeps.cli.common import add_results
 from sweeps.ledger.known import known_sweep
 
@@ -21,5 +22,6 @@ def _report(arguments: argparse.Namespace) -> int:
     from sweeps.report import write_report
 
     log, folder = known_sweep(arguments.results, arguments.name)
+    import_own(log.spec.imports)
     print(f"report: {write_report(log, folder)}")
     return 0
