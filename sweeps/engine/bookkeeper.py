@@ -1,6 +1,6 @@
 """What happens to a job, written down: in the ledger first, then in the recorder, then on the display.
 
-`Bookkeeper` knows nothing of Ray; `sweeps.engine.tune_adapters` translates Tune's events for it. Both live in the
+`Bookkeeper` knows nothing of Ray; `sweeps.engine.driver` translates Tune's events for it. Both live in the
 driver, the only process that opens the ledger and the recorder.
 """
 

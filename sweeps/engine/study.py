@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.joining import existing_ray
+from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, local_ray, run_work
 from sweeps.ledger.data import settle_data
@@ -30,11 +31,10 @@ from sweeps.spec.continuing import continued
 from sweeps.spec.machine import ray_address
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import Spec, SweepSpec, data_origins, located
-from sweeps.spec.titles import title_of
-from tracking.recorder import Recorder, Status
+from tracking.recorder import Status
 
 if TYPE_CHECKING:
-    from tracking import JournalRecorder
+    pass
 
 FIRST_FLUSH_S = 10.0
 
@@ -96,9 +96,6 @@ Work = Callable[[Study], Iterator[list[Job]]]
 """What a study does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A study that
 is continued replays its work from the beginning; jobs that are over are skipped."""
 
-Summarise = Callable[[Recorder, Ledger, Folders], None]
-"""Writes the outcome of a study whose work is done to its parent run."""
-
 
 def carry_out(
     spec: Spec,
@@ -144,7 +141,7 @@ def carry_out(
             else:
                 _go_on(ledger, spec, retry_failed)
             if ledger.log.finished:
-                _catch_up(ledger, folders, summarise)
+                catch_up(ledger, folders, summarise)
             else:
                 _run(ledger, folders, work, summarise)
             return ledger.log
@@ -185,13 +182,13 @@ def _run(
     tags = environment_tags()
     if tags != ledger.log.environment:
         ledger.append("environment", tags=tags)
-    recorder = _recorder(folders, ledger.log)
+    recorder = study_recorder(folders, ledger.log)
     try:
-        _start_parent(recorder, ledger.log, tags)
+        start_parent(recorder, ledger.log, tags)
         try:
             # Refuses a name that the store has with other settings before anything is trained.
             recorder.flush(FIRST_FLUSH_S)
-            _append_tracking(ledger, recorder)
+            note_tracking(ledger, recorder)
         except KeyboardInterrupt:
             recorder.finish(spec.name, Status.KILLED)
             raise
@@ -209,60 +206,10 @@ def _run(
             raise
         finally:
             recorder.finish(spec.name, status)
-            _append_tracking(ledger, recorder)
+            note_tracking(ledger, recorder)
         _finish(ledger, folders)
     finally:
         recorder.close()
-
-
-def _catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
-    """Bring to the store what it did not take when the study ended, its model too; it may still not take it."""
-    from tracking import journal_path, waiting
-
-    journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
-    if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
-        return
-    with closing(_recorder(folders, ledger.log)) as recorder:
-        if recorder.drain():
-            _append_tracking(ledger, recorder)  # first, because the summary leads to the parent run
-            if later:
-                summarise(recorder, ledger, folders)
-
-
-def _recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
-    from tracking import JournalRecorder, journal_path, telemetry_off
-
-    telemetry_off()
-    journal, experiment = journal_path(folders.results, log.spec.name), Path(log.began_as.dataset).name
-    return JournalRecorder(journal, folders.tracking_uri(), experiment)
-
-
-def _start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> None:
-    spec = log.spec
-    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in marked(type(spec), Mark.GROWS)}
-    marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
-    digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
-    # Params are written once, so they say where the data lay at first.
-    own = marked(type(spec), Mark.PARAM)
-    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own} | log.began_as.base
-    title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
-    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
-
-
-def _append_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
-    """Note where the recorder has the study; the run id is known once its store has answered."""
-    from tracking import shown
-
-    found = {
-        "tracking_uri": shown(recorder.tracking_uri),
-        "experiment": recorder.experiment_name,
-        "experiment_id": recorder.experiment_id,
-        "parent_run_id": recorder.run_id(ledger.log.spec.name),
-    }
-    if found["parent_run_id"] is None and ledger.log.tracking:
-        found |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
-    if ledger.log.tracking != found:
-        ledger.append("tracking", **found)
 
 
 def _finish(ledger: Ledger, folders: Folders) -> None:

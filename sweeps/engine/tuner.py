@@ -30,7 +30,7 @@ from tracking.recorder import Status
 if TYPE_CHECKING:
     from ray import tune
 
-    from sweeps.engine.tune_adapters import Driver
+    from sweeps.engine.driver import Driver
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
 
@@ -115,7 +115,8 @@ def run_work(
     from ray import tune
 
     from sweeps.engine.compat import causes, every_error_is_a_trials, keep_variables
-    from sweeps.engine.tune_adapters import Driver, JobScheduler, JobSearcher, JobStopper, TuneCallback
+    from sweeps.engine.driver import Driver
+    from sweeps.engine.tune_adapters import JobScheduler, JobSearcher, JobStopper, TuneCallback
     from sweeps.worker.trainable import SafeTrainable
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0

@@ -38,7 +38,7 @@ PLACES = {
     "checkpoint": ("sweeps.worker.trainable", "SafeTrainable.save_checkpoint"),
     "checkpoint-done": ("sweeps.worker.trainable", "SafeTrainable.save_checkpoint"),
     # in the driver
-    "parent": ("sweeps.engine.study", "_start_parent"),
+    "parent": ("sweeps.engine.study", "start_parent"),
     "flush-done": ("tracking.journal", "JournalRecorder.flush"),
     "ray": ("ray._private.services", "start_raylet"),
     "session": ("sweeps.engine.bookkeeper", "Bookkeeper.session"),

@@ -73,7 +73,7 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
     spec, recorder = make_spec(), Interrupted()
     folders = Folders(tmp_path, spec.name)
     folders.make()
-    monkeypatch.setattr(module, "_recorder", lambda *_: recorder)
+    monkeypatch.setattr(module, "study_recorder", lambda *_: recorder)
     with pytest.raises(KeyboardInterrupt):
         module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None)
     assert recorder.runs[spec.name].status == "KILLED"

@@ -116,7 +116,7 @@ def test_all_rounds_run_in_the_same_workers_and_leave_no_checkpoint(engine: Engi
 def test_tune_keeps_nothing_of_a_job_that_is_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray import cloudpickle
 
-    from sweeps.engine.tune_adapters import Driver
+    from sweeps.engine.driver import Driver
 
     over: list[Any] = []
     completed = Driver.completed
@@ -225,7 +225,7 @@ def test_workers_that_ray_ends_for_want_of_memory_fail_their_trials_alone_and_fe
     from ray.air.execution._internal.actor_manager import RayActorManager
     from ray.exceptions import OutOfMemoryError
 
-    from sweeps.engine.tune_adapters import Driver
+    from sweeps.engine.driver import Driver
 
     resolved, next_job = RayActorManager._actor_task_resolved, Driver.next_job
     ended = [OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.")] * 2

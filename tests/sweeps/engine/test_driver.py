@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import sweeps.engine.tune_adapters
+import sweeps.engine.driver
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.compat import RayLost
 from sweeps.engine.display import LiveDisplay
+from sweeps.engine.driver import Driver
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
-from sweeps.engine.tune_adapters import Driver
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from tracking.memory import MemoryRecorder
@@ -43,7 +43,7 @@ def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
         def gone() -> None:
             raise RayLost("Ray's raylet is gone")
 
-        monkeypatch.setattr(sweeps.engine.tune_adapters, "check_processes", gone)
+        monkeypatch.setattr(sweeps.engine.driver, "check_processes", gone)
         with pytest.raises(RayLost, match=r"^Ray's raylet is gone$"):
             notices(driver, trial)
         assert driver.error is None

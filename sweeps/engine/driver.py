@@ -1,0 +1,280 @@
+"""What happens to Tune's trials, taken down for the bookkeeper, and what Tune is to do next.
+
+`Driver` holds everything that Tune has to know; Tune sees it through the adapters in `sweeps.engine.tune_adapters`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from safe.errors import UserError
+from safe.io.writable import no_room
+from sweeps.engine.bookkeeper import Bookkeeper
+from sweeps.engine.compat import check_processes, forget, in_words, kill_worker, node_died
+from sweeps.engine.heartbeat import Heartbeat
+from sweeps.engine.job_queue import JobQueue
+from sweeps.engine.packing import Packing
+from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
+from sweeps.ledger.record import SessionRecord
+from sweeps.search.asha import Halving
+from tracking.recorder import Status
+
+if TYPE_CHECKING:
+    from ray.tune.experiment import Trial
+
+
+LONGEST_REASON = 500
+
+
+KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
+
+
+def _kept(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep what a hook raises: Tune would take it for a failure of the trial. The study is stopped instead."""
+
+    @functools.wraps(hook)
+    def guarded(self: Driver, *args: Any, **kwargs: Any) -> Any:
+        if self.error is None:
+            try:
+                return hook(self, *args, **kwargs)
+            except Exception as error:
+                self.error = error
+                self.queue.drain()
+        return None
+
+    return guarded
+
+
+class Driver:
+    """Takes down what happens to Tune's trials and says what Tune is to do next.
+
+    Args:
+        stop: file that asks the running jobs to pause; see `interrupt`.
+        storage: folder in which the checkpoints are.
+
+    Attributes:
+        error: the first exception of the bookkeeper or of the work; the experiment then ends.
+        raised: what trials failed with, by Tune's trial id; see `sweeps.engine.compat`.
+        interrupts: how often the user asked to stop.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        books: Bookkeeper,
+        packing: Packing,
+        heartbeat: Heartbeat,
+        halving: Halving | None,
+        stop: Path,
+        storage: Path,
+    ) -> None:
+        self.queue = queue
+        self.books = books
+        self.packing = packing
+        self.heartbeat = heartbeat
+        self.halving = halving
+        self.stop = stop
+        self.storage = storage
+        self.raised: dict[str, Exception] = {}
+        self.error: Exception | None = None
+        self.interrupts = 0
+        self._jobs: dict[str, Job] = {}  # by Tune's trial id
+        self._trials: dict[str, Trial] = {}  # that run, by job id
+        self._stopped: dict[str, str] = {}  # why a job is being stopped, by job id
+        self._broken: dict[str, str] = {}  # what is wrong with a result, by job id
+        self._hung: set[str] = set()
+        self._told = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles what it is given in order to restore an experiment; ours is restored from the ledger."""
+        return {}
+
+    def interrupt(self) -> None:
+        """The user asked to stop: running jobs pause at the next chance. Asked again, everything ends at once."""
+        self.interrupts += 1
+        self.queue.drain()
+        self.stop.touch()
+
+    @_kept
+    def next_job(self, trial_id: str) -> Job | None:
+        """Return the job of a new trial, if one may begin now."""
+        if not self.packing.fits(job.gpus for job in self._jobs.values()):
+            return None
+        job = self.queue.next()
+        if job is not None:
+            job = replace(job, gpus=self.packing.share)
+            self._jobs[trial_id] = job
+        return job
+
+    def step(self) -> None:
+        """Do what is due at every turn of Tune's loop.
+
+        Raises:
+            KeyboardInterrupt: the user asked twice, or Ray is gone; here nothing is half written.
+        """
+        check_processes()
+        if self.interrupts > 1:
+            raise KeyboardInterrupt
+        if self.interrupts and not self._told:
+            self._told = True
+            print("stopping after the epochs that are running; Ctrl-C again stops at once", file=sys.stderr)
+        for job_id in self.heartbeat.silent():
+            self.heartbeat.ended(job_id)
+            self._hung.add(job_id)
+            kill_worker(self._trials[job_id])
+
+    @_kept
+    def begun(self, trial: Trial) -> None:
+        """A job begins."""
+        job = self._jobs[trial.trial_id]
+        self._trials[job.id] = trial
+        trial.set_experiment_tag("")  # else the whole config as text, in every result
+        self.books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
+        if job.heartbeat:
+            self.heartbeat.started(job.id, Path(job.heartbeat))
+
+    @_kept
+    def result(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """A session has a result, or a job paused without one; return whether the job stops here."""
+        job = self._jobs[trial_id]
+        # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
+        told = result.pop("session", None)
+        result.pop("config", None)
+        if told is None:
+            return True
+        record = SessionRecord.from_json(told)
+        self.heartbeat.sign(job.id)
+        if (broken := _not_finite(record)) is not None:
+            self._broken[job.id] = broken
+            return True
+        self.books.session(job.id, record)
+        if "memory/peak_mib" in record.metrics and "memory/total_mib" in record.metrics:
+            self.packing.measured(record.metrics["memory/peak_mib"], record.metrics["memory/total_mib"])
+        log = self.books.ledger.log.jobs[job.id]
+        if log.complete:
+            return False  # it says so itself
+        if job.kind in SEARCH_KINDS:
+            self.books.clock(self.queue.budget.seconds)
+            if self.queue.budget.out_of_time():
+                self._stopped[job.id] = BUDGET
+            elif self.halving is not None and self.halving.outranked(log):
+                self._stopped[job.id] = OUTRANKED
+        return job.id in self._stopped or (self.queue.draining and self.interrupts > 0)
+
+    @_kept
+    def saved(self, trial_id: str, path: str) -> None:
+        """The job can be resumed from `path`."""
+        job = self._jobs[trial_id]
+        if job.id in self._broken:
+            return
+        log = self.books.ledger.log.jobs[job.id]
+        before = set(log.checkpoints.values())
+        self.books.checkpoint(job.id, path)
+        newest = sorted(log.checkpoints.items())[-KEPT_CHECKPOINTS:]
+        self._remove(before - {path for _, path in newest})
+
+    @_kept
+    def completed(self, trial: Trial) -> None:
+        """The job is over: in the end of its stream, or stopped, or paused."""
+        job = self._jobs.pop(trial.trial_id)
+        forget(trial)
+        if job.id not in self._trials:
+            return  # stopped before it began
+        log = self.books.ledger.log.jobs[job.id]
+        reason = self._stopped.pop(job.id, None)
+        if job.id in self._broken:
+            self._end(job, Status.FAILED, self._broken.pop(job.id))
+        elif log.complete:
+            self._end(job, Status.FINISHED)
+        elif reason is not None:
+            self._end(job, Status.STOPPED, reason)
+        else:
+            self._end(job, Status.KILLED, INTERRUPTED)
+        if log.over:
+            self._remove(set(log.checkpoints.values()))
+
+    @_kept
+    def failed(self, trial: Trial) -> None:
+        """The job failed.
+
+        Raises:
+            KeyboardInterrupt: it did because Ray is gone.
+        """
+        check_processes()
+        job = self._jobs.pop(trial.trial_id)
+        forget(trial)
+        if job.id not in self._trials:
+            self.books.started(
+                job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions
+            )  # its process died before it could start
+        self._stopped.pop(job.id, None)
+        self._broken.pop(job.id, None)
+        raised = self.raised.pop(trial.trial_id)
+        cause = getattr(raised, "cause", None) or raised
+        if self.interrupts and isinstance(cause, ray.exceptions.RayActorError):
+            # Whoever ends every process of a sweep means no failure of a run.
+            self._end(job, Status.KILLED, INTERRUPTED)
+            return
+        if no_room(cause):  # no run's fault, and none of the others would find any
+            raise cause
+        details = Path(trial.path) / "error.txt"
+        details.parent.mkdir(parents=True, exist_ok=True)
+        details.write_text(f"{raised}\n", "utf-8", errors="backslashreplace")
+        if job.id in self._hung:
+            self._hung.discard(job.id)
+            reason = f"no step within {self.heartbeat.timeout:g} s (trial_timeout)"
+        else:
+            told = in_words(cause) or f"{type(cause).__name__}: {cause}".strip()
+            if isinstance(cause, UserError):
+                told = str(cause).strip()
+            reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
+        spared = self._lowered(job, cause) or (node_died(cause) and self.queue.lost(job.id))
+        self._end(job, Status.FAILED, reason, cause if isinstance(cause, UserError) else None, counts=not spared)
+
+    def _remove(self, checkpoints: Iterable[str]) -> None:
+        """Remove checkpoints that the ledger names, within their folder: what else it names is not ours to remove."""
+        for path in checkpoints:
+            if self.storage.resolve() in Path(path).resolve().parents:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _lowered(self, job: Job, cause: BaseException) -> bool:
+        """Make room after memory ran out, of a GPU or of the machine; False when it had all, or failed otherwise."""
+        if isinstance(cause, ray.exceptions.OutOfMemoryError):
+            return self.queue.fewer(job.id)
+        return type(cause).__name__ == "OutOfMemoryError" and self.packing.lower(job.gpus)
+
+    def _end(
+        self,
+        job: Job,
+        status: Status,
+        reason: str | None = None,
+        error: UserError | None = None,
+        *,
+        counts: bool = True,
+    ) -> None:
+        self._trials.pop(job.id, None)
+        self.heartbeat.ended(job.id)
+        if job.kind in SEARCH_KINDS:
+            self.books.clock(self.queue.budget.seconds)
+        self.books.ended(job.id, status, reason)
+        self.queue.ended(job.id, error, counts=counts)
+
+
+def _not_finite(record: SessionRecord) -> str | None:
+    """Return in words what of a session's record is NaN or infinite, which no ledger takes; None when nothing is."""
+    try:
+        json.dumps(record.to_json(), allow_nan=False)
+    except ValueError:
+        names = [name for name, value in record.metrics.items() if not math.isfinite(value)]
+        return f"session {record.session} gave {', '.join(names) or 'a value'} that is not finite"
+    return None

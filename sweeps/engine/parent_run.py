@@ -1,0 +1,74 @@
+"""The parent run of a study in MLflow: begun, found again, and brought what it did not take before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.ledger.folders import Folders
+from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.spec.marks import Mark, marked
+from sweeps.spec.specs import SweepSpec
+from sweeps.spec.titles import title_of
+from tracking.recorder import Recorder
+
+if TYPE_CHECKING:
+    from tracking import JournalRecorder
+
+
+Summarise = Callable[[Recorder, Ledger, Folders], None]
+"""Writes the outcome of a study whose work is done to its parent run."""
+
+
+def catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
+    """Bring to the store what it did not take when the study ended, its model too; it may still not take it."""
+    from tracking import journal_path, waiting
+
+    journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
+    if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
+        return
+    with closing(study_recorder(folders, ledger.log)) as recorder:
+        if recorder.drain():
+            note_tracking(ledger, recorder)  # first, because the summary leads to the parent run
+            if later:
+                summarise(recorder, ledger, folders)
+
+
+def study_recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
+    """Return the recorder of a study, which writes its journal and delivers it to MLflow."""
+    from tracking import JournalRecorder, journal_path, telemetry_off
+
+    telemetry_off()
+    journal, experiment = journal_path(folders.results, log.spec.name), Path(log.began_as.dataset).name
+    return JournalRecorder(journal, folders.tracking_uri(), experiment)
+
+
+def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> None:
+    """Begin the parent run, or find it again: what the study stands for as params, what may grow as tags."""
+    spec = log.spec
+    counts = {f"{spec.kind}.{name}": str(getattr(spec, name)) for name in marked(type(spec), Mark.GROWS)}
+    marks = {"kind": spec.kind, "sweep": spec.name, "selection": spec.selection}
+    digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
+    # Params are written once, so they say where the data lay at first.
+    own = marked(type(spec), Mark.PARAM)
+    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own} | log.began_as.base
+    title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
+    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
+
+
+def note_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
+    """Note where the recorder has the study; the run id is known once its store has answered."""
+    from tracking import shown
+
+    found = {
+        "tracking_uri": shown(recorder.tracking_uri),
+        "experiment": recorder.experiment_name,
+        "experiment_id": recorder.experiment_id,
+        "parent_run_id": recorder.run_id(ledger.log.spec.name),
+    }
+    if found["parent_run_id"] is None and ledger.log.tracking:
+        found |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
+    if ledger.log.tracking != found:
+        ledger.append("tracking", **found)
