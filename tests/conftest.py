@@ -16,6 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from sweeps.engine.ray_environment import prepare_ray
+
+# Ray reads its environment when it is imported, and some test is the first to do that.
+prepare_ray(joins=False)
+
 REFERENCE = Path(__file__).parent / "reference" / "released_code.npz"
 
 

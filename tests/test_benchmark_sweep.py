@@ -10,6 +10,7 @@ import pytest
 
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.record import SessionRecord
 from sweeps.studies.plan import plan_of
 from sweeps.studies.simulator import Replay
 
@@ -63,15 +64,16 @@ def test_the_subset_is_spread_evenly_from_its_first_one(bench: ModuleType) -> No
     }
 
 
-def made_up(job: Job) -> list[dict[str, Any]]:
+def made_up(job: Job) -> list[SessionRecord]:
     """Return two sessions whose accuracies tell the settings: 0.5 + feature_weight / 1000 + temperature / 1000."""
     base = 0.5 + job.config["fast.feature_weight"] / 1000
     rows = [base + prediction["aggregation.temperature"] / 1000 for prediction in job.predictions]
     common: dict[str, Any] = {"sessions": 2, "split": "val", "metrics": {}, "losses": []}
-    return [
+    made = (
         {**common, "session": session, "grid": [[row] * session for row in rows], "counts": [10] * session}
         for session in (1, 2)
-    ]
+    )
+    return [SessionRecord.from_json(record) for record in made]
 
 
 def test_our_numbers_are_found_by_settings_and_compared_exactly(bench: ModuleType) -> None:

@@ -43,7 +43,8 @@ def _ui(arguments: argparse.Namespace) -> int:
         return 0
     if (database := sqlite_path(uri)) is not None and not database.exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
-    connect(uri)  # refuses in words what cannot be used, and brings addresses of artefacts up to date
+    if database is not None:
+        connect(uri)  # refuses in words what cannot be used, and brings addresses of artefacts up to date
     telemetry_off()
     protected = ask_for_password(folders.results) if arguments.auth else None
     port = free_port(arguments.port)

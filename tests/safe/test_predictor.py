@@ -347,6 +347,7 @@ def test_the_public_names_are_loaded_on_first_use(run_python: Callable[[str], st
     code += "from safe import SafeTrainer, load_config, load_predictor\n"
     code += "print(SafeTrainer.__module__, load_config.__module__, load_predictor.__module__)"
     assert run_python(code).splitlines() == [
-        "False ['SafeTrainer', '__version__', 'load_config', 'load_predictor', 'register_head']",
-        "safe.training.trainer safe.config safe.predictor",
+        "False ['SafeTrainer', '__version__', 'load_config', 'load_predictor', 'register_dataset', 'register_head', "
+        "'register_pet']",
+        "safe.training.trainer safe.config.loading safe.predictor",
     ]

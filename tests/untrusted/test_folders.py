@@ -27,6 +27,7 @@ from safe.types import SessionResult
 from sweeps.cli import main as sweeps_main
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import CHECKPOINTS, keep_session
 
 from .conftest import fill, picture, tiny
@@ -197,10 +198,13 @@ def test_names_of_any_bytes_give_the_numbers_and_files_of_tidy_ones(tmp_path: Pa
         "id": "final-00-0", "kind": "final", "title": "final", "config": two.config.flat(), "predictions": [],
         "states": str(tmp_path / "run"),
     }  # fmt: skip
-    record = {"session": 1, "sessions": 1, "split": "test", "losses": [], "grid": [], "row": [0.5]}
+    record = SessionRecord.from_json(
+        {"session": 1, "sessions": 1, "split": "test", "metrics": {"test/accuracy": 0.5}, "grid": [], "counts": [7]}
+        | {"losses": [], "row": [0.5]}
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # no font has every letter
-        keep_session(job, two, {**record, "metrics": {"test/accuracy": 0.5}})
+        keep_session(job, two, record)
     _, *lines = csv.reader((tmp_path / "run" / "tables" / "predictions.csv").open(encoding="utf-8", newline=""))
     written = [name.encode(errors="backslashreplace").decode() for name in order]
     classes = [written[label] for label in one.stream.order]

@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from safe.states.checkpoint import load_state, save_state
 from safe.training.trainer import SafeTrainer
 from sweeps.ledger.jobs import Job
 from sweeps.ledger.ledger import read_ledger
+from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import RECORDS, keep_session
 from sweeps.worker.stage_store import DiskStages
 from tracking import JournalRecorder, lines
@@ -128,12 +130,14 @@ def test_a_runs_files_are_whole_or_absent(small_disk: Path, trained: SafeTrainer
     job = {
         "id": "trial-00", "kind": "trial", "title": "t", "config": {}, "predictions": [], "states": str(small_disk)
     }  # fmt: skip
-    record = {"session": 1, "sessions": 3, "split": "val", "losses": [], "metrics": {}, "row": [1.0], "grid": []}
+    record = SessionRecord.from_json(
+        {"session": 1, "sessions": 3, "split": "val", "metrics": {}, "grid": [], "counts": [1], "row": [1.0]}
+    )
     keep_session(job, trained, record)
     before = files(small_disk)
     fill_up(small_disk)
     with pytest.raises(OSError, match="No space left") as told:
-        keep_session(job, trained, {**record, "session": 2, "metrics": {"val/accuracy": 0.5}})
+        keep_session(job, trained, replace(record, session=2, metrics={"val/accuracy": 0.5}))
     assert Path(told.value.filename).parent == small_disk / "checkpoints", "the error names the file"
     assert {name: content for name, content in files(small_disk).items() if name != "ballast"} == before
     assert RECORDS in before

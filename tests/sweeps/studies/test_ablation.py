@@ -161,7 +161,17 @@ def write_arm(ledger: Ledger, arm: str, last: Mapping[str, float], repeats: rang
         split = record.get("split", "test")
         shifted = {f"{split}/{name}": value + repeat / 10 for name, value in last.items()}
         ledger.append(
-            "session", **{"job": job, "session": 1, "sessions": 1, "split": split, "metrics": shifted, **record}
+            "session",
+            **{
+                "job": job,
+                "session": 1,
+                "sessions": 1,
+                "split": split,
+                "metrics": shifted,
+                "grid": [],
+                "counts": [],
+                **record,
+            },
         )
         ledger.append("status", job=job, status="FINISHED", reason=None)
 
