@@ -1,39 +1,47 @@
-"""`python -m benchmarks.page`: put what `<results>/bench/*.json` holds into the tables of docs/performance.md."""
+"""`python -m benchmarks.page`: put what `<results>/bench/*.json` holds into the tables of docs/performance.md.
+
+Tables of suites that have not been measured there stay as they are.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- tables: written by python -m benchmarks.page -->", "<!-- end of tables -->"
+HEADING = "### "
 
 
-def tables(folder: Path) -> str:
+def tables(folder: Path) -> dict[str, str]:
     """Return a Markdown section for every suite that has been measured: machine, command, one table of numbers."""
-    sections = []
-    for path in sorted(folder.glob("*.json")):
+    sections = {}
+    for path in folder.glob("*.json"):
         found = json.loads(path.read_text("utf-8"))
         machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
-        sections.append(f"### {found['suite']}\n\n`make bench SUITE={found['suite']}`; {machine}\n")
-        sections += [_table(rows) for rows in _alike(found["items"])]
-    return "\n".join(sections)
+        head = f"{HEADING}{found['suite']}\n\n`make bench SUITE={found['suite']}`; {machine}\n"
+        sections[found["suite"]] = "\n".join([head, *map(_table, _alike(found["items"]))])
+    return sections
 
 
-def replaced(page: str, new: str) -> str:
-    """Return the page with `new` between its two marks.
+def replaced(page: str, new: Mapping[str, str]) -> str:
+    """Return the page with the sections of `new` between its two marks, beside those of other suites there.
 
     Raises:
         ValueError: it does not have both marks.
     """
     before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"the page needs the marks {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{new}\n{END}{after}"
+    _, *parts = f"\n{old.strip()}\n".split(f"\n{HEADING}")
+    sections = {part.split("\n")[0]: f"{HEADING}{part.strip()}\n" for part in parts} | dict(new)
+    text = "\n".join(sections[suite] for suite in sorted(sections))
+    return f"{before}{BEGIN}\n\n{text}\n{END}{after}"
 
 
 def _alike(items: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

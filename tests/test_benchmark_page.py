@@ -36,20 +36,24 @@ def test_tables_of_all_measured_suites(tmp_path: Path) -> None:
     rows = [{"name": "a", "ratio": 2.0, "of": [1, 2]}, {"name": "b", "ratio": 1.23456}, {"trials": 7}]
     found = {"suite": "head", "machine": {"cpu": "x", "cores": 2}, "items": rows}
     (tmp_path / "head.json").write_text(json.dumps(found))
-    text = tables(tmp_path)
+    text = tables(tmp_path)["head"]
     assert "`make bench SUITE=head`; cpu x, cores 2\n" in text
     assert "| name | ratio |\n| --- | --- |\n| a | 2 |\n| b | 1.235 |\n" in text
     assert "| trials |\n| --- |\n| 7 |\n" in text
-    page = f"before {BEGIN} old {END} after"
-    assert replaced(replaced(page, "x"), text) == f"before {BEGIN}\n\n{text}\n{END} after"
+    other = {"step": "### step\n\nnumbers of step\n"}
+    page = replaced(f"before {BEGIN}\n{END} after", {"head": "### head\n\nold\n"} | other)
+    assert replaced(page, {"head": text}) == f"before {BEGIN}\n\n{text}\n{other['step']}\n{END} after"
     with pytest.raises(ValueError, match="needs the marks"):
-        replaced("no marks", text)
+        replaced("no marks", {})
 
 
-def test_the_page_has_the_marks() -> None:
-    from benchmarks.page import PAGE, replaced
+def test_the_page_holds_every_suite_and_stays_as_it_is_where_nothing_was_measured(tmp_path: Path) -> None:
+    from benchmarks.__main__ import SUITES
+    from benchmarks.page import PAGE, replaced, tables
 
-    assert "new tables" in replaced(PAGE.read_text("utf-8"), "new tables")
+    page = PAGE.read_text("utf-8")
+    assert replaced(page, tables(tmp_path)) == page
+    assert [suite for suite in SUITES if f"\n### {suite}\n" not in page] == []
 
 
 def test_both_ways_of_the_memory_suite_compute_the_same_heads() -> None:
