@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 import ray
 from ray._private import services, worker
 from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, RpcError
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 SEEN_WITH = ("2.60.0",)
 VITAL = ("raylet", "gcs_server")  # without these nothing goes on; others write logs
+TOGETHER_S = 1.0  # within which processes begin to end that are ended together
+ANSWER_S = 10.0  # in which a GCS answers that is there, also on a machine with too much to do
 # Ray's words for how a process ended; its exceptions have no field that tells.
 NODE_DIED = "its node has died"
 TERMINATED = "The process receives a SIGTERM"
@@ -64,11 +67,31 @@ def check_processes() -> None:
     Raises:
         RayLost: its raylet or its GCS is gone; says which, and how it ended.
     """
-    node = worker._global_node
-    for kind in VITAL if node is not None else ():
-        for started in node.all_processes.get(kind, ()):
-            if (code := started.process.poll()) is not None:
-                raise RayLost(f"Ray's {kind} {_killed(-code) if code < 0 else f'ended with exit code {code}'}")
+    for kind, process in _vital():
+        if (code := process.poll()) is not None:
+            raise RayLost(f"Ray's {kind} {_killed(-code) if code < 0 else f'ended with exit code {code}'}")
+
+
+def check_answer() -> None:
+    """Do nothing while the GCS of the Ray that this process has started answers, or when it has started none.
+
+    A GCS that was asked to end lives on for a while and takes no more calls. A minute later Ray ends this process.
+
+    Raises:
+        RayLost: there was no answer within `ANSWER_S`.
+    """
+    if not _vital():
+        return
+    try:
+        worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
+    except RpcError:
+        check_processes()
+        raise RayLost("Ray's gcs_server does not answer") from None
+
+
+def _vital() -> list[tuple[str, Any]]:
+    known = worker._global_node.all_processes if worker._global_node is not None else {}
+    return [(kind, started.process) for kind in VITAL for started in known.get(kind, ())]
 
 
 @contextmanager
@@ -141,19 +164,32 @@ def every_error_is_a_trials() -> Iterator[None]:
 
     It does so with two kinds of them only, and ends the whole experiment with any other, such as that a worker was
     ended because memory ran low.
+
+    Raises:
+        RayLost: an actor is gone because Ray is. Whoever ends a worker may be ending all of Ray; Tune would now ask the
+            GCS for its resources, and where that is gone, Ray waits for a minute and then ends this process.
     """
-    task_failed = RayActorManager._actor_task_failed
+    task_failed, cleanup = RayActorManager._actor_task_failed, RayActorManager._cleanup_actor
 
     def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, (RayActorError, RayTaskError)):
             exception = LostActorError(exception)
         task_failed(manager, tracked_actor_task, exception)
 
-    RayActorManager._actor_task_failed = failed
+    def cleaned(manager: RayActorManager, tracked_actor: Any) -> None:
+        if tracked_actor.actor_id in manager._failed_actor_ids:
+            until = time.monotonic() + TOGETHER_S
+            while _vital() and time.monotonic() < until:
+                check_processes()
+                time.sleep(TOGETHER_S / 20)
+            check_answer()
+        cleanup(manager, tracked_actor)
+
+    RayActorManager._actor_task_failed, RayActorManager._cleanup_actor = failed, cleaned
     try:
         yield
     finally:
-        RayActorManager._actor_task_failed = task_failed
+        RayActorManager._actor_task_failed, RayActorManager._cleanup_actor = task_failed, cleanup
 
 
 def node_died(cause: BaseException) -> bool:

@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import ray
 from safe.errors import UserError
 from safe.io.writable import no_room
 from sweeps.engine.bookkeeper import Bookkeeper
-from sweeps.engine.compat import check_processes, forget, in_words, kill_worker, node_died
+from sweeps.engine.compat import check_answer, check_processes, forget, in_words, kill_worker, node_died
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 
 LONGEST_REASON = 500
+ASK_S = 10.0  # how often Ray is asked whether it is there
 
 
 KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
@@ -94,6 +96,7 @@ class Driver:
         self._broken: dict[str, str] = {}  # what is wrong with a result, by job id
         self._hung: set[str] = set()
         self._told = False
+        self._asked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given in order to restore an experiment; ours is restored from the ledger."""
@@ -123,6 +126,9 @@ class Driver:
             KeyboardInterrupt: the user asked twice, or Ray is gone; here nothing is half written.
         """
         check_processes()
+        if time.monotonic() - self._asked >= ASK_S:
+            check_answer()
+            self._asked = time.monotonic()
         if self.interrupts > 1:
             raise KeyboardInterrupt
         if self.interrupts and not self._told:

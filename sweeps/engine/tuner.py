@@ -56,7 +56,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths, *own_folders()])))
     import ray
 
-    from sweeps.engine.compat import check_processes, start
+    from sweeps.engine.compat import check_answer, check_processes, start
 
     with scratch() as folder, private_processes():
         try:
@@ -75,6 +75,7 @@ def local_ray(cpus: int) -> Iterator[None]:
             yield
         except Exception:
             check_processes()  # what is raised for want of them says nothing
+            check_answer()
             raise
         finally:
             ray.shutdown()

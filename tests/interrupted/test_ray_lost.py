@@ -21,10 +21,10 @@ BUSY = {"at": "batch", "job": "trial-*", "nth": 3, "do": "wait"}
 MOST_S = 60.0  # in which all is over; an idle machine needs about ten
 
 
-def kill(kind: str) -> Callable[[Sweep, Started], None]:
+def kill(kind: str, number: signal.Signals = signal.SIGKILL) -> Callable[[Sweep, Started], None]:
     def to_one(sweep: Sweep, started: Started) -> None:
         (pid,) = (pid for pid, command in processes(sweep.mark).items() if f"/{kind} " in command)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
     return to_one
 
@@ -47,6 +47,7 @@ LOSSES = {
     "the GCS is killed": (kill("gcs_server"), "interrupted: Ray's gcs_server was killed by signal 9 (the system or "),
     "SIGTERM to the group": (to_group(signal.SIGTERM), "interrupted; continue with: "),
     "SIGHUP to the group": (to_group(signal.SIGHUP), "interrupted; continue with: "),
+    "the GCS is asked to end": (kill("gcs_server", signal.SIGTERM), "interrupted: Ray's gcs_server does not answer; "),
     "SIGTERM to every process": (to_all, "interrupted"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -15,10 +16,18 @@ from typing import Any
 import pytest
 import ray
 from ray._private import node, services, worker
+from ray._raylet import InnerGcsClient
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
-from ray.exceptions import ActorDiedError, ActorDiedErrorContext, ObjectLostError, OutOfMemoryError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorDiedErrorContext,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayTaskError,
+    RpcError,
+)
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment.trial import Trial, _TemporaryTrialState
@@ -32,6 +41,7 @@ from sweeps.engine.compat import (
     RayLost,
     actor_cache,
     causes,
+    check_answer,
     check_processes,
     in_words,
     node_died,
@@ -60,6 +70,13 @@ INTERFACES = {
     "what Tune does with the failure of an actor's task": lambda: (
         parameters(RayActorManager._actor_task_failed) == ["self", "tracked_actor_task", "exception"]
         and "self._actor_task_failed(" in inspect.getsource(RayActorManager)
+        and parameters(RayActorManager._cleanup_actor) == ["self", "tracked_actor"]
+        and all(
+            {"self._failed_actor_ids.add(", "self._cleanup_actor("} <= set(re.findall(r"self\.[\w.]+\(", code))
+            for code in map(
+                inspect.getsource, (RayActorManager._actor_task_failed, RayActorManager._actor_start_failed)
+            )
+        )
     ),
     "where it keeps the processes that it has started": lambda: (
         {"_global_node", "print_to_stdstream"} <= vars(worker).keys()
@@ -68,6 +85,10 @@ INTERFACES = {
             for kind in VITAL
         )
         and "process" in parameters(services.ProcessInfo)
+    ),
+    "how its GCS is asked whether it is there": lambda: (
+        "timeout: Optional[int | float]" in str(InnerGcsClient.check_alive.__doc__)
+        and "worker.gcs_client = " in inspect.getsource(worker.connect)
     ),
     "what it prints of workers": lambda: (
         parameters(worker.print_to_stdstream) == ["data", "ignore_prefix"]
@@ -174,6 +195,43 @@ def test_a_ray_of_others_and_none_at_all_are_never_missed(monkeypatch: pytest.Mo
     for known in (None, SimpleNamespace(all_processes={})):
         monkeypatch.setattr(worker, "_global_node", known)
         check_processes()
+        check_answer()
+
+
+@pytest.mark.parametrize("gone", ["at once", "a little later", "answers no more", "never"])
+def test_an_actor_that_ends_together_with_ray_asks_the_gcs_for_nothing(
+    gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the GCS is gone, Ray would wait in that for a minute and then end the process from C++."""
+    given_back: list[Any] = []
+    actor = TrackedActor(1)
+    resources = SimpleNamespace(free_resources=lambda acquired_resource: given_back.append(acquired_resource))
+    manager = RayActorManager(resource_manager=resources)
+    manager._live_actors_to_ray_actors_resources[actor] = (None, "a worker's")
+    command = [sys.executable, "-c", "import time; time.sleep(0.3)"] if gone == "a little later" else SLEEP
+    with private_processes():
+        info = services.start_ray_process(command, "gcs_server", fate_share=sys.platform == "linux")
+    monkeypatch.setattr(worker, "_global_node", SimpleNamespace(all_processes={"gcs_server": [info]}))
+
+    def alive(nodes: list[Any], timeout: float) -> list[bool]:
+        if gone == "answers no more":
+            raise RpcError("Timed out while waiting for GCS to become available.")
+        return []
+
+    monkeypatch.setattr(worker.global_worker, "gcs_client", SimpleNamespace(check_alive=alive), raising=False)
+    try:
+        if gone == "at once":
+            info.process.kill()
+            info.process.wait(10)
+        with as_trials():
+            if gone == "never":
+                manager._actor_task_failed(TrackedActorTask(actor), died(WITHOUT_A_WORD))
+            else:
+                with pytest.raises(RayLost, match=r"^Ray's gcs_server "):
+                    manager._actor_task_failed(TrackedActorTask(actor), died(WITHOUT_A_WORD))
+    finally:
+        info.process.kill()
+    assert given_back == (["a worker's"] if gone == "never" else [])
 
 
 @pytest.mark.parametrize("exception", [OutOfMemoryError("memory ran low"), ObjectLostError("ab", "", "")])

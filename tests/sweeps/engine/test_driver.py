@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.compat import RayLost
 from sweeps.engine.display import LiveDisplay
-from sweeps.engine.driver import Driver
+from sweeps.engine.driver import ASK_S, Driver
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
@@ -22,10 +23,19 @@ from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from tracking.memory import MemoryRecorder
 
+NOTICES = {
+    "check_processes": [lambda driver, trial: driver.step(), lambda driver, trial: driver.failed(trial)],
+    "check_answer": [lambda driver, trial: driver.step()],
+}
 
-@pytest.mark.parametrize("notices", [lambda driver, trial: driver.step(), lambda driver, trial: driver.failed(trial)])
+
+@pytest.mark.parametrize(("check", "notices"), [(check, notices) for check in NOTICES for notices in NOTICES[check]])
 def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
-    tmp_path: Path, make_spec: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, notices: Callable[..., None]
+    tmp_path: Path,
+    make_spec: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    check: str,
+    notices: Callable[..., None],
 ) -> None:
     ledger, recorder = Ledger.create(tmp_path, make_spec()), MemoryRecorder()
     recorder.start("demo", {}, {})
@@ -43,7 +53,9 @@ def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
         def gone() -> None:
             raise RayLost("Ray's raylet is gone")
 
-        monkeypatch.setattr(sweeps.engine.driver, "check_processes", gone)
+        driver.step()  # all is well
+        monkeypatch.setattr(sweeps.engine.driver, check, gone)
+        monkeypatch.setattr(driver, "_asked", time.monotonic() - ASK_S)
         with pytest.raises(RayLost, match=r"^Ray's raylet is gone$"):
             notices(driver, trial)
         assert driver.error is None
