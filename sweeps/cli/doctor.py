@@ -38,12 +38,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     wants = wanted(arguments)
     address = ray_address()
     with existing_ray(address) if address else nullcontext():
-        found = diagnose(wants, RayNodes() if address else ThisMachine())
+        diagnosis = diagnose(wants, RayNodes() if address else ThisMachine())
     if arguments.json:
-        print(json.dumps(as_json(found), indent=2))
+        print(json.dumps(as_json(diagnosis), indent=2))
     else:
-        print_findings(found)
-    return 0 if healthy(found) else EXIT_FAILED
+        print_findings(diagnosis)
+    return 0 if healthy(diagnosis) else EXIT_FAILED
 
 
 def wanted(arguments: argparse.Namespace) -> Wants:
@@ -56,7 +56,7 @@ def wanted(arguments: argparse.Namespace) -> Wants:
     return Wants.of(config, arguments.results, Folders(arguments.results, "").tracking_uri())
 
 
-def print_findings(found: Sequence[Finding]) -> None:
+def print_findings(findings: Sequence[Finding]) -> None:
     """Print the table, and below it what to do about each bad line."""
     from rich.console import Console
     from rich.table import Table
@@ -67,13 +67,13 @@ def print_findings(found: Sequence[Finding]) -> None:
     table = Table(title="doctor", title_justify="left")
     for heading in ("check", "", "node", "found"):
         table.add_column(heading, overflow="fold")
-    groups = grouped(found)
+    groups = grouped(findings)
     for finding, nodes in groups:
-        table.add_row(finding.check, Text(finding.state, _COLOURS[finding.state]), nodes, finding.found)
+        table.add_row(finding.check, Text(finding.state, _COLOURS[finding.state]), nodes, finding.observation)
     console = Console(markup=False, emoji=False)
     console.print(table)
     for finding, nodes in groups:
         if finding.state == "bad":
             told = Text.assemble((finding.check, "red"), f" on {nodes}: {finding.remedy}")
             console.print(told, soft_wrap=True, highlight=False)
-    console.print("everything is ready" if healthy(found) else "not ready: see above")
+    console.print("everything is ready" if healthy(findings) else "not ready: see above")

@@ -32,8 +32,8 @@ def _list(arguments: argparse.Namespace) -> int:
     for heading in ("name", "data set", "selection", "state", "trials", "test accuracy", "when"):
         whole = heading in ("name", "test accuracy", "when")  # what gives way on a narrow screen breaks between words
         table.add_column(heading, no_wrap=whole)
-    found = sweep_names(arguments.results)
-    for name in found:
+    names = sweep_names(arguments.results)
+    for name in names:
         folder = arguments.results / "sweeps" / name
         when = f"{datetime.fromtimestamp((folder / FILE_NAME).stat().st_mtime):%Y-%m-%d %H:%M}"
         try:
@@ -43,7 +43,7 @@ def _list(arguments: argparse.Namespace) -> int:
             continue
         state = "running" if is_held(folder) else status_of(log)
         table.add_row(name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when)
-    Console(markup=False, emoji=False).print(table if found else f"no sweep in {arguments.results}")
+    Console(markup=False, emoji=False).print(table if names else f"no sweep in {arguments.results}")
     return 0
 
 

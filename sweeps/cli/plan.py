@@ -30,10 +30,10 @@ def _plan(arguments: argparse.Namespace) -> int:
     spec = sweep_spec(**asked_options(arguments))
     survey(spec.dataset, spec.base["data.root"])
     check_early(spec)
-    found = plan.plan_of(spec)
-    speed = None if arguments.no_probe else probe(found.configs[0].flat())
+    planned = plan.plan_of(spec)
+    speed = None if arguments.no_probe else probe(planned.configs[0].flat())
     if arguments.json:
-        print(json.dumps(plan.outcome(found, speed), indent=2, allow_nan=False))
+        print(json.dumps(plan.outcome(planned, speed), indent=2, allow_nan=False))
     else:
-        plan.show_plan(found, speed, Console(markup=False, emoji=False))
+        plan.show_plan(planned, speed, Console(markup=False, emoji=False))
     return 0

@@ -45,12 +45,12 @@ def _prune(arguments: argparse.Namespace) -> int:
         raise UserError(f"--keep must be at least 0, got {arguments.keep}")
     for name in arguments.names:
         known_sweep(arguments.results, name)
-    found, left_alone = [], []
+    removals, left_alone = [], []
     for name in list(dict.fromkeys(arguments.names)) or sweep_names(arguments.results):
         folders = Folders(arguments.results, name)
         try:
             with locked(folders.sweep, name):
-                found += _carried_out(_of_sweep(folders, name, arguments.keep), arguments.yes)
+                removals += _carried_out(_of_sweep(folders, name, arguments.keep), arguments.yes)
         except UserError as error:
             left_alone.append(f"left alone: {error}")
     if arguments.stages:
@@ -58,8 +58,8 @@ def _prune(arguments: argparse.Namespace) -> int:
 
         stages = DiskStages(Folders(arguments.results, "any").results / "stages")
         removal = Removal("", "work that all sweeps share", stages.usage().bytes, stages.clear)
-        found += _carried_out([removal], arguments.yes)
-    _show(found, left_alone, removed=arguments.yes)
+        removals += _carried_out([removal], arguments.yes)
+    _show(removals, left_alone, removed=arguments.yes)
     return 0
 
 
@@ -101,29 +101,29 @@ def _surplus(folder: Path, keep: int) -> list[Path]:
 
 
 def _carried_out(removals: Iterable[Removal], really: bool) -> list[Removal]:
-    found = [removal for removal in removals if removal.bytes]
-    for removal in found if really else ():
+    worthwhile = [removal for removal in removals if removal.bytes]
+    for removal in worthwhile if really else ():
         removal.remove()
-    return found
+    return worthwhile
 
 
 def _size(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _show(found: list[Removal], left_alone: list[str], *, removed: bool) -> None:
+def _show(removals: list[Removal], left_alone: list[str], *, removed: bool) -> None:
     console = Console(markup=False, emoji=False)
     table = Table(box=None, pad_edge=False)
     for heading in ("sweep", "MB", "what"):
         table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=heading != "what")
-    for removal in found:
+    for removal in removals:
         table.add_row(removal.sweep, f"{removal.bytes / 1e6:.1f}", removal.what)
-    if found:
+    if removals:
         console.print(table)
     for line in left_alone:
         console.print(line, markup=False, soft_wrap=True)
-    total = sum(removal.bytes for removal in found) / 1e6
-    if not found:
+    total = sum(removal.bytes for removal in removals) / 1e6
+    if not removals:
         console.print("there is nothing to remove")
     elif removed:
         console.print(f"removed {total:.1f} MB")

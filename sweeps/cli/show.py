@@ -25,8 +25,8 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     log, folder = known_sweep(arguments.results, arguments.name)
     if arguments.json:
-        found = sweep_summary(log) if isinstance(log.spec, SweepSpec) else ablation_summary(log)
-        print(json.dumps(found, indent=2, allow_nan=False))
+        summary = sweep_summary(log) if isinstance(log.spec, SweepSpec) else ablation_summary(log)
+        print(json.dumps(summary, indent=2, allow_nan=False))
     else:
         print_log(log, folder)
     return 0

@@ -31,13 +31,13 @@ def up(workers: int, gpu: bool = False) -> int:
     if workers < 1:
         raise UserError(f"WORKERS must be at least 1, got {workers}")
     begin = time.monotonic()
-    found, compose = machine.look(), Compose(gpu)
+    state, compose = machine.look(), Compose(gpu)
     settings, containers = compose.config(), compose.containers()
     image = settings["services"][HEAD]["image"]
     before = image_id(image)
     running = {container.service for container in containers if container.state == "running"}
     ports = {PORT_VARIABLES[s]: p for s, p in compose.published(settings).items() if s not in running}
-    wrong = machine.problems(found, workers=workers, has_image=before is not None, gpu=gpu, ports=ports)
+    wrong = machine.problems(state, workers=workers, has_image=before is not None, gpu=gpu, ports=ports)
     if wrong:
         raise UserError("\n".join(["the cluster cannot start:", *(f"  - {line}" for line in wrong)]))
     secrets(settings)

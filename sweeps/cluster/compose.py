@@ -84,8 +84,8 @@ class Compose:
     def containers(self) -> list[Container]:
         """Return the containers that exist, also those that stopped."""
         lines = self.capture("ps", "--all", "--format", "json").splitlines()
-        found = (json.loads(line) for line in lines if line.startswith("{"))
-        return [Container(one["ID"], one["Name"], one["Service"], one["State"], one["Health"]) for one in found]
+        entries = (json.loads(line) for line in lines if line.startswith("{"))
+        return [Container(one["ID"], one["Name"], one["Service"], one["State"], one["Health"]) for one in entries]
 
     def published(self, settings: Mapping[str, Any]) -> dict[str, int]:
         """Return the ports of 127.0.0.1 that the files ask for, by service."""

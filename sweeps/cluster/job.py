@@ -43,9 +43,9 @@ def carry_out(workers: int, words: Sequence[str]) -> int:
     with existing_ray(ray_address() or "auto"):
         print(f"waiting for {workers} workers ...", flush=True)
         sizes = wait_for_workers(workers)
-        found = diagnose(wanted(arguments), RayNodes())
-    print_findings(found)
-    if not healthy(found):
+        diagnosis = diagnose(wanted(arguments), RayNodes())
+    print_findings(diagnosis)
+    if not healthy(diagnosis):
         return EXIT_NOT_READY
     runs, threads = shape(sizes, config.runtime.threads, gpus=config.runtime.device != "cpu")
     os.environ.setdefault("RAY_ADDRESS", "auto")

@@ -98,29 +98,29 @@ def problems(
         gpu: whether workers shall have GPUs.
         ports: the ports of 127.0.0.1 that will be needed, by the variable that sets them.
     """
-    found = []
+    wrong = []
     need = SERVICES_BYTES + workers * WORKER_BYTES
     if machine.memory < need:
-        found.append(
+        wrong.append(
             f"{workers} workers and the services need about {need / GIB:.0f} GiB of memory, the engine has "
             f"{machine.memory / GIB:.1f}; take fewer workers (WORKERS=1) or give the engine more"
         )
     if machine.folder is not None:
         need, free = LAYER_BYTES if has_image else IMAGE_BYTES, free_disk(machine.folder)
         if free < need:
-            found.append(
+            wrong.append(
                 f"the image needs about {need / GIB:.0f} GiB under {machine.folder}, which has {free / GIB:.1f} GiB "
                 "free; make room (docker system prune), or take a CPU-only torch (PIP_ARGS, see docker/.env.example)"
             )
     if gpu and not machine.gpus:
-        found.append(
+        wrong.append(
             "GPU=1, but the engine has no NVIDIA runtime; install the NVIDIA container toolkit "
             "(https://docs.nvidia.com/datacenter/cloud-native/container-toolkit), or leave GPU=1 out"
         )
     for variable, port in ports.items():
         if not (port_free or is_free)(port):
-            found.append(f"port {port} of 127.0.0.1 is taken by another program; choose another: {variable}={port + 1}")
-    return found
+            wrong.append(f"port {port} of 127.0.0.1 is taken by another program; choose another: {variable}={port + 1}")
+    return wrong
 
 
 def is_free(port: int) -> bool:

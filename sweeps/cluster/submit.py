@@ -178,11 +178,11 @@ def jobs(server: JobSubmissionClient) -> list[JobDetails]:
 
 def newest(server: JobSubmissionClient, name: str) -> JobDetails:
     """Return the newest job of a sweep; `UserError` with the known names when there is none."""
-    found = jobs(server)
-    for job in found:
+    all_jobs = jobs(server)
+    for job in all_jobs:
         if job.metadata[SWEEP] == name:
             return job
-    names = sorted({job.metadata[SWEEP] for job in found})
+    names = sorted({job.metadata[SWEEP] for job in all_jobs})
     raise UserError(
         f"this cluster ran no sweep called {name!r}; known: {', '.join(names) or 'none'}.{nearest(name, names)}"
     )

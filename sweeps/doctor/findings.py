@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Finding:
     check: str
     node: str
     state: State
-    found: str
+    observation: str
     remedy: str = ""
 
 
@@ -92,8 +92,8 @@ def _versions(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
             yield Finding("versions", report.node.name, "bad", "; ".join(differing), remedy)
         else:
             wanted = ("python", "torch", "ray", "this project's code")
-            found = ", ".join(f"{name} {first[name]}" for name in wanted if name in first)
-            yield Finding("versions", report.node.name, "ok", found)
+            versions = ", ".join(f"{name} {first[name]}" for name in wanted if name in first)
+            yield Finding("versions", report.node.name, "ok", versions)
 
 
 def _shared(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
@@ -144,9 +144,9 @@ def _gpus_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
     runners = [report for report in reports if report.node.runs]
     some = any(report.gpus for report in runners)
     for report in runners:
-        name, found = report.node.name, ", ".join(report.gpus) or "none"
+        name, gpus = report.node.name, ", ".join(report.gpus) or "none"
         if report.gpus or wants.device == "cpu":
-            yield Finding("GPU", name, "ok", found)
+            yield Finding("GPU", name, "ok", gpus)
         elif wants.device.startswith("cuda"):
             remedy = "give the node its GPU (driver, container toolkit, GPU=1), or set runtime.device=cpu"
             yield Finding("GPU", name, "bad", f"none, and runtime.device is {wants.device}", remedy)
@@ -160,9 +160,9 @@ def _gpus_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
 def _clock(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
     for report in reports:
         bad = report.skew > MOST_CLOCK_SKEW_S
-        found = f"{report.skew:.1f} s off the driver's" if bad else "agrees with the driver's"
+        skew = f"{report.skew:.1f} s off the driver's" if bad else "agrees with the driver's"
         remedy = "keep the clocks of all hosts with a time service such as chrony" if bad else ""
-        yield Finding("clock", report.node.name, "bad" if bad else "ok", found, remedy)
+        yield Finding("clock", report.node.name, "bad" if bad else "ok", skew, remedy)
 
 
 def _memory(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
@@ -182,22 +182,26 @@ def _mlflow_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
             yield Finding("MLflow", report.node.name, "ok", report.facts["mlflow"])
 
 
-def as_json(found: Sequence[Finding]) -> dict[str, Any]:
+def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
     """Return the findings for programs."""
-    return {"ok": healthy(found), "findings": [asdict(finding) for finding in found]}
+    lines = [
+        {"check": one.check, "node": one.node, "state": one.state, "found": one.observation, "remedy": one.remedy}
+        for one in findings
+    ]
+    return {"ok": healthy(findings), "findings": lines}
 
 
-def healthy(found: Sequence[Finding]) -> bool:
+def healthy(findings: Sequence[Finding]) -> bool:
     """Whether nothing is bad."""
-    return all(finding.state != "bad" for finding in found)
+    return all(finding.state != "bad" for finding in findings)
 
 
-def grouped(found: Sequence[Finding]) -> list[tuple[Finding, str]]:
+def grouped(findings: Sequence[Finding]) -> list[tuple[Finding, str]]:
     """Return the findings with those that say the same of several nodes in one, each with its nodes in words."""
     groups: dict[tuple[str, ...], list[Finding]] = {}
-    for one in found:
-        groups.setdefault((one.check, one.state, one.found, one.remedy), []).append(one)
-    count: Mapping[str, int] = {one.check: sum(o.check == one.check for o in found) for one in found}
+    for one in findings:
+        groups.setdefault((one.check, one.state, one.observation, one.remedy), []).append(one)
+    count: Mapping[str, int] = {one.check: sum(o.check == one.check for o in findings) for one in findings}
     return [
         (same[0], f"all {len(same)}" if 1 < len(same) == count[same[0].check] else ", ".join(one.node for one in same))
         for same in groups.values()

@@ -41,14 +41,14 @@ def wait_for_workers(
 ) -> Sequence[Size]:
     """Wait until at least `expected` nodes take runs and return their sizes; `UserError` when that takes too long."""
     end = time.monotonic() + timeout_s
-    while len(found := sizes()) < expected:
+    while len(workers := sizes()) < expected:
         if time.monotonic() > end:
             raise UserError(
-                f"{len(found)} of {expected} workers are there after {timeout_s:.0f} s; look at their log "
+                f"{len(workers)} of {expected} workers are there after {timeout_s:.0f} s; look at their log "
                 "(make cluster-logs), or ask for fewer (make cluster-up WORKERS=...)"
             )
         time.sleep(pause_s)
-    return found
+    return workers
 
 
 def shape(sizes: Sequence[Size], threads: int = 0, gpus: bool = True) -> tuple[int, int]:

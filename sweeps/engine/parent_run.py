@@ -62,13 +62,13 @@ def note_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
     """Note where the recorder has the study; the run id is known once its store has answered."""
     from tracking import shown
 
-    found = {
+    entry = {
         "tracking_uri": shown(recorder.tracking_uri),
         "experiment": recorder.experiment_name,
         "experiment_id": recorder.experiment_id,
         "parent_run_id": recorder.run_id(ledger.log.spec.name),
     }
-    if found["parent_run_id"] is None and ledger.log.tracking:
-        found |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
-    if ledger.log.tracking != found:
-        ledger.append("tracking", **found)
+    if entry["parent_run_id"] is None and ledger.log.tracking:
+        entry |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}
+    if ledger.log.tracking != entry:
+        ledger.append("tracking", **entry)

@@ -25,14 +25,14 @@ def settle_data(ledger: Ledger, spec: Spec) -> None:
         _compare_runs(ledger.log, now)
         ledger.append("data", sets=now)
         return
-    for role, found in now.items():
-        if told := differences(ledger.log.data[role], found):
+    for role, newest in now.items():
+        if told := differences(ledger.log.data[role], newest):
             name, _ = data_origins(spec)[role]
             raise UserError(
                 "\n".join(
                     [
                         f"the data of the sweep {spec.name!r} are not those that it began with:",
-                        f"  - {shown(name)}: digest {ledger.log.data[role]['digest'][:12]} -> {found['digest'][:12]}",
+                        f"  - {shown(name)}: digest {ledger.log.data[role]['digest'][:12]} -> {newest['digest'][:12]}",
                         *(f"  - {line}" for line in told),
                         "Bring the data back to continue that sweep, or choose another name (NAME or --name).",
                     ]
@@ -80,7 +80,7 @@ def _some(names: Iterable[str]) -> str:
 
 def _compare_runs(log: SweepLog, now: Mapping[str, Facts]) -> None:
     """Compare with what the runs say of a ledger that says nothing itself: a version before this one began it."""
-    known = {found["digest"] for found in now.values()}
+    known = {present["digest"] for present in now.values()}
     trained = {
         session.provenance["data_digest"]
         for job in log.jobs.values()

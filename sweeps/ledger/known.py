@@ -23,7 +23,7 @@ def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:
     """
     folder = results.absolute() / "sweeps" / checked_name(name)
     if not has_ledger(folder):
-        found = sweep_names(results)
-        known = f"known: {', '.join(found)}.{nearest(name, found)}" if found else "there is none yet"
+        names = sweep_names(results)
+        known = f"known: {', '.join(names)}.{nearest(name, names)}" if names else "there is none yet"
         raise UserError(f"no sweep is called {name!r} in {results}; {known}")
     return read_ledger(folder), folder

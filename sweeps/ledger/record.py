@@ -100,28 +100,28 @@ class SessionRecord:
         } | notes
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
         """Return what JSON holds, of earlier writers too; what it holds beside is left.
 
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        metrics = named_once(found["metrics"])
+        metrics = named_once(line["metrics"])
         took = sum(value for name, value in metrics.items() if name.startswith("time/") and name.endswith("_seconds"))
-        work = {name: value for name, value in found.get("work", {}).items() if name in _WORK}
+        work = {name: value for name, value in line.get("work", {}).items() if name in _WORK}
         return cls(
-            session=found["session"],
-            sessions=found["sessions"],
-            split=sys.intern(found["split"]),
+            session=line["session"],
+            sessions=line["sessions"],
+            split=sys.intern(line["split"]),
             metrics=metrics,
-            losses=tuple((step, named_once(terms)) for step, terms in found.get("losses", ())),
-            row=tuple(found.get("row", ())),
-            grid=tuple(map(tuple, found["grid"])),
-            grid_metrics=tuple(map(named_once, found.get("grid_metrics") or [{}] * len(found["grid"]))),
-            counts=tuple(found["counts"]),
-            provenance=named_once(found.get("provenance", {})),
+            losses=tuple((step, named_once(terms)) for step, terms in line.get("losses", ())),
+            row=tuple(line.get("row", ())),
+            grid=tuple(map(tuple, line["grid"])),
+            grid_metrics=tuple(map(named_once, line.get("grid_metrics") or [{}] * len(line["grid"]))),
+            counts=tuple(line["counts"]),
+            provenance=named_once(line.get("provenance", {})),
             work=Work(**{"training": "trained", "seconds": took, **named_once(work)}),
-            notes=dict(found.get("notes", {})),
+            notes=dict(line.get("notes", {})),
         )
 
     @property

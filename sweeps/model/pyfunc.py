@@ -43,14 +43,14 @@ class SafePyfunc(PythonModel):
         if not texts:
             return pd.DataFrame({"label": [], "probability": [], "weight_fast": [], "top": []})
         images = torch.stack([self._image(row, text) for row, text in enumerate(texts)])
-        found = self._predictor.predict(images)
-        top = found.top((params or {}).get("top_k", DEFAULT_TOP))
-        weights = [None] * len(top) if found.fast_weight is None else found.fast_weight.tolist()
+        prediction = self._predictor.predict(images)
+        top = prediction.top((params or {}).get("top_k", DEFAULT_TOP))
+        weights = [None] * len(top) if prediction.fast_weight is None else prediction.fast_weight.tolist()
         return pd.DataFrame(
             {
                 "label": [best[0][0] for best in top],
                 "probability": [best[0][1] for best in top],
-                "weight_fast": pd.Series(weights, dtype=object if found.fast_weight is None else float),
+                "weight_fast": pd.Series(weights, dtype=object if prediction.fast_weight is None else float),
                 "top": [[{"label": label, "probability": share} for label, share in best] for best in top],
             }
         )

@@ -48,15 +48,15 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
         return None
     state = folders.states / job.id / CHECKPOINTS / f"session-{len(job.sessions):02d}.pt"
     if not state.is_file():
-        found: dict[str, Any] = {"words": f"no model is logged: the policy for checkpoints kept no state of {job.id}"}
+        outcome: dict[str, Any] = {"words": f"no model is logged: the policy for checkpoints kept no state of {job.id}"}
     else:
         try:
-            found = _log(log, job, state, folders, recorder)
+            outcome = _log(log, job, state, folders, recorder)
         except TrackingError as error:
-            found = {"words": f"no model is logged: {error}", "later": True}
-    tags = {"model.note": found["words"]} | ({"model": found["uri"]} if "uri" in found else {})
+            outcome = {"words": f"no model is logged: {error}", "later": True}
+    tags = {"model.note": outcome["words"]} | ({"model": outcome["uri"]} if "uri" in outcome else {})
     recorder.set_tags(log.spec.name, tags)
-    return found
+    return outcome
 
 
 def model_name(dataset: str) -> str:
@@ -122,8 +122,8 @@ def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
 
 def _registered(client: MlflowClient, name: str, key: str) -> ModelVersion | None:
     """Return the version that an earlier call registered for this run."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return next((entry for entry in found if entry.tags.get(RUN_KEY) == key), None)
+    versions = client.search_model_versions(f"name = '{name}'")
+    return next((entry for entry in versions if entry.tags.get(RUN_KEY) == key), None)
 
 
 def _register(
@@ -156,8 +156,8 @@ def _register(
 def _logged(client: MlflowClient, run_id: str, key: str) -> LoggedModel | None:
     """Return the whole model that an earlier call logged and did not come to register."""
     experiment = client.get_run(run_id).info.experiment_id
-    found = client.search_logged_models([experiment], f"tags.`{RUN_KEY}` = '{key}'")
-    return next((model for model in found if str(model.status) == "READY"), None)
+    models = client.search_logged_models([experiment], f"tags.`{RUN_KEY}` = '{key}'")
+    return next((model for model in models if str(model.status) == "READY"), None)
 
 
 def _log_model(

@@ -75,7 +75,7 @@ def _final_table(gathered: Gathered) -> list[Block]:
     measures = [Measure(name) for name in METRICS if last_metric(gathered.finals, name) is not None]
     if not measures:
         return [Text("The final runs on all training images are not finished yet.", "note")]
-    found = difference(gathered.log) or {}
+    differences = difference(gathered.log) or {}
     head = ["", *(label for label, _ in LEARNERS)]
     rows = [
         [m.axis, *(m.spread(last_metric(gathered.finals, f"{prefix}{m.name}")) for _, prefix in LEARNERS)]
@@ -86,7 +86,7 @@ def _final_table(gathered: Gathered) -> list[Block]:
         seeds = "" if own == len(gathered.finals) else f" ({plural(own, 'seed')})"
         head += [f"control{seeds}", "SAFE − control", "in words"]
         for measure, row in zip(measures, rows, strict=True):
-            pair = found.get(f"test/{measure.name}")
+            pair = differences.get(f"test/{measure.name}")
             row += [measure.spread(last_metric(gathered.controls, measure.name)), measure.difference(pair)]
             row.append(in_words(pair["verdict"]) if pair else "–")
     seeds = plural(len(gathered.finals), "seed")
@@ -94,7 +94,7 @@ def _final_table(gathered: Gathered) -> list[Block]:
     blocks: list[Block] = [Table(head, rows, caption)]
     if not gathered.controls:
         blocks.append(Text("No control was run, so it is open whether the preset does as well.", "note"))
-    elif found:
+    elif differences:
         words = "The control is the preset over the same seeds; differences are paired by seed, ± their 95 % interval."
         blocks.append(Text(words, "note"))
     else:

@@ -37,19 +37,19 @@ Pair = tuple[Gathered, Gathered]
 
 def _warnings(pair: Pair) -> list[str]:
     """Return what keeps the two from being compared number by number."""
-    found = [f"{g.spec.name}: {ON_TEST}." for g in pair if g.on_test]
+    warnings = [f"{g.spec.name}: {ON_TEST}." for g in pair if g.on_test]
     targets = [g.spec.evaluate_on or g.spec.dataset for g in pair]
     facts = [_facts(g) for g in pair]
     if targets[0] != targets[1]:
-        found.append(f"The final runs are on different data sets: {targets[0]} and {targets[1]}.")
+        warnings.append(f"The final runs are on different data sets: {targets[0]} and {targets[1]}.")
     else:
         for name, what in (("data_digest", "data"), ("weights_digest", "weights of the backbone")):
             if len({fact[name] for fact in facts if name in fact}) > 1:
-                found.append(f"The final runs are not on the same {what}: its digest differs.")
+                warnings.append(f"The final runs are not on the same {what}: its digest differs.")
     lengths = {len(job.sessions) for g in pair for job in g.finals}
     if len(lengths) > 1:
-        found.append(f"The streams have different lengths: {' and '.join(map(str, sorted(lengths)))} sessions.")
-    return found
+        warnings.append(f"The streams have different lengths: {' and '.join(map(str, sorted(lengths)))} sessions.")
+    return warnings
 
 
 def _facts(gathered: Gathered) -> dict[str, Any]:
@@ -64,9 +64,9 @@ def answers(pair: Pair) -> Section:
         stats = [last_metric(g.finals, name) for g in pair]
         if stats == [None, None]:
             continue
-        measure, found = Measure(name), paired(*shared, name)
-        word = in_words(verdict(found, objectives(name)[0].maximise)) if found else "–"
-        rows.append([measure.axis, *map(measure.spread, stats), measure.difference(found), word])
+        measure, gap = Measure(name), paired(*shared, name)
+        word = in_words(verdict(gap, objectives(name)[0].maximise)) if gap else "–"
+        rows.append([measure.axis, *map(measure.spread, stats), measure.difference(gap), word])
     blocks: list[Block] = [Facts(facts)]
     if rows:
         told = "the second minus the first, paired by seed and class order, with its 95 % interval"
@@ -101,23 +101,23 @@ def paired(first: Sequence[JobLog], second: Sequence[JobLog], metric: str) -> di
 
 def by_session(pair: Pair) -> Section | Missing:
     """Accuracy after every session of both, and of their controls."""
-    found: list[Curve] = []
+    drawn: list[Curve] = []
     for gathered in pair:
         name = gathered.spec.name
         runs = {name: gathered.finals, f"{name}, control": gathered.controls}
-        found += [made for label, jobs in runs.items() if (made := curve(label, jobs, "accuracy")) is not None]
-    if not found:
+        drawn += [made for label, jobs in runs.items() if (made := curve(label, jobs, "accuracy")) is not None]
+    if not drawn:
         return Missing("Accuracy by session", "neither has a finished final run.")
     measure = Measure("accuracy")
     rows = [
-        [str(s + 1), *(measure.write(c.mean[s]) if s < len(c.mean) else "–" for c in found)]
-        for s in range(max(len(c.mean) for c in found))
+        [str(s + 1), *(measure.write(c.mean[s]) if s < len(c.mean) else "–" for c in drawn)]
+        for s in range(max(len(c.mean) for c in drawn))
     ]
     blocks: list[Block] = [
         Figure(
-            "sessions", run_plots.sessions(found), "Test images of all classes so far; bands: one standard deviation."
+            "sessions", run_plots.sessions(drawn), "Test images of all classes so far; bands: one standard deviation."
         ),
-        Table(["session", *(c.label for c in found)], rows, "Accuracy by session, in percent", folded=True),
+        Table(["session", *(c.label for c in drawn)], rows, "Accuracy by session, in percent", folded=True),
     ]
     return Section("by-session", "Accuracy by session", blocks)
 
@@ -155,18 +155,18 @@ def _cell(side: dict[str, Any], name: str) -> str:
 
 def searches(pair: Pair) -> Section | Missing:
     """The best score so far against training cost, of both."""
-    found = {g.spec.name: progress(g) for g in pair}
+    courses = {g.spec.name: progress(g) for g in pair}
     if len({(g.objectives[0].name, g.spec.split) for g in pair}) > 1:
         return Missing("Progress of the searches", "they improve different metrics.")
-    if not any(score is not None for made in found.values() for score in made.scores):
+    if not any(score is not None for made in courses.values() for score in made.scores):
         return Missing("Progress of the searches", "neither has a finished trial.")
     measure = Measure(pair[0].objectives[0].name)
     figure = search_plots.progress(
-        {name: scaled(made, measure) for name, made in found.items()}, f"{pair[0].judged_on} {measure.axis}"
+        {name: scaled(made, measure) for name, made in courses.items()}, f"{pair[0].judged_on} {measure.axis}"
     )
     rows = [
         [name, str(len(made.trials)), str(made.sessions[-1]), measure.write(made.best[-1])]
-        for name, made in found.items()
+        for name, made in courses.items()
         if made.trials
     ]
     blocks: list[Block] = [

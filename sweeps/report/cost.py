@@ -81,9 +81,9 @@ def disk_use(disk: Mapping[str, tuple[int, int]]) -> Section | Missing:
 
 def disk_usage(folder: Path) -> DiskUse:
     """Return (files, bytes) of every subfolder of a sweep's folder, save for the report's own; empty ones left out."""
-    found = {}
+    usage = {}
     for child in sorted(folder.iterdir()) if folder.is_dir() else []:
         files = [path for path in child.rglob("*") if path.is_file()] if child.is_dir() else []
         if files and child.name != "report":
-            found[child.name] = (len(files), sum(path.stat().st_size for path in files))
-    return found
+            usage[child.name] = (len(files), sum(path.stat().st_size for path in files))
+    return usage

@@ -12,46 +12,46 @@ from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
 
 def by_session(gathered: Gathered) -> Section | Missing:
     """Accuracy after every session, with its spread over the final runs."""
-    title, found = "Accuracy by session", curves(gathered)
-    if not found:
+    title, drawn = "Accuracy by session", curves(gathered)
+    if not drawn:
         return Missing(title, "no final run is finished yet.")
     measure = Measure("accuracy")
-    count = max(len(curve.mean) for curve in found)
+    count = max(len(curve.mean) for curve in drawn)
     rows = [
         [
             str(s + 1),
-            *(measure.spread({"mean": c.mean[s], "std": c.std[s]}) if s < len(c.mean) else "–" for c in found),
+            *(measure.spread({"mean": c.mean[s], "std": c.std[s]}) if s < len(c.mean) else "–" for c in drawn),
         ]
         for s in range(count)
     ]
-    runs = plural(found[0].runs, "seed")
+    runs = plural(drawn[0].runs, "seed")
     caption = f"Accuracy on the test images of all classes so far; line: mean over {runs}"
-    caption += ", band: one standard deviation." if found[0].runs > 1 else "."
+    caption += ", band: one standard deviation." if drawn[0].runs > 1 else "."
     blocks: list[Block] = [
-        Figure("sessions", run_plots.sessions(found), caption),
-        Table(["session", *(curve.label for curve in found)], rows, "Accuracy by session, in percent", folded=True),
+        Figure("sessions", run_plots.sessions(drawn), caption),
+        Table(["session", *(curve.label for curve in drawn)], rows, "Accuracy by session, in percent", folded=True),
     ]
     return Section("by-session", title, blocks)
 
 
 def forgetting(gathered: Gathered) -> Section | Missing:
     """The accuracy matrix: what each state knows of every session's classes."""
-    title, found = "Forgetting, session by session", matrix(gathered)
-    if found is None:
+    title, accuracies = "Forgetting, session by session", matrix(gathered)
+    if accuracies is None:
         return Missing(title, "nothing is chosen yet.")
-    whose = f"mean over {plural(found.runs, 'final run')}" if found.of_finals else "chosen trial"
-    images = "test images" if found.split == "test" else "held-out training images"
+    whose = f"mean over {plural(accuracies.runs, 'final run')}" if accuracies.of_finals else "chosen trial"
+    images = "test images" if accuracies.split == "test" else "held-out training images"
     caption = (
         f"Accuracy in percent on the {images} of each session's classes (column) after each session (row), {whose}."
     )
-    width = max(map(len, found.rows))
+    width = max(map(len, accuracies.rows))
     rows = [
         [str(s), *(f"{100 * a:z.1f}" for a in row), *[""] * (width - len(row))]
-        for s, row in enumerate(found.rows, start=1)
+        for s, row in enumerate(accuracies.rows, start=1)
     ]
     blocks: list[Block] = [
         Text("Read a column downwards: it gets lighter where what was learned in that session is forgotten.", "note"),
-        Figure("matrix", run_plots.matrix(found), caption),
+        Figure("matrix", run_plots.matrix(accuracies), caption),
         Table(
             ["after session", *(str(s) for s in range(1, width + 1))], rows, "Accuracy matrix, in percent", folded=True
         ),
@@ -65,9 +65,9 @@ def learners(gathered: Gathered) -> Section | Missing:
     panels: dict[str, dict[str, Any]] = {}
     for metric in ("accuracy", "average_accuracy", "forgetting"):
         stats = {
-            label.partition(" ")[0]: found
+            label.partition(" ")[0]: spread
             for label, prefix in (*LEARNERS[1:], LEARNERS[0])
-            if (found := last_metric(gathered.finals, f"{prefix}{metric}")) is not None
+            if (spread := last_metric(gathered.finals, f"{prefix}{metric}")) is not None
         }
         if len(stats) > 1:
             panels[Measure(metric).title] = stats
@@ -86,9 +86,9 @@ def learners(gathered: Gathered) -> Section | Missing:
         Table(["learner", *panels], rows, "Learners after the last session, in percent"),
     ]
     both = [
-        [Measure(name).title, Measure(name).spread(found)]
+        [Measure(name).title, Measure(name).spread(spread)]
         for name in ("agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast")
-        if (found := last_metric(gathered.finals, name)) is not None
+        if (spread := last_metric(gathered.finals, name)) is not None
     ]
     if both:
         blocks.append(Table(["the two together", "percent"], both))

@@ -52,13 +52,13 @@ class Measure:
             return mean
         return f"{mean} ± {self.write(std) if self.fraction else format(std, '.2g')}"
 
-    def difference(self, found: Mapping[str, Any] | None) -> str:
+    def difference(self, gap: Mapping[str, Any] | None) -> str:
         """Return a paired difference with its 95 % interval."""
-        if found is None:
+        if gap is None:
             return "–"
-        mean = self.write(found["mean"])
-        sign = "+" if found["mean"] > 0 and mean.strip("0.") else ""
-        return f"{sign}{mean} ± {self.write(found['half_width'])}"
+        mean = self.write(gap["mean"])
+        sign = "+" if gap["mean"] > 0 and mean.strip("0.") else ""
+        return f"{sign}{mean} ± {self.write(gap['half_width'])}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -79,11 +79,11 @@ class Gathered:
         jobs = self.log.of_kind(Kind.TRIAL)
         ranked = [scored.trial for scored in leaderboard(jobs, self.spec.objective, self.spec.split)]
         others = [job.id for job in jobs if job.id not in set(ranked)]
-        found = []
+        trials = []
         for place, job_id in enumerate([*ranked, *others], start=1):
             job = self.log.jobs[job_id]
             best = self._point(job) if job.sessions else None
-            found.append(
+            trials.append(
                 Trial(
                     id=job.id,
                     status=job.status,
@@ -96,7 +96,7 @@ class Gathered:
                     rank=place if place <= len(ranked) else None,
                 )
             )
-        return found
+        return trials
 
     def _point(self, job: JobLog) -> Scored:
         """Return a trial at its best settings of prediction, the chosen one at those that were chosen."""
@@ -147,8 +147,8 @@ class Gathered:
 
 def last_metric(jobs: Sequence[JobLog], metric: str) -> Stats | None:
     """Return mean, std and values of a metric after the last session, or None where a run lacks it."""
-    found = [job.sessions[-1].metric(metric) for job in jobs]
-    known = [value for value in found if value is not None]
+    values = [job.sessions[-1].metric(metric) for job in jobs]
+    known = [value for value in values if value is not None]
     return summary(known) if known and len(known) == len(jobs) else None
 
 
@@ -166,10 +166,10 @@ def curve(label: str, jobs: Sequence[JobLog], metric: str) -> Curve | None:
 
 def curves(gathered: Gathered, metric: str = "accuracy") -> list[Curve]:
     """Return SAFE, both learners and the control over the final runs; without any, the chosen trial's SAFE alone."""
-    found = [curve(label, gathered.finals, f"{prefix}{metric}") for label, prefix in LEARNERS if gathered.finals]
+    drawn = [curve(label, gathered.finals, f"{prefix}{metric}") for label, prefix in LEARNERS if gathered.finals]
     if gathered.controls:
-        found.append(curve("control", gathered.controls, metric))
-    return [entry for entry in found if entry is not None]
+        drawn.append(curve("control", gathered.controls, metric))
+    return [entry for entry in drawn if entry is not None]
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def progress(gathered: Gathered) -> Progress:
     A session whose training was taken from the stage store costs nothing; without that record every session counts.
     """
     scores = {trial.id: trial.score for trial in gathered.finished}
-    found = Progress([], [], [], [])
+    course = Progress([], [], [], [])
     better = max if gathered.objectives[0].maximise else min
     spent, best = 0, None
     for job in gathered.log.jobs.values():
@@ -237,8 +237,8 @@ def progress(gathered: Gathered) -> Progress:
         score = scores.get(job.id)
         if score is not None:
             best = score if best is None else better(best, score)
-        found.trials.append(job.id)
-        found.sessions.append(spent)
-        found.scores.append(score)
-        found.best.append(best)
-    return found
+        course.trials.append(job.id)
+        course.sessions.append(spent)
+        course.scores.append(score)
+        course.best.append(best)
+    return course

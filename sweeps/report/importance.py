@@ -51,5 +51,5 @@ def importances(settings: Sequence[Mapping[str, Any]], scores: Sequence[float]) 
         ]
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))}

@@ -48,11 +48,11 @@ def _temperature_figure(gathered: Gathered, winner: Trial, measure: Measure, y: 
     name = "aggregation.temperature"
 
     def lines(trial: str) -> dict[str, list[tuple[float, float]]]:
-        found: dict[str, list[tuple[float, float]]] = {}
+        points_by_label: dict[str, list[tuple[float, float]]] = {}
         for settings, value in prediction_scores(gathered, trial):
             rest = {k: v for k, v in settings.items() if k != name}
-            found.setdefault(settings_line(rest), []).append((settings[name], measure.scale * value))
-        return {label: sorted(points) for label, points in found.items()}
+            points_by_label.setdefault(settings_line(rest), []).append((settings[name], measure.scale * value))
+        return {label: sorted(points) for label, points in points_by_label.items()}
 
     own = lines(winner.id)
     at_choice = settings_line({k: v for k, v in winner.prediction.items() if k != name})

@@ -53,11 +53,11 @@ def sessions(curves: Sequence[Curve], y: str = "accuracy on all classes so far (
     return figure
 
 
-def matrix(found: Matrix) -> go.Figure:
+def matrix(accuracies: Matrix) -> go.Figure:
     """Return the triangle of accuracies: a row for each state, a column for the classes of each session."""
-    count = len(found.rows)
-    width = max(map(len, found.rows))
-    cells = [[percent(a) for a in row] + [None] * (width - len(row)) for row in found.rows]
+    count = len(accuracies.rows)
+    width = max(map(len, accuracies.rows))
+    cells = [[percent(a) for a in row] + [None] * (width - len(row)) for row in accuracies.rows]
     figure = empty(min(640, 150 + 34 * count), "classes of session", "state after session")
     figure.add_heatmap(
         x=list(range(1, width + 1)),

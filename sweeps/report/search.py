@@ -93,12 +93,14 @@ def importance(gathered: Gathered) -> Section | Missing:
 
 def search_progress(gathered: Gathered) -> Section | Missing:
     """The best score so far against what the search had cost by then."""
-    title, found = "Progress of the search", progress(gathered)
-    if not any(score is not None for score in found.scores):
+    title, course = "Progress of the search", progress(gathered)
+    if not any(score is not None for score in course.scores):
         return Missing(title, "no trial is finished yet.")
     measure = Measure(gathered.objectives[0].name)
-    figure = search_plots.progress({gathered.spec.name: scaled(found, measure)}, f"{gathered.judged_on} {measure.axis}")
-    rows = [[trial, str(cost), measure.write(best)] for trial, cost, best in improvements(found)]
+    figure = search_plots.progress(
+        {gathered.spec.name: scaled(course, measure)}, f"{gathered.judged_on} {measure.axis}"
+    )
+    rows = [[trial, str(cost), measure.write(best)] for trial, cost, best in improvements(course)]
     blocks: list[Block] = [
         Figure(
             "progress-curve", figure, "Each mark is a finished trial, in the order of the search; line: best so far."
@@ -108,19 +110,19 @@ def search_progress(gathered: Gathered) -> Section | Missing:
     return Section("progress", title, blocks)
 
 
-def scaled(found: Progress, measure: Measure) -> Progress:
+def scaled(course: Progress, measure: Measure) -> Progress:
     """Return the progress in the unit of its axis."""
 
     def turned(values: list[float | None]) -> list[float | None]:
         return [None if value is None else measure.scale * value for value in values]
 
-    return Progress(found.trials, found.sessions, turned(found.scores), turned(found.best))
+    return Progress(course.trials, course.sessions, turned(course.scores), turned(course.best))
 
 
-def improvements(found: Progress) -> list[tuple[str, int, float]]:
+def improvements(course: Progress) -> list[tuple[str, int, float]]:
     """Return (trial, sessions so far, score) of every trial that was the best so far."""
     kept: list[tuple[str, int, float]] = []
-    for trial, cost, best in zip(found.trials, found.sessions, found.best, strict=True):
+    for trial, cost, best in zip(course.trials, course.sessions, course.best, strict=True):
         if best is not None and (not kept or kept[-1][2] != best):
             kept.append((trial, cost, best))
     return kept
@@ -160,19 +162,19 @@ def _point(values: Sequence[float | None], measures: Sequence[Measure]) -> tuple
 
 def optimism(gathered: Gathered) -> Section | Missing:
     """What a choice by the test images would have claimed."""
-    title, found = "Optimism gap", optimism_gap(gathered.log)
-    if found is None:
+    title, comparison = "Optimism gap", optimism_gap(gathered.log)
+    if comparison is None:
         return Missing(title, "the trials were not judged on the test images after the choice.")
-    measure = Measure(found["metric"].removeprefix("test/"))
-    claimed, honest, gap = (measure.write(found[name]) for name in ("claimed", "honest", "gap"))
+    measure = Measure(comparison["metric"].removeprefix("test/"))
+    claimed, honest, gap = (measure.write(comparison[name]) for name in ("claimed", "honest", "gap"))
     unit = " %" if measure.fraction else ""
     words = (
-        f"Selecting among the {plural(found['trials'], 'trial')} on the test images would have claimed "
+        f"Selecting among the {plural(comparison['trials'], 'trial')} on the test images would have claimed "
         f"{claimed}{unit} {measure.title}; the honest choice has {honest}{unit} there. "
         "Both are states of the search, trained without the held-out images, and judged after the choice was final."
     )
     rows = [
-        ["chosen by the test images", found["claimed_by"]["trial"], claimed],
+        ["chosen by the test images", comparison["claimed_by"]["trial"], claimed],
         ["chosen honestly", gathered.winner.id if gathered.winner else "", honest],
         ["gap", "", gap],
     ]

@@ -116,22 +116,22 @@ def importance(shares: Mapping[str, float]) -> go.Figure:
 def progress(searches: Mapping[str, Progress], y: str) -> go.Figure:
     """Return the score of each trial and the best one so far against the training sessions spent on the search."""
     figure = empty(360, "training sessions of the search so far", y)
-    for index, (name, found) in enumerate(searches.items()):
+    for index, (name, course) in enumerate(searches.items()):
         colour, dash, symbol = PALETTE[index], DASHES[index], SYMBOLS[index]
         prefix = f"{safe(name)}: " if len(searches) > 1 else ""
         figure.add_scatter(
-            x=found.sessions,
-            y=found.scores,
-            text=[safe(trial) for trial in found.trials],
+            x=course.sessions,
+            y=course.scores,
+            text=[safe(trial) for trial in course.trials],
             name=f"{prefix}trials",
             mode="markers",
-            marker={"color": colour, "symbol": f"{symbol}-open", "size": 6 if len(found.trials) > 100 else 8},
+            marker={"color": colour, "symbol": f"{symbol}-open", "size": 6 if len(course.trials) > 100 else 8},
             opacity=0.7,
             hovertemplate="%{text}: %{y:.4g} after %{x} sessions<extra></extra>",
         )
         figure.add_scatter(
-            x=found.sessions,
-            y=found.best,
+            x=course.sessions,
+            y=course.best,
             name=f"{prefix}best so far",
             mode="lines",
             line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},

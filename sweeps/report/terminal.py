@@ -273,12 +273,12 @@ def _table(title: str, *headings: str) -> Table:
 
 def _fitting(names: Sequence[str]) -> list[str]:
     """Return the first settings whose columns fit beside the metrics."""
-    found: list[str] = []
+    fitting: list[str] = []
     for name in names:
-        found.append(name)
-        if sum(max(len(short_name(one)), 5) + 2 for one in found) > SETTINGS_WIDTH:
-            return found[:-1]
-    return found
+        fitting.append(name)
+        if sum(max(len(short_name(one)), 5) + 2 for one in fitting) > SETTINGS_WIDTH:
+            return fitting[:-1]
+    return fitting
 
 
 def _cut(rows: Sequence[Any]) -> str:

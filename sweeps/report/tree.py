@@ -16,14 +16,14 @@ KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
 def stages(gathered: Gathered) -> dict[str, dict[str, float]]:
     """Return per kind of stage how many were `computed` and `reused`, and their `seconds` and `saved_seconds`."""
-    found: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, float]] = {}
     for job in gathered.log.jobs.values():
         for record in job.sessions:
             for kind, counts in record.work.stages.items():
-                row = found.setdefault(kind, dict.fromkeys(("computed", "reused", "seconds", "saved_seconds"), 0.0))
+                row = rows.setdefault(kind, dict.fromkeys(("computed", "reused", "seconds", "saved_seconds"), 0.0))
                 for name in row:
                     row[name] += counts.get(name, 0)
-    return {kind: found[kind] for kind in sorted(found, key=lambda kind: (*KINDS, kind).index(kind))}
+    return {kind: rows[kind] for kind in sorted(rows, key=lambda kind: (*KINDS, kind).index(kind))}
 
 
 @dataclass

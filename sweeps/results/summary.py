@@ -93,13 +93,13 @@ def difference(log: SweepLog) -> dict[str, dict[str, Any]] | None:
         return None
     maximise = {"accuracy": True, "average_accuracy": True, "forgetting": False}
     maximise |= {wish.name: wish.maximise for wish in objectives(log.sweep_spec.objective)}
-    found: dict[str, dict[str, Any]] = {}
+    differences: dict[str, dict[str, Any]] = {}
     for name, more_is_better in maximise.items():
         key = with_split("test", name)
         if all(key in runs[seed] for runs in (final, control) for seed in seeds):
             pair = paired_difference([final[s][key] for s in seeds], [control[s][key] for s in seeds])
-            found[key] = {**pair, "verdict": verdict(pair, more_is_better), "seeds": len(seeds)}
-    return found
+            differences[key] = {**pair, "verdict": verdict(pair, more_is_better), "seeds": len(seeds)}
+    return differences
 
 
 def verdict(pair: Mapping[str, float], more_is_better: bool) -> str:
@@ -154,17 +154,17 @@ def selected(log: SweepLog) -> dict[str, Any] | None:
 
 def summary_metrics(log: SweepLog) -> dict[str, float]:
     """Return the outcome as metrics of the parent run: final runs and control, their difference, gap and work."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for prefix, summary in (("", final_summary(log)), ("control/", control_summary(log))):
         for name, stats in (summary or {}).items():
             if name.startswith("test/"):
-                found[f"{prefix}{name}"] = stats["mean"]
-                found |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
+                metrics[f"{prefix}{name}"] = stats["mean"]
+                metrics |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
     for name, pair in (difference(log) or {}).items():
-        found |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}
+        metrics |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}
     gap = optimism_gap(log)
-    found |= {f"optimism_gap/{gap['metric']}": gap["gap"]} if gap else {}
-    return found | flat_account(work_account(log))
+    metrics |= {f"optimism_gap/{gap['metric']}": gap["gap"]} if gap else {}
+    return metrics | flat_account(work_account(log))
 
 
 def _tests(job: JobLog) -> dict[str, float]:

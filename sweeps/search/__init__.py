@@ -44,8 +44,8 @@ class Proposal:
 
 def layout(spec: SweepSpec) -> list[Round]:
     """Return the rounds of a search, the last one perhaps smaller."""
-    found: list[Round] = STRATEGIES[spec.search].layout(spec, spec.parsed_space())
-    return found
+    rounds: list[Round] = STRATEGIES[spec.search].layout(spec, spec.parsed_space())
+    return rounds
 
 
 def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:

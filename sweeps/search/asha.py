@@ -29,12 +29,12 @@ def rungs(sessions: int, reduction: int = REDUCTION, grace: int = GRACE) -> tupl
     """
     if reduction < 2 or grace < 1:
         raise ValueError(f"needs reduction >= 2 and grace >= 1, got {reduction} and {grace}")
-    found = []
+    marks = []
     rung = grace
     while rung < sessions:
-        found.append(rung)
+        marks.append(rung)
         rung *= reduction
-    return tuple(found)
+    return tuple(marks)
 
 
 def survives(score: float, reached: Sequence[float], reduction: int = REDUCTION) -> bool:

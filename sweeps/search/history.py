@@ -69,9 +69,11 @@ def _observation(spec: SweepSpec, space: Space, job: JobLog) -> Observation:
 
 def _settings(space: Space, job: JobLog) -> dict[str, Any]:
     """Return the varied settings of a job as the space writes them; a job's own paths are absolute."""
-    found = {name: job.config[name] for name in space.domains}
+    settings = {name: job.config[name] for name in space.domains}
     for name, domain in space.domains.items():
-        if isinstance(found[name], str) and found[name] not in domain:
+        if isinstance(settings[name], str) and settings[name] not in domain:
             texts = [value for value in domain.values if isinstance(value, str)]
-            found[name] = next((text for text in texts if str(Path(text).absolute()) == found[name]), found[name])
-    return found
+            settings[name] = next(
+                (text for text in texts if str(Path(text).absolute()) == settings[name]), settings[name]
+            )
+    return settings

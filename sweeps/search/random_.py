@@ -30,15 +30,15 @@ def layout(spec: SweepSpec, space: Space) -> list[Round]:
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
     """Return what each trial that has not begun sets, by index; fewer when the space is used up."""
     taken = {key(space.settings(settings)) for settings in history.begun.values()}
-    found: dict[int, dict[str, Any]] = {}
+    proposals: dict[int, dict[str, Any]] = {}
     for index in (index for index in now.indices if index not in history.begun):
         draws = (space.settings(draw(space, spec.search_seed, index, again)) for again in range(DRAWN_AGAIN))
         others = itertools.chain((settings for settings in draws if key(settings) not in taken), unused(space, taken))
         if (settings := next(others, None)) is None:
             break
         taken.add(key(settings))
-        found[index] = settings
-    return found
+        proposals[index] = settings
+    return proposals
 
 
 def draw(space: Space, seed: int, index: int, again: int = 0) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def distinct(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
 
     With a larger count the first ones stay as they are.
     """
-    found: dict[str, dict[str, Any]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
     for index in range(DRAWN_AGAIN * count):
         settings = space.settings(draw(space, seed, index))
-        found.setdefault(key(settings), settings)
-        if len(found) == count:
+        chosen.setdefault(key(settings), settings)
+        if len(chosen) == count:
             break
-    for settings in itertools.islice(unused(space, found), count - len(found)):
-        found[key(settings)] = settings
-    return list(found.values())
+    for settings in itertools.islice(unused(space, chosen), count - len(chosen)):
+        chosen[key(settings)] = settings
+    return list(chosen.values())

@@ -46,31 +46,31 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
     carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
     within = _carried_space(space, carried)
     if now.first:
-        found = _first_round(spec, within, now, len(carried))
+        proposals = _first_round(spec, within, now, len(carried))
     else:
         told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
         begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
-        found = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
-    return {index: _whole(space, within, carried, settings) for index, settings in found.items()}
+        proposals = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
+    return {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
 
 
 def _first_round(spec: SweepSpec, within: Space, now: Round, carried: int) -> dict[int, dict[str, Any]]:
     """Go through the carried slow settings; trial 0 takes the preset's wherever they lie in the space."""
-    found, tried = {}, set[str]()
+    proposals, tried = {}, set[str]()
     draws = itertools.count()
     for index in now.indices:
         for draw in itertools.islice(draws, random_.DRAWN_AGAIN):
             values = random_.draw(within, spec.search_seed, draw)
-            found[index] = within.settings(values if index == 0 else {**values, CARRIED: index % carried})
-            if key(found[index]) not in tried:
+            proposals[index] = within.settings(values if index == 0 else {**values, CARRIED: index % carried})
+            if key(proposals[index]) not in tried:
                 break
         else:
             if (other := next(unused(within, tried), None)) is None and every(within) is not None:
-                del found[index]
+                del proposals[index]
                 break
-            found[index] = other or found[index]
-        tried.add(key(found[index]))
-    return found
+            proposals[index] = other or proposals[index]
+        tried.add(key(proposals[index]))
+    return proposals
 
 
 def _carried_count(spec: SweepSpec, space: Space) -> int:

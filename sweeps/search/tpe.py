@@ -82,7 +82,7 @@ def suggest(
     distributions = {name: _distribution(domain) for name, domain in space.domains.items()}
     known = set(tried)
     others = (settings for settings in unused(space, known) if valid(settings))
-    found: list[dict[str, Any]] = []
+    suggested: list[dict[str, Any]] = []
     for _ in range(count):
         for _ in range(ASKED_AGAIN):
             settings = space.settings(_values(space, study.ask(distributions).params))
@@ -93,8 +93,8 @@ def suggest(
                 break
             settings = other or settings
         known.add(key(settings))
-        found.append(settings)
-    return found
+        suggested.append(settings)
+    return suggested
 
 
 def _told(space: Space, seen: Observation) -> Any:

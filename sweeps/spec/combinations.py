@@ -61,7 +61,8 @@ def used_up(trials: int, asked: int) -> str:
 
 def possible(trials: int, search: str, space: Space) -> int:
     """Return how many of so many trials there are at most, and tell when they are fewer."""
-    different = len(found) if (found := every(space)) is not None else trials
+    listed = every(space)
+    different = trials if listed is None else len(listed)
     if different < trials and search != "grid":  # of a grid nobody asks for more on purpose
         tell(used_up(different, trials))
     return min(trials, different)

@@ -40,11 +40,11 @@ def objectives(text: str) -> tuple[Objective, ...]:
     Raises:
         UserError: an unknown metric or direction, a metric named twice, or one of the test images.
     """
-    found = tuple(_objective(part.strip()) for part in text.split(","))
-    names = [objective.name for objective in found]
+    parsed = tuple(_objective(part.strip()) for part in text.split(","))
+    names = [objective.name for objective in parsed]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(f"--objective names {', '.join(twice)} twice")
-    return found
+    return parsed
 
 
 def metric_names() -> tuple[str, ...]:

@@ -200,10 +200,10 @@ def _cells(log: SweepLog, row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _difference(found: Mapping[str, float] | None) -> str:
-    if found is None:
+def _difference(gap: Mapping[str, float] | None) -> str:
+    if gap is None:
         return "-"
-    return f"{100 * found['mean']:+.1f} ± {100 * found['half_width']:.1f}"
+    return f"{100 * gap['mean']:+.1f} ± {100 * gap['half_width']:.1f}"
 
 
 def csv_text(log: SweepLog) -> str:

@@ -79,7 +79,7 @@ def logged(job: JobLog, prefix: str = "") -> Mapping[str, float]:
 
 def best_learner(job: JobLog) -> Mapping[str, float]:
     """Those of the learner that is better on the judging images: no method, but an upper bound of choosing one."""
-    return max((logged(job, "slow/"), logged(job, "fast/")), key=lambda found: found["accuracy"])
+    return max((logged(job, "slow/"), logged(job, "fast/")), key=lambda metrics: metrics["accuracy"])
 
 
 def _one(group: str, title: str, settings: Mapping[str, Any], **more: Any) -> Arm:

@@ -20,15 +20,15 @@ def largest_configs(spec: SweepSpec) -> list[Config]:
     value, with each of the kinds that are searched; on the data of the search and on those of the final runs."""
     from safe.training.memory import GROWS
 
-    space, found = spec.parsed_space(), []
+    space, configs = spec.parsed_space(), []
     ends = {name: domain.extremes() for name, domain in space.domains.items() if name in GROWS}
     largest = {name: max(values) for name, values in ends.items()}
     kinds = {name: space.domains[name].values for name in KINDS if name in space.domains}
     for start, values in itertools.product(filter(None, (spec.base, spec.target)), itertools.product(*kinds.values())):
         with suppress(UserError):  # no trial has this combination
             settings = space.settings({**largest, **dict(zip(kinds, values, strict=True))})
-            found.append(validate({**start, **settings}))
-    return found
+            configs.append(validate({**start, **settings}))
+    return configs
 
 
 def check_room(spec: Spec, configs: Iterable[Config]) -> None:

@@ -207,5 +207,5 @@ def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
 
 
 def _sessions(spec: SweepSpec, config: Config) -> int:
-    found = session_count(config)
-    return min(found, spec.first_k or found)
+    count = session_count(config)
+    return min(count, spec.first_k or count)

@@ -31,15 +31,15 @@ class Speed:
 
     def session_seconds(self, config: Config, sessions: int) -> list[tuple[float, float]]:
         """Return (training, closing step) for each of the first `sessions` sessions of a run."""
-        found = []
+        seconds = []
         for session in range(sessions):
             epochs = (config.slow if session == 0 else config.fast).epochs
             learners = 1 if session == 0 else 2
             # The frozen slow learner reads new images only, the fast one all that judge it.
             again = sum(self.judged[: session + 1]) if session else 0
             read = learners * self.images[session] + self.judged[session] + again
-            found.append((epochs * self.images[session] * self.train, read * self.read + learners * self.head))
-        return found
+            seconds.append((epochs * self.images[session] * self.train, read * self.read + learners * self.head))
+        return seconds
 
 
 def probe(flat: dict[str, Any]) -> Speed:

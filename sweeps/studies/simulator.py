@@ -72,9 +72,9 @@ class Replay:
 
     def again(self, spec: SweepSpec | None = None) -> Replay:
         """Return a replay that goes on from these records, as a later call with this specification would."""
-        found = read_spec(json.loads((spec or self.log.sweep_spec).model_dump_json()))
-        assert isinstance(found, SweepSpec)
-        return type(self)(found, self.records)
+        parsed = read_spec(json.loads((spec or self.log.sweep_spec).model_dump_json()))
+        assert isinstance(parsed, SweepSpec)
+        return type(self)(parsed, self.records)
 
     def append(self, type: str, **fields: Any) -> None:
         """Write a record as a ledger does."""

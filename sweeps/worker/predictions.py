@@ -40,8 +40,8 @@ def predicted_images(
     columns = (logits.labels, predicted, logits.slow.argmax(dim=1), logits.fast.argmax(dim=1))
     rows = zip(named, *(column.tolist() for column in columns), probability.tolist(), weights, strict=True)
     return list(HEADER), (
-        [name, session, classes[true], classes[found], f"{share:.6f}", weight, classes[slow], classes[fast]]
-        for (session, name), true, found, slow, fast, share, weight in rows
+        [name, session, classes[true], classes[answer], f"{share:.6f}", weight, classes[slow], classes[fast]]
+        for (session, name), true, answer, slow, fast, share, weight in rows
     )
 
 

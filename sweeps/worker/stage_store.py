@@ -77,14 +77,14 @@ class DiskStages:
         """Return the finished stage, waiting for it while another run computes it, or the claim to compute it."""
         path = self.folder / kind / f"{key}.stage"
         started, waited, pause = time.perf_counter(), 0.0, _PAUSES[0]
-        while (found := self._look(path)) is None:
+        while (claim := self._look(path)) is None:
             if _Lock.is_ours(path.with_suffix(".lock")):  # waiting for oneself would never end
                 return DiskClaim(self, path, None, None, waited)
             self._on_wait()
             time.sleep(pause)
             waited, pause = time.perf_counter() - started, min(2 * pause, _PAUSES[1])
-        found.waited = waited
-        return found
+        claim.waited = waited
+        return claim
 
     def try_claim(self, kind: str, key: str, size: int) -> DiskClaim | None:
         """Return as `claim` does, but `None` while another run computes the stage, or where it is too big."""
@@ -160,18 +160,18 @@ class DiskStages:
 
     def _evict(self) -> None:
         """Drop stages, those used longest ago first, until the rest is under the limit."""
-        found = sorted(self._files("*.stage"), key=lambda file: file[1].st_mtime)
-        others = self._shrink([file for file in found if file[0].parent.name != "views"], self.limit_bytes)
-        self._shrink([file for file in found if file[0].parent.name == "views"], self.limit_bytes - others)
+        files = sorted(self._files("*.stage"), key=lambda file: file[1].st_mtime)
+        others = self._shrink([file for file in files if file[0].parent.name != "views"], self.limit_bytes)
+        self._shrink([file for file in files if file[0].parent.name == "views"], self.limit_bytes - others)
         for path, status in self._files("*.stage.*"):
             if time.time() - status.st_mtime > _ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)
 
-    def _shrink(self, found: list[tuple[Path, os.stat_result]], limit: int) -> int:
+    def _shrink(self, files: list[tuple[Path, os.stat_result]], limit: int) -> int:
         """If files are over a limit, drop the first ones until the rest is well under it; return the rest's bytes."""
-        size = sum(status.st_size for _, status in found)
+        size = sum(status.st_size for _, status in files)
         goal = limit if size <= limit else _EVICT_TO * limit
-        for path, status in found:
+        for path, status in files:
             if size <= goal:
                 break
             if self._drop(path):
@@ -191,14 +191,14 @@ class DiskStages:
         return True
 
     def _files(self, pattern: str) -> list[tuple[Path, os.stat_result]]:
-        found = []
+        files = []
         for kind in KINDS:
             for path in (self.folder / kind).glob(pattern):
                 try:
-                    found.append((path, path.stat()))
+                    files.append((path, path.stat()))
                 except FileNotFoundError:
                     continue  # dropped by another process
-        return found
+        return files
 
     def _tell(self, what: str, message: str) -> None:
         if what not in self._told:

@@ -83,7 +83,7 @@ def test_one_broken_node_is_the_only_bad_line_and_has_a_remedy(name: str) -> Non
     found = findings(_wants(), reports)
     assert _bad(found) == [(check, "two")]
     (line,) = (finding for finding in found if finding.state == "bad")
-    assert words in line.found
+    assert words in line.observation
     assert line.remedy
 
 
@@ -169,7 +169,7 @@ def test_absent_data_and_weights_are_bad_and_say_where_they_belong(tmp_path: Pat
     found = diagnose(wants, ThisMachine())
     assert _bad(found) == [("data", "this machine"), ("weights", "this machine")]
     (data,) = (finding for finding in found if finding.check == "data")
-    assert str(tmp_path) in data.found
+    assert str(tmp_path) in data.observation
     assert "safe.data fetch cub200" in data.remedy
 
 
@@ -186,7 +186,7 @@ def test_a_store_of_the_results_is_tried_and_nothing_is_left(tmp_path: Path, mon
     (finding,) = (
         one for one in diagnose(_wants(tmp_path / "results", uri=uri), ThisMachine()) if one.check == "MLflow"
     )
-    assert (finding.state, finding.found) == ("ok", "a test run was logged and deleted")
+    assert (finding.state, finding.observation) == ("ok", "a test run was logged and deleted")
     assert [run.info.lifecycle_stage for run in client.search_runs(["0"], run_view_type=ViewType.ALL)] == ["deleted"]
     assert client.get_experiment("0").artifact_location == f"{(tmp_path / 'results' / 'mlartifacts').as_uri()}/0"
     assert not list((tmp_path / "working").iterdir())
@@ -238,4 +238,4 @@ def test_user_errors_of_a_node_keep_their_words(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(examine, "_weights", refuse)
     found = diagnose(_wants(tmp_path), ThisMachine())
     (line,) = (finding for finding in found if finding.state == "bad")
-    assert line.found == "the file is damaged; fetch it again"
+    assert line.observation == "the file is damaged; fetch it again"
