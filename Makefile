@@ -36,10 +36,24 @@ SUITE          :=
 AUTH           :=
 ARGS           :=
 
+# Make takes every NAME=value, and one that no recipe reads would be ignored: another data set would be swept. What programs
+# read from the environment may stand here too.
+KNOWN   := $(shell sed -n 's/^\([A-Z_]*\) *[?:]=.*/\1/p; /^ARGS /q' $(firstword $(MAKEFILE_LIST)))
+FOREIGN := SHELL MAKEFLAGS COLUMNS NO_COLOR GPU_MODE SAFE_% RAY_% MLFLOW_% CUDA_% HF_% OMP_% PIP_% PYTHON%
+GIVEN   := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(firstword $(filter-out $(KNOWN) $(FOREIGN) -%,$(GIVEN)))
+NEAREST := import difflib, sys; print(*difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, 0.5))
+NEAR    := $(if $(UNKNOWN),$(shell "$(PYTHON)" -c '$(NEAREST)' "$(UNKNOWN)" $(KNOWN)))
+$(if $(UNKNOWN),$(error unknown variable $(UNKNOWN)$(if $(NEAR),: did you mean $(NEAR)?,.) `make help` lists them))
+
+# Commands that are printed for a person are then those of make.
+export CALLED_BY_MAKE := 1
+
 VENV  := .venv
 READY := $(VENV)/.ready
 RUN   := $(VENV)/bin/python
 
+NAMED    := $(if $(NAME),"$(NAME)")
 SESSIONS := $(if $(INIT),data.init_classes=$(INIT)) $(if $(INC),data.increment=$(INC))
 STUDY := --dataset "$(DATASET)" $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NAME),--name "$(NAME)") \
   $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(ARGS) $(SESSIONS)
@@ -57,7 +71,7 @@ PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep resume stop export plan train ablation variants report compare predict data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop list show export plan train ablation variants report compare predict data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format bench clean
 
 help: ## list the targets
@@ -73,14 +87,20 @@ setup: $(READY) ## install into .venv
 sweep: $(PREPARE) ## search, refit and test: DATASET, TRIALS, SEEDS, NAME; CLUSTER=1 hands it to the cluster
 	@$(SWEEPS) run $(SWEEP) $(STUDY)
 
-resume: $(READY) ## go on with a sweep where it ended, and try again what failed: NAME
-	@$(RUN) -m sweeps resume "$(NAME)" $(ARGS)
+resume: $(READY) ## go on with a sweep where it ended, and try again what failed: NAME (default: the newest)
+	@$(RUN) -m sweeps resume $(NAMED) $(ARGS)
 
-stop: $(READY) ## stop a running sweep in order; it can be continued: NAME
-	@$(RUN) -m sweeps stop "$(NAME)" $(ARGS)
+stop: $(READY) ## stop a running sweep in order; it can be continued: NAME (default: the newest)
+	@$(RUN) -m sweeps stop $(NAMED) $(ARGS)
 
-export: $(READY) ## the chosen configuration as YAML for make train ARGS="--config FILE": NAME
-	@$(RUN) -m sweeps export "$(NAME)" $(ARGS)
+list: $(READY) ## the sweeps there are
+	@$(RUN) -m sweeps list $(ARGS)
+
+show: $(READY) ## what a sweep gave: NAME (default: the newest)
+	@$(RUN) -m sweeps show $(NAMED) $(ARGS)
+
+export: $(READY) ## the chosen configuration as YAML for make train ARGS="--config FILE": NAME (default: the newest)
+	@$(RUN) -m sweeps export $(NAMED) $(ARGS)
 
 plan: $(READY) ## what a sweep will cost, before anything runs: the variables of sweep
 	@$(RUN) -m sweeps plan $(SWEEP) $(STUDY)
@@ -94,8 +114,8 @@ ablation: $(PREPARE) ## SAFE beside baselines and bounds, on the test images: DA
 variants: $(PREPARE) ## the choices that the method leaves open, on the holdout: DATASET, SEEDS
 	@$(SWEEPS) variants $(STUDY)
 
-report: $(READY) ## one HTML page about a sweep: NAME
-	@$(RUN) -m sweeps report "$(NAME)" $(ARGS)
+report: $(READY) ## one HTML page about a sweep: NAME (default: the newest)
+	@$(RUN) -m sweeps report $(NAMED) $(ARGS)
 
 compare: $(READY) ## two sweeps side by side, one HTML page: A, B
 	@$(RUN) -m sweeps compare "$(A)" "$(B)" $(ARGS)
@@ -110,11 +130,11 @@ data: $(READY) ## fetch and check a data set: DATASET, FROM=archive
 weights: $(READY) ## fetch, check and place the weights of a data set's backbone: DATASET, FROM=file
 	@$(RUN) -m safe.data weights "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)
 
-ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1; AUTH=1 asks for a password
-	@$(RUN) -m sweeps ui $(if $(AUTH),--auth) $(ARGS)
+ui: $(READY) ## open the results in MLflow's UI on 127.0.0.1: NAME (default: the newest); AUTH=1 asks for a password
+	@$(RUN) -m sweeps ui $(NAMED) $(if $(AUTH),--auth) $(ARGS)
 
 deliver: $(READY) ## bring to MLflow what it does not have yet: NAME
-	@$(RUN) -m tracking deliver $(if $(NAME),"$(NAME)") $(ARGS)
+	@$(RUN) -m tracking deliver $(NAMED) $(ARGS)
 
 replay: $(READY) ## write the whole history of a sweep to another MLflow: NAME, TO=uri
 	@$(RUN) -m tracking replay "$(NAME)" --to "$(TO)" $(ARGS)
@@ -129,7 +149,7 @@ cluster-status: ## containers, memory, sweeps
 	@$(CLUSTER_RUN) status $(ARGS)
 
 cluster-logs: ## follow a sweep in the cluster, or all containers: NAME
-	@$(if $(ON_RAY),$(SUBMIT),$(CLUSTER_RUN)) logs $(if $(NAME),"$(NAME)") $(ARGS)
+	@$(if $(ON_RAY),$(SUBMIT),$(CLUSTER_RUN)) logs $(NAMED) $(ARGS)
 
 cluster-stop: ## end a sweep in the cluster in order; the same NAME continues it: NAME
 	@$(if $(ON_RAY),$(SUBMIT),$(CLUSTER_RUN)) stop "$(NAME)" $(ARGS)

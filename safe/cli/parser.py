@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, NoReturn
 
-from safe.errors import nearest
+from safe.errors import EXIT_USER_ERROR, choices, nearest
 
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` in which options may stand anywhere and must be written in full.
 
     A positional with `nargs="*"` or `"+"` takes its words before, between and after options, in the order given; an
-    unknown option is refused with the nearest known one. The parsers of subcommands are of this class too.
+    unknown option is refused with the nearest known one. What is wrong is told alone, without all of the usage. The
+    parsers of subcommands are of this class too.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with one message and where to read on."""
+        self.exit(EXIT_USER_ERROR, f"error: {message.rstrip('.')}\n{self.prog} --help shows what there is\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = str(action.metavar or action.dest).lower()
+            raise argparse.ArgumentError(None, choices(str(value), map(str, action.choices), what))
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse; an unknown option ends the process here (exit code 2), where the known ones are at hand."""

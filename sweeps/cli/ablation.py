@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_imports, add_results, carry_out
+from sweeps.cli.common import add_detail, add_imports, add_results, carry_out
 from sweeps.studies.ablation import CATALOGUES, build_ablation, run_ablation
 
 DEFAULT_SEEDS = 5
@@ -30,6 +30,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
             "--concurrency", type=int, help="runs at the same time (default: one per GPU, else per core)"
         )
         command.add_argument("settings", nargs="*", metavar="key=value", help="settings of every arm: fast.epochs=3")
+        add_detail(command)
         add_imports(command)
         add_results(command)
         command.set_defaults(command=_ablation, catalogue=catalogue)
@@ -46,4 +47,4 @@ def _ablation(arguments: argparse.Namespace) -> int:
         concurrency=arguments.concurrency,
         imports=arguments.imports,
     )
-    return carry_out(lambda: run_ablation(spec, arguments.results), spec.name, arguments)
+    return carry_out(lambda: run_ablation(spec, arguments.results, detail=arguments.detail), spec.name, arguments)

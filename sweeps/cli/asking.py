@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from sweeps.cli.common import add_imports, add_results
-from sweeps.spec.marks import options
+from sweeps.spec.marks import Group, options
 from sweeps.spec.specs import SweepSpec
 
 
@@ -26,17 +27,27 @@ def reader(field: str) -> Any:
     return OPTIONS[field].kind or next((kind for kind in (int, float) if kind in kinds), str)
 
 
+def placeholder(field: str) -> str:
+    """Return what stands for the value of a field's option in the help: its choices, where there is a fixed list."""
+    kind = SweepSpec.model_fields[field].annotation
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(get_args(kind))}}}"
+    return {int: "N", float: "X", Path: "FILE"}.get(reader(field), field.split("_")[0].upper())
+
+
 OPTIONS = options(SweepSpec)
 
 
 def add_asking(command: argparse.ArgumentParser) -> None:
     """Give a command the options of a sweep, its settings and the results folder."""
+    command.usage = "%(prog)s [options] [key=value ...]"
     command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
+    headings = {group: command.add_argument_group(group) for group in Group}
     for field, option in OPTIONS.items():
         if (kind := reader(field)) is None:
-            command.add_argument(flag(field), action="store_true", help=option.help)
+            headings[option.group].add_argument(flag(field), action="store_true", help=option.help)
         else:
-            command.add_argument(flag(field), type=kind, help=option.help)
+            headings[option.group].add_argument(flag(field), type=kind, metavar=placeholder(field), help=option.help)
     command.add_argument("settings", nargs="*", metavar="key=value", help="settings of every trial: fast.epochs=3")
     add_imports(command)
     add_results(command)

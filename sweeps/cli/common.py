@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +15,11 @@ from safe.errors import EXIT_INTERRUPTED
 from safe.io.writable import no_room
 from safe.numerics import import_own
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.known import known_sweep, newest_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import show
 from sweeps.spec.specs import Spec, SweepSpec
+from sweeps.spec.typed import typed
 from sweeps.studies.ablation import show_ablation
 
 EXIT_FAILED = 1
@@ -37,6 +38,36 @@ def add_imports(command: argparse.ArgumentParser) -> None:
     command.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help=words)
 
 
+def add_detail(command: argparse.ArgumentParser) -> None:
+    """Give a command that runs something the options that say how much is shown meanwhile."""
+    detail = command.add_mutually_exclusive_group()
+    for short, value, words in (
+        ("-q", "quiet", "show no progress, only what needs attention and the result"),
+        ("-v", "verbose", "show a line per session with its time and loss terms"),
+    ):
+        detail.add_argument(
+            short, f"--{value}", dest="detail", action="store_const", const=value, default="usual", help=words
+        )
+
+
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Give a command the name of a sweep, and the results folder."""
+    command.add_argument("name", nargs="?", metavar="NAME", help="name of the sweep (default: the newest)")
+    add_results(command)
+
+
+def named_sweep(arguments: argparse.Namespace) -> tuple[SweepLog, Path]:
+    """Return the log and the folder of the sweep that is named, else of the newest, which is told.
+
+    Raises:
+        UserError: there is none, or its ledger cannot be read.
+    """
+    if arguments.name is None:
+        arguments.name = newest_sweep(arguments.results)
+        print(f"the newest sweep: {arguments.name}", file=sys.stderr)
+    return known_sweep(arguments.results, arguments.name)
+
+
 def results_folder(text: str) -> Path:
     """Return the results folder that was asked for; refuses the address of an object store."""
     if "://" in text:
@@ -52,7 +83,7 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
     from sweeps.engine.job_queue import AllFailedError
 
     folder = Folders(arguments.results, name).sweep
-    resume = resume_words(name, arguments.results)
+    resume = typed("resume", name, results=arguments.results)
     try:
         log = work()
     except KeyboardInterrupt as interrupt:
@@ -86,26 +117,15 @@ def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = Fal
     if isinstance(spec, SweepSpec):
         from sweeps.studies.sweep import run_sweep
 
-        work = partial(run_sweep, spec, arguments.results, retry_failed=retry_failed)
+        work = partial(run_sweep, spec, arguments.results, retry_failed=retry_failed, detail=arguments.detail)
     else:
         from sweeps.studies.ablation import run_ablation
 
-        work = partial(run_ablation, spec, arguments.results)
+        work = partial(run_ablation, spec, arguments.results, detail=arguments.detail)
     return carry_out(work, spec.name, arguments)
-
-
-def resume_words(name: str, results: Path) -> str:
-    """Return the command that continues a sweep."""
-    return shlex.join([python(), "-m", "sweeps", "resume", name, "--results", str(results)])
 
 
 def print_log(log: SweepLog, folder: Path) -> None:
     """Print what a sweep or an ablation gave."""
     # Names are shown as they are: what looks like markup in them is none.
     (show if isinstance(log.spec, SweepSpec) else show_ablation)(log, folder, Console(markup=False, emoji=False))
-
-
-def python() -> str:
-    """Return this interpreter as a person would type it here."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

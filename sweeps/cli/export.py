@@ -10,24 +10,23 @@ from typing import Any
 from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_name, named_sweep
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
+from sweeps.spec.typed import typed
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("export", help="write the chosen configuration for: python -m safe train --config")
-    command.add_argument("name")
     command.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: standard output)")
-    add_results(command)
+    add_name(command)
     command.set_defaults(command=_export)
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    log, _ = known_sweep(arguments.results, arguments.name)
+    log, _ = named_sweep(arguments)
     text = f"# The configuration that the sweep {arguments.name} chose, as its first final run trained it.\n"
     text += yaml_text(chosen_config(log))
     if arguments.out is None:
@@ -54,7 +53,8 @@ def chosen_config(log: SweepLog) -> dict[str, Any]:
     runs = [job for job in log.of_kind(Kind.FINAL) if job.id.startswith(f"{Kind.FINAL}-{trial}-")]
     if not runs:
         raise UserError(
-            f"{name!r} has not chosen a configuration yet; let it go on with: python -m sweeps resume {name}"
+            f"{name!r} has not chosen a configuration yet; let it go on with: "
+            + typed("resume", name, results=log.folder.parents[1])
         )
     *_, origin = data_origins(log.spec).values()  # of the final runs, where their data lie now
     return located(runs[0].config, origin)

@@ -10,7 +10,7 @@ from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.numerics import import_own
 from sweeps.cli.asking import flag, reader
-from sweeps.cli.common import add_results, go_on
+from sweeps.cli.common import add_detail, add_results, go_on
 from sweeps.ledger.known import known_sweep
 from sweeps.spec.marks import options
 from sweeps.spec.options import check_numbers
@@ -27,6 +27,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     for name, option in NUMBERS.items():
         command.add_argument(flag(name), type=reader(name), help=option.extend)
     command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
+    add_detail(command)
     add_results(command)
     command.set_defaults(command=_extend)
 

@@ -6,10 +6,10 @@ import argparse
 from datetime import datetime
 
 from rich.console import Console
-from rich.table import Table
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
+from safe.io.tables import Column, fitted
 from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
@@ -18,6 +18,16 @@ from sweeps.ledger.lock import is_held
 from sweeps.report.terminal import spread
 from sweeps.results.summary import final_summary, status_of
 from sweeps.spec.specs import SweepSpec
+
+COLUMNS = (
+    Column("name"),
+    Column("data set", rank=2),
+    Column("selection", rank=4),
+    Column("state", rank=1),
+    Column("trials", rank=3),
+    Column("test accuracy"),
+    Column("when", rank=1),
+)
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -28,22 +38,20 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "data set", "selection", "state", "trials", "test accuracy", "when"):
-        whole = heading in ("name", "test accuracy", "when")  # what gives way on a narrow screen breaks between words
-        table.add_column(heading, no_wrap=whole)
-    names = sweep_names(arguments.results)
-    for name in names:
+    rows = []
+    for name in sweep_names(arguments.results):
         folder = arguments.results / "sweeps" / name
         when = f"{datetime.fromtimestamp((folder / FILE_NAME).stat().st_mtime):%Y-%m-%d %H:%M}"
         try:
             log = read_ledger(folder)
         except UserError:
-            table.add_row(name, "-", "-", "damaged", "-", "-", when)
+            rows.append([name, "-", "-", "damaged", "-", "-", when])
             continue
         state = "running" if is_held(folder) else status_of(log)
-        table.add_row(name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when)
-    Console(markup=False, emoji=False).print(table if names else f"no sweep in {arguments.results}")
+        rows.append([name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when])
+    console = Console(markup=False, emoji=False)
+    table, _ = fitted(COLUMNS, rows, console.width)
+    console.print(table if rows else f"no sweep in {arguments.results}")
     return 0
 
 

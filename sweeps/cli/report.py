@@ -6,22 +6,20 @@ import argparse
 
 from safe.cli.parser import Parser
 from safe.numerics import import_own
-from sweeps.cli.common import add_results
-from sweeps.ledger.known import known_sweep
+from sweeps.cli.common import add_name, named_sweep
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("report", help="write the report of a sweep, one HTML page")
-    command.add_argument("name")
-    add_results(command)
+    add_name(command)
     command.set_defaults(command=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps.report import write_report
 
-    log, folder = known_sweep(arguments.results, arguments.name)
+    log, folder = named_sweep(arguments)
     import_own(log.spec.imports)
     print(f"report: {write_report(log, folder)}")
     return 0

@@ -9,7 +9,7 @@ from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
 from safe.numerics import import_own
 from sweeps.cli.asking import add_asking, asked_options
-from sweeps.cli.common import carry_out
+from sweeps.cli.common import add_detail, carry_out
 from sweeps.spec.names import default_name
 
 
@@ -17,6 +17,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     run = commands.add_parser("run", help="run, continue or extend a sweep")
     add_asking(run)
+    add_detail(run)
     run.set_defaults(command=_run)
 
 
@@ -26,4 +27,5 @@ def _run(arguments: argparse.Namespace) -> int:
     import_own(arguments.imports)
     # Chosen here, so that what is said after an interrupt can name the sweep.
     name = arguments.name or default_name(canonical_name(arguments.dataset), f"{datetime.now():%Y%m%d-%H%M%S}")
-    return carry_out(lambda: run_sweep(**{**asked_options(arguments), "name": name}).log, name, arguments)
+    asked = {**asked_options(arguments), "name": name, "detail": arguments.detail}
+    return carry_out(lambda: run_sweep(**asked).log, name, arguments)

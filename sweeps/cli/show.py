@@ -6,8 +6,7 @@ import argparse
 import json
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_results, print_log
-from sweeps.ledger.known import known_sweep
+from sweeps.cli.common import add_name, named_sweep, print_log
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.ablation import ablation_summary
@@ -16,14 +15,13 @@ from sweeps.studies.ablation import ablation_summary
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("show", help="print what a sweep gave")
-    command.add_argument("name")
     command.add_argument("--json", action="store_true", help="one object for programs, fractions in [0, 1]")
-    add_results(command)
+    add_name(command)
     command.set_defaults(command=_show)
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    log, folder = known_sweep(arguments.results, arguments.name)
+    log, folder = named_sweep(arguments)
     if arguments.json:
         summary = sweep_summary(log) if isinstance(log.spec, SweepSpec) else ablation_summary(log)
         print(json.dumps(summary, indent=2, allow_nan=False))

@@ -1,4 +1,4 @@
-"""`python -m sweeps ui`: MLflow's UI on 127.0.0.1."""
+"""`python -m sweeps ui`: MLflow's UI on 127.0.0.1, and the page of a sweep in it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_name, named_sweep
 from sweeps.engine.accounts import USER, ask_for_password
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.known import sweep_names
 
 UI_PORT = 5000
 UI_PORTS_TRIED = 50
@@ -22,7 +23,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("ui", help="open MLflow's UI on 127.0.0.1")
     command.add_argument("--port", type=int, default=UI_PORT, help="first port to try (default: %(default)s)")
     command.add_argument("--auth", action="store_true", help="ask for a password, which is made at the first time")
-    add_results(command)
+    add_name(command)
     command.set_defaults(command=_ui)
 
 
@@ -40,6 +41,7 @@ def _ui(arguments: argparse.Namespace) -> int:
                 "its owner decides who may use it"
             )
         print(f"MLflow UI: {shown(uri)}")
+        _print_page(arguments, shown(uri))
         return 0
     if (database := sqlite_path(uri)) is not None and not database.exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
@@ -49,6 +51,7 @@ def _ui(arguments: argparse.Namespace) -> int:
     protected = ask_for_password(folders.results) if arguments.auth else None
     port = free_port(arguments.port)
     print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl-C ends it)")
+    _print_page(arguments, f"http://127.0.0.1:{port}")
     print('at the first visit choose "Model training" at the top left: MLflow begins with pages for traces')
     if protected:
         print(f"user {USER}, password in {protected}", flush=True)
@@ -63,6 +66,16 @@ def _ui(arguments: argparse.Namespace) -> int:
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     # Taking this process's place, the server gets its signals.
     return os.execv(sys.executable, [sys.executable, "-m", *words])
+
+
+def _print_page(arguments: argparse.Namespace, server: str) -> None:
+    """Print where a server shows the sweep that is named, else the newest; of a folder without any, nothing."""
+    if arguments.name is None and not sweep_names(arguments.results):
+        return
+    tracking = named_sweep(arguments)[0].tracking or {}
+    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
+    if experiment and run:
+        print(f"{arguments.name}: {server}/#/experiments/{experiment}/runs/{run}")
 
 
 def free_port(first: int) -> int:

@@ -16,18 +16,31 @@ from rich.table import Table
 from rich.text import Text
 
 from safe.errors import shown
+from safe.io.tables import Column, fitted
 from sweeps.ledger.jobs import SEARCH_KINDS
 from sweeps.ledger.ledger import JobLog, SweepLog
-from sweeps.spec.titles import duration
+from sweeps.ledger.record import SessionRecord
+from sweeps.spec.titles import duration, status_word
 from tracking.recorder import Status
 
 _COLOURS: dict[str, str] = {
-    Status.RUNNING: "cyan",
-    Status.FINISHED: "green",
-    Status.STOPPED: "yellow",
-    Status.FAILED: "red",
-    Status.KILLED: "yellow",
+    status_word(status): colour
+    for status, colour in (
+        (Status.RUNNING, "cyan"),
+        (Status.FINISHED, "green"),
+        (Status.STOPPED, "yellow"),
+        (Status.FAILED, "red"),
+        (Status.KILLED, "yellow"),
+    )
 }
+_COLUMNS = (
+    Column("run"),
+    Column("state", rank=1),
+    Column("session", right=True, rank=2),
+    Column("accuracy", right=True),
+    Column("forgetting", right=True, rank=3),
+    Column("after each session", rank=4),
+)
 _BAR_WIDTH = 40
 
 
@@ -43,6 +56,10 @@ class _Row:
     forgetting: str
     sessions: int
     over: bool
+    running: bool
+
+
+Detail = Literal["quiet", "usual", "verbose"]
 
 
 class LiveDisplay:
@@ -51,11 +68,14 @@ class LiveDisplay:
     Args:
         log: of the study, which tells how many runs there will be and what the budget is.
         stream: where to write, by default standard output.
+        detail: `quiet` shows notes alone; `verbose` a line per event, on a terminal too, with what a session cost and
+            its last loss terms.
     """
 
-    def __init__(self, log: SweepLog, stream: TextIO | None = None) -> None:
+    def __init__(self, log: SweepLog, stream: TextIO | None = None, detail: Detail = "usual") -> None:
         self.console = Console(file=stream or sys.stdout, markup=False, emoji=False)
         self.log = log
+        self.detail = detail
         self._rows: dict[str, _Row] = {}
         self._lines: dict[str, str] = {}
         self._begin = time.monotonic()
@@ -65,9 +85,9 @@ class LiveDisplay:
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> LiveDisplay:
-        if self.console.is_terminal:
+        if self._is_table:
             self._live.start()
-        else:
+        elif self.detail != "quiet":
             self._print(f"{self.log.spec.kind} {self.log.spec.name}: {self.log.spec.runs} runs")
         return self
 
@@ -83,12 +103,12 @@ class LiveDisplay:
         before, row = self._rows.get(job.id), _row(job, sessions)
         self._count(before, -1)
         self._count(row, 1)
-        if before is not None and before.status != row.status == "running":
+        if before is not None and row.running and not before.running:
             del self._rows[job.id]  # what goes on stands last, with all that runs
         self._rows[job.id] = row
         if job.sessions:
             self._length = max(self._length, job.sessions[-1].sessions)
-        if not self.console.is_terminal:
+        if not self._is_table and self.detail != "quiet":
             parts = [f"{row.title:<9}", f"{row.status:<9}", row.session and f"session {row.session}"]
             parts += [
                 row.accuracy and f"accuracy {row.accuracy} %",
@@ -98,10 +118,16 @@ class LiveDisplay:
             if self._lines.get(job.id) != line:
                 self._lines[job.id] = line
                 self._print(f"{line}  [{self._progress()}]")
+                if self.detail == "verbose" and job.sessions:
+                    self._print(f"  {_cost(job.sessions[-1])}")
 
     def note(self, words: str) -> None:
         """See `sweeps.engine.bookkeeper.Display`."""
         self._print(f"note: {shown(words)}")
+
+    @property
+    def _is_table(self) -> bool:
+        return self.console.is_terminal and self.detail == "usual"
 
     def _count(self, row: _Row | None, by: int) -> None:
         if row is not None:
@@ -127,14 +153,12 @@ class LiveDisplay:
         return f"{100 * done // total} %, {duration(left)} left"
 
     def _render(self) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for heading in ("run", "state", "session", "accuracy", "forgetting", "after each session"):
-            side: Literal["left", "right"] = "left" if heading in ("run", "state", "after each session") else "right"
-            table.add_column(heading, justify=side, min_width=9, no_wrap=True)
+        rows: list[list[str | Text]] = []
         # A screen holds the newest runs; older ones are in the leaderboard at the end.
         for row in list(self._rows.values())[-max(5, self.console.height - 7) :]:
-            status = Text(row.status, style=_COLOURS.get(row.status.upper(), ""))
-            table.add_row(row.title, status, row.session, row.accuracy, row.forgetting, row.accuracies)
+            status = Text(row.status, style=_COLOURS.get(row.status, ""))
+            rows.append([row.title, status, row.session, row.accuracy, row.forgetting, row.accuracies])
+        table, _ = fitted(_COLUMNS, rows, self.console.width)
         done, total = self._counts()
         foot = Table.grid(padding=(0, 1))
         foot.add_row(ProgressBar(total=total or 1, completed=done, width=_BAR_WIDTH), self._progress())
@@ -153,6 +177,15 @@ def search_work(log: SweepLog) -> str:
     return text + (f", {log.search_seconds / 3600:.2f} of {hours:g} hours" if hours else "")
 
 
+def _cost(record: SessionRecord) -> str:
+    """Return in words what a session cost, and its loss terms after the last epoch."""
+    words = [f"{record.work.seconds:.1f} s ({record.work.training})"]
+    words += [
+        f"{name.removeprefix('train/')} {value:.4g}" for _, terms in record.losses[-1:] for name, value in terms.items()
+    ]
+    return ", ".join(words)
+
+
 def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
     session = ""
     if job.sessions:
@@ -162,11 +195,12 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
     lost = sessions[-1].get("forgetting") if sessions else None
     return _Row(
         title=job.title,
-        status=job.status.lower(),
+        status=status_word(job.status),
         session=session,
         accuracies=" ".join(accuracies),
         accuracy=accuracies[-1] if accuracies else "",
         forgetting="" if lost is None else f"{100 * lost:z.1f}",
         sessions=len(job.sessions),
         over=job.status not in (Status.RUNNING, Status.KILLED),  # what was interrupted is still to do
+        running=job.status == Status.RUNNING,
     )

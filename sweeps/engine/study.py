@@ -15,7 +15,7 @@ from safe.config import validate
 from safe.errors import UserError
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
-from sweeps.engine.display import LiveDisplay
+from sweeps.engine.display import Detail, LiveDisplay
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.joining import existing_ray
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
@@ -104,6 +104,7 @@ def carry_out(
     *,
     summarise: Summarise,
     retry_failed: bool = False,
+    detail: Detail = "usual",
 ) -> SweepLog:
     """Do what is missing of a study and return its log.
 
@@ -115,6 +116,7 @@ def carry_out(
         work: see `Work`.
         summarise: writes the outcome to the parent run.
         retry_failed: go on with a finished study too when some of its runs failed.
+        detail: how much is shown while it runs.
 
     Raises:
         UserError: the name belongs to other settings or is in use, or the data or results folder is not usable.
@@ -143,7 +145,7 @@ def carry_out(
             if ledger.log.finished:
                 catch_up(ledger, folders, summarise)
             else:
-                _run(ledger, folders, work, summarise)
+                _run(ledger, folders, work, summarise, detail)
             return ledger.log
         finally:
             ledger.close()
@@ -174,6 +176,7 @@ def _run(
     folders: Folders,
     work: Work,
     summarise: Summarise,
+    detail: Detail,
 ) -> None:
     from tracking import environment_tags
     from tracking.reconcile import reconcile
@@ -194,7 +197,7 @@ def _run(
             raise
         status = Status.FAILED
         try:
-            with LiveDisplay(ledger.log) as display:
+            with LiveDisplay(ledger.log, detail=detail) as display:
                 books = Bookkeeper(ledger, recorder, display, folders.states, tags)
                 books.replay(everything=recorder.new)
                 reconcile(recorder, own=spec.name)

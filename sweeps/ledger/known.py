@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safe.errors import UserError, nearest
-from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
+from sweeps.ledger.ledger import FILE_NAME, SweepLog, has_ledger, read_ledger
 from sweeps.spec.names import checked_name
 
 
@@ -13,6 +13,18 @@ def sweep_names(results: Path) -> list[str]:
     """Return the names of all sweeps of a results folder, sorted."""
     sweeps = results / "sweeps"
     return sorted(folder.name for folder in sweeps.iterdir() if has_ledger(folder)) if sweeps.is_dir() else []
+
+
+def newest_sweep(results: Path) -> str:
+    """Return the name of the sweep that was written to last.
+
+    Raises:
+        UserError: there is none.
+    """
+    names = sweep_names(results)
+    if not names:
+        raise UserError(f"there is no sweep in {results} yet; run one first, or name the folder with --results")
+    return max(names, key=lambda name: (results / "sweeps" / name / FILE_NAME).stat().st_mtime)
 
 
 def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:

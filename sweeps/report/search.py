@@ -13,7 +13,7 @@ from sweeps.report.importance import importances
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
 from sweeps.results.selection import carried_on, measured, slow_ranking
 from sweeps.results.summary import front, optimism_gap
-from sweeps.spec.titles import short_name, short_value
+from sweeps.spec.titles import short_name, short_value, status_word
 from tracking.recorder import Status
 
 
@@ -221,7 +221,7 @@ def _state(trial: Trial) -> str:
     if trial.status == Status.FINISHED:
         return "finished"
     reached = f" after session {trial.sessions}" if trial.sessions else ""
-    return f"{trial.status.lower()}{reached}" + (f": {trial.reason}" if trial.reason else "")
+    return f"{status_word(trial.status)}{reached}" + (f": {trial.reason}" if trial.reason else "")
 
 
 def _first_rows(caption: str, count: int) -> str:

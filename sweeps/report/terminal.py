@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from safe.io.documents import yaml_text
+from safe.io.tables import Column, fitted
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import work_account
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
 from sweeps.results.summary import control_summary, difference, final_summary, front, optimism_gap, selected, status_of
 from sweeps.spec.objective import OWN_GROUPS, objectives
-from sweeps.spec.titles import short_name, short_value, title_of, trial_title
+from sweeps.spec.titles import short_name, short_value, status_word, title_of, trial_title
+from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
 from tracking.recorder import Status
 
@@ -31,7 +32,6 @@ ON_TEST = "selected on test: these numbers are optimistic and only serve to repr
 LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 SHOWN = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
 MOST_ROWS = 20
-SETTINGS_WIDTH = 30  # of 80 columns; the others hold trial, temperature and metrics
 
 
 def show(log: SweepLog, folder: Path, console: Console) -> None:
@@ -42,9 +42,9 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
     for words, style in _marks(log):
         console.print(words, style=style)
     if log.of_kind(Kind.SLOW):
-        console.print(_slow_table(log))
+        console.print(_slow_table(log, console.width))
     if log.of_kind(Kind.TRIAL):
-        console.print(_leaderboard(log))
+        console.print(_leaderboard(log, console.width))
     for line in _reason_lines(log):
         console.print(line, markup=False, soft_wrap=True)
     if len(objectives(spec.objective)) > 1 and log.selected is not None:
@@ -69,7 +69,6 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
 def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print where MLflow has it and, where that is no server, the one command that opens it from here."""
     results = folder.absolute().parents[1]
-    where = "" if results == Path("results").absolute() else f" RESULTS={shlex.quote(str(results))}"
     # People outside a cluster of containers reach its server under another address than the programs within.
     uri = tracking["tracking_uri"]
     database = sqlite_path(uri)
@@ -79,7 +78,7 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
     console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
     if uri.startswith("http"):
         return  # a server shows itself
-    console.print(f"open it with: make ui{where}", soft_wrap=True, highlight=False)
+    console.print(f"open it with: {typed('ui', results=results)}", soft_wrap=True, highlight=False)
 
 
 def describe(log: SweepLog) -> str:
@@ -146,15 +145,17 @@ def _mark(selection: str) -> str:
     return f" ({ON_TEST.partition(':')[0]})" if selection == "test" else ""
 
 
-def _leaderboard(log: SweepLog) -> Table:
+def _leaderboard(log: SweepLog, width: int) -> Table:
     spec = log.sweep_spec
     jobs = log.of_kind(Kind.TRIAL)
     scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
     ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
-    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    varied = _varied(log, jobs)
     images = "test" if spec.selection == "test" else "validation"
     title = f"{images} accuracy in percent{_mark(spec.selection)}{_cut(ids)}"
-    table = _table(title, "trial", *map(short_name, varied), "temp.", "average", "final", "forg.")
+    metrics = [Column("temp.", True, 1), *(Column(heading, True) for heading in ("average", "final", "forg."))]
+    columns = [Column("trial"), *(Column(short_name(name), True, 2) for name in varied), *metrics]
+    rows = []
     # Whatever is cut off, the chosen trial is shown: of several objectives it need not be the first by this order.
     for job_id in ids[:MOST_ROWS]:
         cells = [short_value(log.jobs[job_id].config[name]) for name in varied]
@@ -163,36 +164,37 @@ def _leaderboard(log: SweepLog) -> Table:
             cells.append(short_value(scored[job_id].prediction["aggregation.temperature"]))
             cells += [_percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
         else:
-            cells.append(log.jobs[job_id].status)
+            cells += [status_word(log.jobs[job_id].status), "", "", ""]
         best = log.selected is not None and job_id == log.selected["trial"]
-        table.add_row(job_id, *cells, style="bold green" if best else None)
-    return table
+        rows.append([Text(cell, "bold green" if best else "") for cell in (job_id, *cells)])
+    return _titled(title, columns, rows, width)
 
 
 def _reason_lines(log: SweepLog) -> list[str]:
     """Return why runs did not come to their end; how many were stopped early, which is no trouble, in one line."""
     told = [job for job in log.jobs.values() if job.reason and job.status not in (Status.FINISHED, Status.STOPPED)]
-    lines = [f"{job.id} {job.status}: {job.reason}" for job in told[:MOST_ROWS]]
+    lines = [f"{job.id} {status_word(job.status)}: {job.reason}" for job in told[:MOST_ROWS]]
     lines += [f"... and {len(told) - MOST_ROWS} more: show --json"] if len(told) > MOST_ROWS else []
     reasons = Counter(job.reason for job in log.jobs.values() if job.status == Status.STOPPED)
     return [*lines, *(f"{number} stopped early: {reason}" for reason, number in reasons.items())]
 
 
-def _slow_table(log: SweepLog) -> Table:
+def _slow_table(log: SweepLog, width: int) -> Table:
     """Return the slow settings, best first; those that trials were made of are marked."""
     spec = log.sweep_spec
     jobs = log.of_kind(Kind.SLOW)
     ranked = slow_ranking(jobs, spec.objective, spec.split)
     rows = [*ranked, *(job for job in jobs if job not in ranked)]
-    varied = _fitting([name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1])
+    varied = _varied(log, jobs)
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
-    table = _table(f"{title}{_mark(spec.selection)}{_cut(rows)}", "setting", *map(short_name, varied), "average", "")
+    settings = [Column(short_name(name), True, 1) for name in varied]
+    columns, lines = [Column("setting"), *settings, Column("average", True), Column("")], []
     carried = carried_on(log)
     for job in rows[:MOST_ROWS]:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
-        word = ("carried on" if job.id in carried else "") if job in ranked else job.status
-        table.add_row(job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word)
-    return table
+        word = ("carried on" if job.id in carried else "") if job in ranked else status_word(job.status)
+        lines.append([job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word])
+    return _titled(f"{title}{_mark(spec.selection)}{_cut(rows)}", columns, lines, width)
 
 
 def _front_table(log: SweepLog) -> Table:
@@ -271,14 +273,18 @@ def _table(title: str, *headings: str) -> Table:
     return table
 
 
-def _fitting(names: Sequence[str]) -> list[str]:
-    """Return the first settings whose columns fit beside the metrics."""
-    fitting: list[str] = []
-    for name in names:
-        fitting.append(name)
-        if sum(max(len(short_name(one)), 5) + 2 for one in fitting) > SETTINGS_WIDTH:
-            return fitting[:-1]
-    return fitting
+def _titled(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width: int) -> Table:
+    """Return a table that fits, whose title names the columns that do not."""
+    table, left_out = fitted(columns, rows, width)
+    table.title, table.title_justify, table.title_style = title, "left", ""
+    if left_out:
+        table.caption, table.caption_justify = f"too wide for this terminal: {', '.join(left_out)}", "left"
+    return table
+
+
+def _varied(log: SweepLog, jobs: Sequence[JobLog]) -> list[str]:
+    """Return the settings of the space in which jobs differ."""
+    return [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in jobs}) > 1]
 
 
 def _cut(rows: Sequence[Any]) -> str:

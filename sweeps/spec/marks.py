@@ -25,17 +25,28 @@ class Mark(StrEnum):
     PROTOCOL = "must be equal for scores of two sweeps to be comparable"
 
 
+class Group(StrEnum):
+    """Under which heading the help of a command lists an option."""
+
+    SEARCH = "what is searched"
+    JUDGED = "how trials are judged"
+    LIMITS = "how much"
+    MACHINE = "how it runs"
+
+
 @dataclass(frozen=True)
 class Option:
     """A field is an option of the command line, called like it; a truth value is a switch away from its default.
 
     Attributes:
         help: one line.
+        group: its heading.
         kind: what reads its words, where that is not the type of the field.
         extend: help where `extend` takes it too; a larger number extends the sweep.
     """
 
     help: str
+    group: Group
     kind: Any = None
     extend: str = ""
 

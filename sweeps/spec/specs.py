@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from safe.config import validate
-from sweeps.spec.marks import Mark, Option, marked
+from sweeps.spec.marks import Group, Mark, Option, marked
 from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
@@ -36,7 +36,7 @@ class RunsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    name: Annotated[str, Option("name of the sweep (default: data set and time)")]
+    name: Annotated[str, Option("name of the sweep (default: data set and time)", Group.LIMITS)]
     """Names the folder, the parent run and every later call."""
     dataset: Annotated[str, Mark.WHERE]
     """Canonical name of the data set."""
@@ -46,6 +46,7 @@ class RunsSpec(BaseModel):
         Mark.GROWS,
         Option(
             f"final runs of the chosen configuration (default: {DEFAULT_SEEDS})",
+            Group.LIMITS,
             extend="runs of one configuration there shall be in all",
         ),
     ]
@@ -55,38 +56,46 @@ class RunsSpec(BaseModel):
     threads: Annotated[int, Field(ge=1)]
     """CPU threads of a run; part of the results, which are equal for equal thread counts."""
     concurrency: Annotated[
-        int, Field(ge=1, le=1_000), Mark.MANNER, Option("runs at the same time (default: one per GPU, else per core)")
+        int,
+        Field(ge=1, le=1_000),
+        Mark.MANNER,
+        Option("runs at the same time (default: one per GPU, else per core)", Group.MACHINE),
     ]
     """Runs at the same time; no result depends on it once `threads` is set."""
     retries: Annotated[
-        int, Field(ge=0, le=MOST), Mark.MANNER, Option("how often a failed run is tried again (default: 1)")
+        int,
+        Field(ge=0, le=MOST),
+        Mark.MANNER,
+        Option("how often a failed run is tried again (default: 1)", Group.MACHINE),
     ] = 1
     """How often a failed run is tried again from its last checkpoint."""
     trial_timeout: Annotated[
         float | None,
         Field(gt=0),
         Mark.MANNER,
-        Option("seconds without a sign of life after which a run has failed (default: none)"),
+        Option("seconds without a sign of life after which a run has failed (default: none)", Group.MACHINE),
     ] = None
     """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
     gpus_per_trial: Annotated[
-        float | Literal["auto"] | None, Mark.MANNER, Option("share of a GPU for a run, or auto (default: 1)", str)
+        float | Literal["auto"] | None,
+        Mark.MANNER,
+        Option("share of a GPU for a run, or auto (default: 1)", Group.MACHINE, str),
     ] = None
     """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
-    stages: Annotated[bool, Mark.MANNER, Option("share no work between runs")] = True
+    stages: Annotated[bool, Mark.MANNER, Option("share no work between runs", Group.MACHINE)] = True
     """Whether runs share the work they have in common."""
-    fresh: Annotated[bool, Mark.MANNER, Option("share no work with earlier sweeps")] = False
+    fresh: Annotated[bool, Mark.MANNER, Option("share no work with earlier sweeps", Group.MACHINE)] = False
     """Whether the runs share among themselves only and take nothing from earlier sweeps."""
     stage_limit_gb: Annotated[
-        float, Field(gt=0), Mark.MANNER, Option("disk for the work that runs share, in GB (default: 20)")
+        float, Field(gt=0), Mark.MANNER, Option("disk for the work that runs share, in GB (default: 20)", Group.MACHINE)
     ] = 20.0
     """Disk that the shared work may take, in 10^9 bytes."""
     checkpoints: Annotated[
-        Checkpoints, Mark.MANNER, Option("inference states that are kept: all, best, last or none (default: all)")
+        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: all)", Group.MACHINE)
     ] = "all"
     """Which inference states are kept; see `sweeps.worker.artifacts.POLICIES`."""
     system_metrics: Annotated[
-        bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session")
+        bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session", Group.MACHINE)
     ] = False
     """Whether every session records how busy the machine was: CPU, memory, GPUs."""
 
@@ -139,20 +148,23 @@ class SweepSpec(RunsSpec):
         Mark.GROWS,
         Option(
             f"trained configurations (default: {DEFAULT_TRIALS}; grid: all combinations)",
+            Group.LIMITS,
             extend="trials there shall be in all",
         ),
     ]
     """Trained configurations of the search; slow settings that are judged alone come on top."""
-    search: Annotated[Search, Mark.PARAM, Option("staged, tpe, random or grid (default: staged)")] = "staged"
+    search: Annotated[Search, Mark.PARAM, Option("how trials are proposed (default: staged)", Group.SEARCH)] = "staged"
     """How trials are proposed; see `sweeps.search`."""
     slow_candidates: Annotated[
-        int | None, Field(ge=1, le=10_000), Option("staged: slow settings judged alone (default: as many as trials)")
+        int | None,
+        Field(ge=1, le=10_000),
+        Option("staged: slow settings judged alone (default: as many as trials)", Group.SEARCH),
     ] = None
     """Staged search: slow settings judged alone; empty for as many as trials."""
     carried: Annotated[
         int | None,
         Field(ge=1, le=10_000),
-        Option("staged: the best of them that trials are made of (default: a third of the trials)"),
+        Option("staged: the best of them that trials are made of (default: a third of the trials)", Group.SEARCH),
     ] = None
     """Staged search: the best of them that trials are made of; empty for a third of the trials."""
     round_size: Annotated[int, Field(ge=1), Mark.SETTLED] = 4
@@ -161,25 +173,31 @@ class SweepSpec(RunsSpec):
         int | None,
         Field(ge=1, le=MOST),
         Mark.MORE,
-        Option("end the search after so many trained sessions", extend="trained sessions after which the search ends"),
+        Option(
+            "end the search after so many trained sessions",
+            Group.LIMITS,
+            extend="trained sessions after which the search ends",
+        ),
     ] = None
     """Trained sessions after which the search ends; the final runs are not counted."""
     max_hours: Annotated[
         float | None,
         Field(gt=0),
         Mark.MORE,
-        Option("end the search after so many hours", extend="hours after which the search ends"),
+        Option("end the search after so many hours", Group.LIMITS, extend="hours after which the search ends"),
     ] = None
     """Hours after which the search ends; the final runs are not counted."""
     stop: Annotated[
-        Stop, Mark.PARAM, Option("asha stops trials that are behind others after the same session (default: none)")
+        Stop,
+        Mark.PARAM,
+        Option("asha stops trials that are behind others after the same session (default: none)", Group.LIMITS),
     ] = "none"
     """`asha` stops trials that are behind others after the same session."""
     selection: Annotated[
         Selection,
         Mark.PARAM,
         Mark.PROTOCOL,
-        Option("holdout, first-k, transfer, or test, only to reproduce papers (default: holdout)"),
+        Option("images that trials are judged on; test only to reproduce papers (default: holdout)", Group.JUDGED),
     ] = "holdout"
     """What steers the search: held-out training images of all sessions (`holdout`) or the first ones (`first-k`), of
     another data set than the final runs' (`transfer`), or, only to reproduce papers, the test images (`test`)."""
@@ -188,11 +206,14 @@ class SweepSpec(RunsSpec):
         Field(ge=1, le=MOST),
         Mark.PARAM,
         Mark.PROTOCOL,
-        Option("with --selection first-k: sessions that trials run"),
+        Option("with --selection first-k: sessions that trials run", Group.JUDGED),
     ] = None
     """Selection first-k: the sessions that trials run."""
     evaluate_on: Annotated[
-        str | None, Mark.WHERE, Mark.PARAM, Option("with --selection transfer: data set of the final runs")
+        str | None,
+        Mark.WHERE,
+        Mark.PARAM,
+        Option("with --selection transfer: data set of the final runs", Group.JUDGED),
     ] = None
     """Selection transfer: the data set of the final runs."""
     target: Annotated[dict[str, Any] | None, Mark.WHERE, Mark.PROTOCOL] = None
@@ -201,21 +222,28 @@ class SweepSpec(RunsSpec):
         str,
         Mark.PARAM,
         Mark.PROTOCOL,
-        Option("metric NAME[:max|:min]; several, with commas, give a Pareto front (default: average_accuracy)"),
+        Option(
+            "metric NAME[:max|:min]; several, with commas, give a Pareto front (default: average_accuracy)",
+            Group.JUDGED,
+        ),
     ] = "average_accuracy"
     """Metrics of the last session that are to be improved; see `sweeps.spec.objective`."""
-    search_seed: Annotated[int, Field(ge=0, le=MOST), Mark.PARAM, Option("seed of the proposals (default: 0)")] = 0
+    search_seed: Annotated[
+        int, Field(ge=0, le=MOST), Mark.PARAM, Option("seed of the proposals (default: 0)", Group.SEARCH)
+    ] = 0
     """Seed of the proposals."""
     holdout_share: Annotated[float, Field(gt=0, lt=1), Mark.PARAM, Mark.PROTOCOL]
     """Share of each class's training images held out for selection."""
-    space: Annotated[dict[str, Any], Option("search space in YAML, in place of the preset's", Path)]
+    space: Annotated[dict[str, Any], Option("search space in YAML, in place of the preset's", Group.SEARCH, Path)]
     """The search space as written."""
-    control: Annotated[bool, Mark.MORE, Option("leave out the runs of the preset beside the chosen configuration")] = (
-        True
-    )
+    control: Annotated[
+        bool, Mark.MORE, Option("leave out the runs of the preset beside the chosen configuration", Group.JUDGED)
+    ] = True
     """Whether the preset itself is run over the same seeds beside the chosen configuration."""
     audit: Annotated[
-        bool, Mark.MORE, Option("leave out judging the trials on the test images once the choice is final")
+        bool,
+        Mark.MORE,
+        Option("leave out judging the trials on the test images once the choice is final", Group.JUDGED),
     ] = True
     """Whether the trials are judged on the test images once the choice is final, which gives the optimism gap."""
     created: Annotated[str, Mark.SETTLED] = ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from safe.config import setting_names
 from sweeps.spec.specs import Spec, SweepSpec
+from tracking.recorder import Status
 
 # The method's own words where a leaf alone would say nothing.
 SHORT = {
@@ -49,6 +50,11 @@ def short_value(value: Any) -> str:
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return plain if value == 0 or 0.01 <= abs(value) < 1e4 else scientific
+
+
+def status_word(status: Status) -> str:
+    """Return how far a run is, in words: one that was interrupted goes on with the next call, so it is paused."""
+    return "paused" if status == Status.KILLED else status.lower()
 
 
 def trial_title(label: str, config: Mapping[str, Any], varied: Collection[str]) -> str:

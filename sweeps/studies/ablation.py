@@ -15,6 +15,7 @@ from safe.config import load_config, parse_overrides, validate
 from safe.data.loading import class_count
 from safe.errors import UserError, choices
 from safe.numerics import import_own
+from sweeps.engine.display import Detail
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Job, Kind
@@ -26,6 +27,7 @@ from sweeps.spec.machine import resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, check_numbers
 from sweeps.spec.specs import AblationSpec
+from sweeps.spec.titles import status_word
 from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
 from sweeps.studies.memory import check_room
 from tracking.recorder import Recorder, Status
@@ -76,11 +78,11 @@ def build_ablation(
     )
 
 
-def run_ablation(spec: AblationSpec, results: Path) -> SweepLog:
+def run_ablation(spec: AblationSpec, results: Path, *, detail: Detail = "usual") -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     # Refuses now what would only come out later.
     check_room(spec, [validate(arm_config(spec, arm, spec.seeds - 1)) for arm in spec.arms])
-    return carry_out(spec, results, _run_arms, summarise=_summarise)
+    return carry_out(spec, results, _run_arms, summarise=_summarise, detail=detail)
 
 
 def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(fewer, highlight=False, soft_wrap=True)
     for job in log.jobs.values():
         if job.reason and job.status != Status.FINISHED:
-            console.print(f"{job.id} {job.status}: {job.reason}", markup=False, soft_wrap=True)
+            console.print(f"{job.id} {status_word(job.status)}: {job.reason}", markup=False, soft_wrap=True)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
     if log.tracking is not None:
         print_mlflow(log.tracking, folder, console)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from safe.errors import UserError, choices
+from sweeps.engine.display import Detail
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
@@ -146,6 +147,7 @@ def run_sweep(
     results: Path | str = "results",
     imports: Sequence[str] = (),
     retry_failed: bool = False,
+    detail: Detail = "usual",
     **options: Any,
 ) -> Sweep:
     """Run a sweep, continue the one that has the name, or extend it; return what it gave.
@@ -162,6 +164,7 @@ def run_sweep(
         results: results folder.
         imports: modules that bring a data set, PET, head or backbone of one's own, for this process and every worker.
         retry_failed: go on with a finished sweep too when some of its runs failed.
+        detail: what is shown while it runs: `quiet`, `usual` or `verbose`.
         options: the other options of `python -m sweeps run`, with `_` for `-`: `search="tpe"`, `max_hours=2`,
             `concurrency=1`, `selection="first-k"`, `first_k=2`, `control=False`.
 
@@ -176,7 +179,7 @@ def run_sweep(
     asked: dict[str, Any] = {"name": name, "space": space, "trials": trials, "seeds": seeds, "overrides": overrides}
     asked["imports"] = imports
     spec = sweep_spec(dataset, results=results, **asked, **options)
-    log = sweep.run_sweep(spec, Path(results), retry_failed=retry_failed)
+    log = sweep.run_sweep(spec, Path(results), retry_failed=retry_failed, detail=detail)
     return Sweep(log, log.folder)
 
 

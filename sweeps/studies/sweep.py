@@ -13,6 +13,7 @@ from typing import Any
 from safe.config import validate
 from safe.data.sessions import session_count
 from safe.errors import UserError
+from sweeps.engine.display import Detail
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import FOLDER, Folders
@@ -33,10 +34,10 @@ from sweeps.studies.memory import check_room, largest_configs
 from tracking.recorder import Recorder, Status
 
 
-def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False) -> SweepLog:
+def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False, detail: Detail = "usual") -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     check_early(spec)
-    return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed)
+    return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed, detail=detail)
 
 
 def check_early(spec: SweepSpec) -> None:

@@ -133,7 +133,7 @@ def test_a_sweep_is_stopped_from_another_terminal_and_resumed(used: Clone) -> No
         assert done.returncode == 0, done.stderr
         sweep.wait(120)
         assert sweep.returncode != 0
-        assert "continue with: .venv/bin/python -m sweeps resume" in (used.folder.parent / "background.log").read_text()
+        assert f"continue with: make resume NAME={name}" in (used.folder.parent / "background.log").read_text()
     done = used.run(f"make resume NAME={name}")
     assert done.returncode == 0, done.stderr
 

@@ -48,17 +48,20 @@ def refused(parser: Parser, line: str, capsys: pytest.CaptureFixture[str]) -> st
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("line", "command", "message"),
     [
-        ("run a=1 --jsn b=2", "tool run: error: unknown option --jsn. Did you mean '--json'?"),
-        ("run --nam=x", "tool run: error: unknown option --nam=x. Did you mean '--name'?"),
-        ("run --js", "tool run: error: unknown option --js. Did you mean '--json'?"),
-        ("--hepl run", "tool: error: unknown option --hepl. Did you mean '--help'?"),
-        ("show a b", "tool: error: unrecognized arguments: b"),
-        ("look here 1 --json x", "tool look: error: argument sizes: invalid int value: 'x'"),
+        ("run a=1 --jsn b=2", "run", "unknown option --jsn. Did you mean '--json'?"),
+        ("run --nam=x", "run", "unknown option --nam=x. Did you mean '--name'?"),
+        ("run --js", "run", "unknown option --js. Did you mean '--json'?"),
+        ("--hepl run", "", "unknown option --hepl. Did you mean '--help'?"),
+        ("sohw a", "", "unknown command 'sohw'; choose one of: run, look, show. Did you mean 'show'?"),
+        ("show a b", "", "unrecognized arguments: b"),
+        ("look here 1 --json x", "look", "argument sizes: invalid int value: 'x'"),
     ],
 )
 def test_what_does_not_fit_is_refused(
-    parser: Parser, capsys: pytest.CaptureFixture[str], line: str, message: str
+    parser: Parser, capsys: pytest.CaptureFixture[str], line: str, command: str, message: str
 ) -> None:
-    assert refused(parser, line, capsys).endswith(f"{message}\n")
+    """One message and where to read on, without all of the usage."""
+    told = f"error: {message}\n{' '.join(['tool', command]).strip()} --help shows what there is\n"
+    assert refused(parser, line, capsys) == told

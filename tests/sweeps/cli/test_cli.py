@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -228,3 +229,36 @@ def test_settings_may_stand_around_options(tmp_path: Path, capsys: pytest.Captur
     told = capsys.readouterr().err
     assert "slow.epochs: Input should be greater than or equal to 0" in told
     assert "slow.lr: Input should be greater than 0" in told
+
+
+def test_commands_on_a_sweep_take_the_newest_and_say_so(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "--results", str(tmp_path)]) == 2
+    assert f"there is no sweep in {tmp_path} yet" in capsys.readouterr().err
+    folder = finished_sweep().path.parent
+    for name, seconds in (("an-older", -10), ("a-newer", 10)):
+        shutil.copytree(folder, tmp_path / "sweeps" / name)
+        file = tmp_path / "sweeps" / name / "ledger.jsonl"
+        when = (folder / "ledger.jsonl").stat().st_mtime + seconds
+        os.utime(file, (when, when))
+    for command in ("show", "report", "export", "stop"):
+        main([command, "--results", str(tmp_path)])
+        assert capsys.readouterr().err.startswith("the newest sweep: a-newer\n"), command
+    assert (tmp_path / "sweeps" / "a-newer" / "report" / "report.html").exists()
+    assert not (tmp_path / "sweeps" / "demo" / "report" / "report.html").exists()
+
+
+def test_the_list_keeps_names_whole_on_a_narrow_terminal(
+    finished_sweep: Callable[[], Ledger],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "a-name-of-64-letters".ljust(64, "x")
+    shutil.move(finished_sweep().path.parent, tmp_path / "sweeps" / name)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", "--results", str(tmp_path)]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert line.split() == [name, "62.5", "±", "17.7", "%"]
+    assert heading.split() == ["name", "test", "accuracy"]

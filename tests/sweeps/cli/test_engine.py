@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Spec, b
     """Give the list of what would have been run."""
     found: list[tuple[Spec, bool]] = []
 
-    def run_sweep(spec: Spec, results: Path, *, retry_failed: bool = False) -> Any:
+    def run_sweep(spec: Spec, results: Path, *, retry_failed: bool = False, detail: str = "usual") -> Any:
         found.append((spec, retry_failed))
         return read_ledger(tmp_path / "sweeps" / "demo")
 

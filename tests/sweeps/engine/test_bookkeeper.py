@@ -145,6 +145,38 @@ def test_plain_output_has_one_line_an_event(
     assert max(map(len, lines)) < 110
 
 
+def test_an_interrupted_run_is_paused(books: Bookkeeper, make_session: Make) -> None:
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text) as display:
+        books.display = display
+        start(books, [], "final-00-0", "final")
+        books.session("final-00-0", make_session(1, []))
+        books.close_open("KILLED", "interrupted")
+    assert text.getvalue().splitlines()[-1].startswith("final-00-0 paused    session 1 of 2 ")
+    assert "KILLED" not in text.getvalue().upper()
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        ("quiet", ["note: look"]),
+        (
+            "verbose",
+            ["sweep demo: 8 runs", "note: look", "final-00-0", "final-00-0", "  2.0 s (trained), slow/ce 1"],
+        ),
+    ],
+)
+def test_how_much_is_shown(books: Bookkeeper, make_session: Make, detail: Any, told: list[str]) -> None:
+    text = io.StringIO()
+    with LiveDisplay(books.ledger.log, text, detail) as display:
+        books.display = display
+        display.note("look")
+        start(books, [], "final-00-0", "final")
+        books.session("final-00-0", make_session(1, []))
+    lines = text.getvalue().splitlines()
+    assert [line if line in told else line.split()[0] for line in lines] == told
+
+
 def percent(text: io.StringIO) -> list[str]:
     return [line.rpartition("[")[2].partition(",")[0].removesuffix("]") for line in text.getvalue().splitlines()[1:]]
 

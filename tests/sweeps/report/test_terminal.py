@@ -21,6 +21,7 @@ from sweeps.report.terminal import describe, print_mlflow, show
 from sweeps.results.summary import difference, sweep_summary
 from sweeps.search.random_ import draw
 from sweeps.spec.titles import short_value, title_of, trial_title
+from sweeps.spec.typed import BY_MAKE
 
 from .made_up import make_log
 
@@ -72,7 +73,7 @@ def test_people_read_percent(finished_sweep: Callable[[], Ledger], tmp_path: Pat
     assert "validation accuracy in percent" in shown
     assert "62.5 ± 17.7" in shown
     assert "mean ± std over 2 seeds" in shown
-    assert "make ui" in shown
+    assert "-m sweeps ui" in shown
     assert shown.index("trial-01") < shown.index("trial-00"), "best first"
     assert max(map(len, shown.splitlines())) < 100 + len(str(tmp_path))
 
@@ -130,6 +131,7 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(BY_MAKE, "1")
 
     def command(folder: Path, uri: str = "sqlite:///x.db") -> str:
         console = Console(record=True, width=100)
@@ -138,7 +140,7 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
 
     assert command(Path("results/sweeps/demo")) == "open it with: make ui"
     assert command(Path("results/sweeps/demo"), "http://127.0.0.1:5000") == "MLflow:  http://127.0.0.1:5000"
-    assert command(Path("my results/sweeps/demo")) == f"open it with: make ui RESULTS='{tmp_path}/my results'"
+    assert command(Path("my results/sweeps/demo")) == f"open it with: make ui 'RESULTS={tmp_path}/my results'"
 
 
 def test_results_that_were_moved_are_shown_with_the_database_that_they_have_now(tmp_path: Path) -> None:
@@ -264,7 +266,7 @@ def test_reasons_of_many_runs_stay_short(make_spec: Callable[..., Any], tmp_path
     text = io.StringIO()
     show(log, tmp_path, Console(file=text, width=80))
     shown = text.getvalue()
-    assert "trial-19 FAILED: reason 19" in shown
+    assert "trial-19 failed: reason 19" in shown
     assert "reason 20" not in shown
     assert "... and 10 more" in shown
     assert "30 stopped early: outranked" in shown

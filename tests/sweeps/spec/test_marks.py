@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from safe.errors import UserError
-from sweeps.spec.marks import Mark, Option, marked, options
+from sweeps.spec.marks import Group, Mark, Option, marked, options
 from sweeps.spec.options import check_numbers
 from sweeps.spec.specs import AblationSpec, SweepSpec
 
@@ -40,7 +40,7 @@ def test_a_new_field_is_an_option_recorded_and_never_compared_by_its_own_words(m
         patience: int = Field(default=3, ge=1)
         haste: Any = None
 
-    Wider.model_fields["haste"].metadata += [Mark.MANNER, Mark.PARAM, Option("how fast")]
+    Wider.model_fields["haste"].metadata += [Mark.MANNER, Mark.PARAM, Option("how fast", Group.MACHINE)]
     spec = Wider(**make_spec().model_dump())
     assert spec.comparable()["patience"] == 3
     assert "haste" not in spec.comparable()
