@@ -49,6 +49,7 @@ class JobLog:
         sessions: one record per finished session, in order.
         checkpoints: folder of the resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
+        scored: what `sweeps.results.selection` reckoned from the sessions, which a copy does not take over.
     """
 
     id: str
@@ -61,6 +62,7 @@ class JobLog:
     sessions: list[SessionRecord] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     recorded: bool = False
+    scored: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -163,6 +165,7 @@ class SweepLog:
             raise ValueError("the session before it is missing")
         replaced = job.sessions[session.session - 1 :]
         job.sessions[session.session - 1 :] = [session]
+        job.scored.clear()
         if job.kind in SEARCH_KINDS:
             self._count(session, 1)
             for old in replaced:

@@ -9,8 +9,8 @@ from sweeps.report import search_plots
 from sweeps.report.axes import Axis, axis
 from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
 from sweeps.report.gather import Gathered, Progress, Trial, progress
-from sweeps.report.importance import importances
 from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
+from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
 from sweeps.results.selection import carried_on, measured, slow_ranking
 from sweeps.results.summary import front, optimism_gap
 from sweeps.spec.titles import short_name, short_value, status_word
@@ -70,23 +70,23 @@ def _plain_axis(measure: Measure, values: list[float]) -> Axis:
 
 
 def importance(gathered: Gathered) -> Section | Missing:
-    """How much of the score's variance each setting explains."""
-    title, trials = "Importance of each setting", [t for t in gathered.finished if t.score is not None]
+    """How much each setting matters, and which ranges should be wider."""
+    title = "Importance of each setting"
+    settings, scores = finished_scores(gathered.log)
     try:
-        shares = importances(
-            [{name: t.config[name] for name in gathered.varied} for t in trials], [t.score or 0.0 for t in trials]
-        )
+        found = importances(gathered.spec.parsed_space(), settings, scores)
     except ValueError as why:
         return Missing(title, f"{why}.")
     note = (
-        f"Functional ANOVA over {plural(len(trials), 'finished trial')}: shares of the explained variance of the score."
+        f"PED-ANOVA over {plural(len(scores), 'finished trial')}: how far the values of the best ones are from those "
+        f"of all. Lines: 90 % of {DRAWS} bootstraps over the trials."
     )
-    if len(trials) < 10 * len(shares):
-        note += f" With {len(trials)} trials for {plural(len(shares), 'setting')} it is a hint, not a measurement."
-    rows = [[name, f"{100 * share:.1f}"] for name, share in shares.items()]
+    rows = [[e.setting, *(f"{100 * value:.0f}" for value in (e.share, e.low, e.high))] for e in found]
+    head = ["setting", "share (%)", "from", "to"]
     blocks: list[Block] = [
-        Figure("importance-bars", search_plots.importance(shares), note),
-        Table(["setting", "share (%)"], rows, "Importance of each setting", folded=True),
+        Figure("importance-bars", search_plots.importance(found), note),
+        *(Text(f"{edge_words(entry)}.", "warn") for entry in range_edges(gathered.log)),
+        Table(head, rows, "Importance of each setting", folded=True),
     ]
     return Section("importance", title, blocks)
 

@@ -26,6 +26,7 @@ from sweeps.report.theme import (
     star,
 )
 from sweeps.report.tree import Node
+from sweeps.results.importance import Importance
 from sweeps.spec.titles import short_name, short_value
 
 MOST_LINES = 300  # of a sweep's trials, best first, in one figure of lines
@@ -93,23 +94,25 @@ def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: 
     return figure
 
 
-def importance(shares: Mapping[str, float]) -> go.Figure:
-    """Return a bar per setting, the largest on top."""
-    names = list(shares)
-    figure = empty(110 + 30 * len(names), "share of the explained variance (%)", "")
+def importance(found: Sequence[Importance]) -> go.Figure:
+    """Return a bar per setting with its interval, the largest on top."""
+    figure = empty(110 + 30 * len(found), "share of all divergences (%)", "")
     figure.add_bar(
-        x=[100 * share for share in shares.values()],
-        y=[safe(name) for name in names],
+        x=[100 * entry.share for entry in found],
+        y=[safe(entry.setting) for entry in found],
+        error_x={
+            "array": [100 * max(0.0, entry.high - entry.share) for entry in found],
+            "arrayminus": [100 * max(0.0, entry.share - entry.low) for entry in found],
+            "color": INK,
+            "thickness": 1.2,
+        },
         orientation="h",
         marker={"color": BLUE},
-        text=[f"{100 * share:.1f}" for share in shares.values()],
-        textposition="outside",
-        cliponaxis=False,
         hovertemplate="%{y}: %{x:.1f} %<extra></extra>",
         showlegend=False,
     )
     figure.update_yaxes(autorange="reversed", automargin=True, showgrid=False)
-    figure.update_xaxes(range=[0, 108])
+    figure.update_xaxes(range=[0, 102])
     return figure
 
 

@@ -17,10 +17,10 @@ from safe.io.tables import Column, fitted
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
-from sweeps.results.accounting import work_account
+from sweeps.report.words import SHOWN, measure, outcome_lines, percent
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
-from sweeps.results.summary import control_summary, difference, final_summary, front, optimism_gap, selected, status_of
-from sweeps.spec.objective import OWN_GROUPS, objectives
+from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
+from sweeps.spec.objective import objectives
 from sweeps.spec.titles import short_name, short_value, status_word, title_of, trial_title
 from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
@@ -30,7 +30,6 @@ __all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", 
 
 ON_TEST = "selected on test: these numbers are optimistic and only serve to reproduce papers"
 LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
-SHOWN = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
 MOST_ROWS = 20
 
 
@@ -55,7 +54,7 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
     if summary is not None:
         console.print(_test_table(summary, control_summary(log), spec.selection))
-    for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)):
+    for line in outcome_lines(log):
         console.print(line, highlight=False)
     if log.model is not None:
         console.print(f"model:   {log.model['words']}", soft_wrap=True, highlight=False)
@@ -99,7 +98,7 @@ def describe(log: SweepLog) -> str:
         settings = ", ".join(f"`{name}` = {_text(chosen['config'][name])}" for name in spec.space)
         lines += ["", f"Chosen: {chosen['trial']}, {settings}"]
     lines += _report_lines(log)
-    lines += ["", *(f"- {line}" for line in (*_difference_lines(log), *_gap_lines(log), *_work_lines(log)))]
+    lines += ["", *(f"- {line}" for line in outcome_lines(log))]
     if log.model is not None:
         lines.append(f"- model: {log.model['words']}")
     lines += ["", *(f"**{words}**" for words, _ in _marks(log))]
@@ -116,7 +115,7 @@ def spread(stats: Mapping[str, Any] | None) -> str:
     if stats is None:
         return "-"
     mean, std = stats["mean"], stats["std"]
-    return _percent(mean) if std is None else f"{_percent(mean)} ± {_percent(std)}"
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"
 
 
 def _marks(log: SweepLog) -> list[tuple[str, str]]:
@@ -162,7 +161,7 @@ def _leaderboard(log: SweepLog, width: int) -> Table:
         if job_id in scored:
             last = scored[job_id].sessions[-1]
             cells.append(short_value(scored[job_id].prediction["aggregation.temperature"]))
-            cells += [_percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
+            cells += [percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
         else:
             cells += [status_word(log.jobs[job_id].status), "", "", ""]
         best = log.selected is not None and job_id == log.selected["trial"]
@@ -193,7 +192,7 @@ def _slow_table(log: SweepLog, width: int) -> Table:
     for job in rows[:MOST_ROWS]:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
         word = ("carried on" if job.id in carried else "") if job in ranked else status_word(job.status)
-        lines.append([job.id, *(short_value(job.config[name]) for name in varied), _percent(value), word])
+        lines.append([job.id, *(short_value(job.config[name]) for name in varied), percent(value), word])
     return _titled(f"{title}{_mark(spec.selection)}{_cut(rows)}", columns, lines, width)
 
 
@@ -205,7 +204,7 @@ def _front_table(log: SweepLog) -> Table:
     for point in points[:MOST_ROWS]:
         cells = [short_value(point.prediction["aggregation.temperature"])]
         cells += [
-            "-" if value is None else _measure(wish.name, value)
+            "-" if value is None else measure(wish.name, value)
             for wish, value in zip(wishes, point.values, strict=True)
         ]
         table.add_row(point.trial, *cells)
@@ -227,43 +226,6 @@ def _control_label(summary: Mapping[str, Any], control: Mapping[str, Any]) -> st
     """Return what the control's row is called; it may have another number of seeds, after an interrupt or a failure."""
     seeds = "" if control["seeds"] == summary["seeds"] else f", seeds: {control['seeds']}"
     return f"preset (control{seeds})"
-
-
-def _difference_lines(log: SweepLog) -> list[str]:
-    pairs = difference(log) or {}
-    named = [(heading, pairs[f"test/{metric}"]) for metric, heading in SHOWN if f"test/{metric}" in pairs]
-    return [
-        f"chosen minus preset, {heading}: {100 * pair['mean']:+z.1f} ± {100 * pair['half_width']:.1f} points "
-        f"(95 % interval, {pair['seeds']} seeds): {pair['verdict']}"
-        for heading, pair in named
-    ]
-
-
-def _gap_lines(log: SweepLog) -> list[str]:
-    gap = optimism_gap(log)
-    if gap is None:
-        return []
-    name = gap["metric"].removeprefix("test/")
-    claimed, honest, lost = (_measure(name, gap[part]) for part in ("claimed", "honest", "gap"))
-    return [
-        f"selecting on test would have claimed {name} {claimed} ({gap['claimed_by']['trial']}); the honest choice has "
-        f"{honest} there: optimism gap {lost}"
-    ]
-
-
-def _work_lines(log: SweepLog) -> list[str]:
-    work = work_account(log)
-    total = work["total"]
-    hours = [f"{total[f'{unit}_hours']:.2g} {unit} hours" for unit in ("cpu", "gpu") if total[f"{unit}_hours"]]
-    if not total["seconds"]:
-        return []
-    return [
-        f"search: {work['sessions_trained']} sessions trained, {work['sessions_reused']} reused; "
-        f"{work['sessions_naive']} if every combination were a run, {work['sessions_unshared_trials']} if only "
-        "settings of prediction shared one",
-        f"final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; audit: "
-        f"{work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, {total['seconds_saved']:.3g} s saved",
-    ]
 
 
 def _table(title: str, *headings: str) -> Table:
@@ -289,16 +251,6 @@ def _varied(log: SweepLog, jobs: Sequence[JobLog]) -> list[str]:
 
 def _cut(rows: Sequence[Any]) -> str:
     return f" (the first {MOST_ROWS} of {len(rows)}; all: show --json)" if len(rows) > MOST_ROWS else ""
-
-
-def _measure(name: str, value: float) -> str:
-    """Return a value of an objective: in percent where it is a share, else as it is."""
-    share = not name.endswith("nll") and not name.startswith(OWN_GROUPS)
-    return f"{_percent(value)} %" if share else f"{value:.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:z.1f}"  # z: no minus before a rounded zero
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from safe.evaluation.metrics import depends_on_prediction
@@ -10,6 +11,7 @@ from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
+from sweeps.results.importance import importance, range_edges
 from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
@@ -40,6 +42,8 @@ def sweep_summary(log: SweepLog) -> dict[str, Any]:
         "slow": [_slow(job, log) for job in log.of_kind(Kind.SLOW)],
         "trials": [_trial(job, log) for job in log.of_kind(Kind.TRIAL)],
         "selected": selected(log),
+        "importance": [asdict(entry) for entry in importance(log)],
+        "edges": [asdict(entry) for entry in range_edges(log)],
         "pareto": [_point(point, log) for point in front(log)] if len(wishes) > 1 else None,
         "final": final_summary(log),
         "control": control_summary(log),

@@ -14,12 +14,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from safe.errors import UserError
+from sweeps.results.optuna_trials import distributions, places, trial
 from sweeps.search import random_
 from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
 from sweeps.spec.combinations import every, key, unused
-from sweeps.spec.conditions import used
-from sweeps.spec.space import Domain, Space
+from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
 ASKED_AGAIN = 20  # times that a proposal which was tried already is asked anew
@@ -76,16 +76,16 @@ def suggest(
         seed=int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16), n_startup_trials=1, constant_liar=True
     )
     study = optuna.create_study(sampler=sampler, directions=["maximize"] * (len(told[0].goodness) if told else 1))
+    known_values = distributions(space)
     for seen in told:
         if not (several and seen.stopped):  # a stopped trial has no place on a front
-            study.add_trial(_told(space, seen))
-    distributions = {name: _distribution(domain) for name, domain in space.domains.items()}
+            study.add_trial(_told(space, known_values, seen))
     known = set(tried)
     others = (settings for settings in unused(space, known) if valid(settings))
     suggested: list[dict[str, Any]] = []
     for _ in range(count):
         for _ in range(ASKED_AGAIN):
-            settings = space.settings(_values(space, study.ask(distributions).params))
+            settings = space.settings(_values(space, study.ask(known_values).params))
             if key(settings) not in known and valid(settings):
                 break
         else:
@@ -97,36 +97,13 @@ def suggest(
     return suggested
 
 
-def _told(space: Space, seen: Observation) -> Any:
-    from optuna.trial import TrialState, create_trial
-
-    config = {**space.base, **space.fixed, **seen.settings}
-    known = {
-        name: domain
-        for name, domain in space.domains.items()
-        if name in seen.settings and seen.settings[name] in domain and used(name, config)
-    }
-    return create_trial(
-        params={name: _place(domain, seen.settings[name]) for name, domain in known.items()},
-        distributions={name: _distribution(domain) for name, domain in known.items()},
-        state=TrialState.PRUNED if seen.stopped else TrialState.COMPLETE,
-        values=None if seen.stopped else list(seen.goodness),
-        intermediate_values={seen.session: seen.goodness[0]} if seen.stopped else {},
-    )
+def _told(space: Space, known: Mapping[str, Any], seen: Observation) -> Any:
+    stopped: dict[str, Any] = {"intermediate_values": {seen.session: seen.goodness[0]}} if seen.stopped else {}
+    return trial(known, places(space, seen.settings), None if seen.stopped else list(seen.goodness), **stopped)
 
 
-def _distribution(domain: Domain) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    return CategoricalDistribution(range(len(domain.values))) if domain.listed else FloatDistribution(0.0, 1.0)
-
-
-def _place(domain: Domain, value: Any) -> Any:
-    return domain.values.index(value) if domain.listed else min(max(domain.position(value), 0.0), 1.0)
-
-
-def _values(space: Space, places: Mapping[str, Any]) -> dict[str, Any]:
+def _values(space: Space, at: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: domain.values[places[name]] if domain.listed else domain.at(places[name])
+        name: domain.values[at[name]] if domain.listed else domain.at(at[name])
         for name, domain in space.domains.items()
     }

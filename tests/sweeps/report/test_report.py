@@ -274,7 +274,7 @@ def test_any_number_of_trials_makes_a_page_of_bounded_size(trials: int) -> None:
     assert len(board.rows) == min(trials, 50)
     missing = {entry.title: entry.why for entry in made.missing}
     if trials == 1:
-        assert missing["Importance of each setting"] == "needs at least 8 finished trials, there are 1."
+        assert missing["Importance of each setting"] == "needs at least 6 finished trials, there are 1."
         assert "Trials across their settings" in missing
     else:
         assert "the first 50 of 1000" in board.caption
@@ -293,7 +293,7 @@ def test_an_unfinished_sweep_says_what_is_missing() -> None:
     made = report_page(log, {})
     missing = {entry.title: entry.why for entry in made.missing}
     assert "nothing is chosen yet" in missing["Answer"]
-    assert missing["Importance of each setting"] == "needs at least 8 finished trials, there are 5."
+    assert missing["Importance of each setting"] == "needs at least 6 finished trials, there are 5."
     board = tables(next(s for s in made.shown if s.id == "leaderboard"))[0]
     assert [row[-1] for row in board.rows] == ["finished"] * 5 + ["running"] * 7
     assert "Not in this report" in Outline(render(made)).text

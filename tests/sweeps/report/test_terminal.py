@@ -28,8 +28,18 @@ from .made_up import make_log
 
 def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> None:
     found = sweep_summary(finished_sweep().log)
-    parts = "name dataset evaluate_on search selection honest objective objectives slow trials selected pareto final"
-    assert list(found) == [*parts.split(), "control", "difference", "optimism_gap", "work", "mlflow"]
+    parts = "name dataset evaluate_on search selection honest objective objectives slow trials selected importance"
+    assert list(found) == [
+        *parts.split(),
+        "edges",
+        "pareto",
+        "final",
+        "control",
+        "difference",
+        "optimism_gap",
+        "work",
+        "mlflow",
+    ]
     assert (found["objective"], found["honest"], found["pareto"]) == ("val/average_accuracy", True, None)
     assert (found["name"], found["dataset"], found["selection"]) == ("demo", "digits", "holdout")
     trial = found["trials"][1]

@@ -45,6 +45,16 @@ def test_of_equal_temperatures_the_one_nearest_to_one_wins(job: NewJob) -> None:
     assert score_trial(tied, "average_accuracy", "val").prediction["aggregation.temperature"] == 1.0
 
 
+def test_a_session_that_is_done_again_is_scored_again(finished_sweep: Callable[[], Ledger], make_session: Any) -> None:
+    ledger = finished_sweep()
+    trial = ledger.log.jobs["trial-00"]
+    assert score_trial(trial, "accuracy", "val").score == pytest.approx((0.8 * 100 + 0.6 * 300) / 400)
+    again = make_session(2, [[0.8, 0.4], [0.8, 1.0], [0.8, 0.5]])
+    ledger.append("session", job=trial.id, **again.to_json())
+    assert score_trial(trial, "accuracy", "val").score == pytest.approx((0.8 * 100 + 1.0 * 300) / 400)
+    ledger.close()
+
+
 def test_another_objective_chooses_otherwise(job: NewJob) -> None:
     trial = job("trial-00", [[[0.8], [0.9], [0.7]], [[0.8, 0.6], [0.2, 0.6], [0.7, 0.7]]])
     assert score_trial(trial, "accuracy", "val").prediction["aggregation.temperature"] == 10.0
