@@ -59,10 +59,10 @@ class Prediction:
 
     def top(self, count: int) -> list[list[tuple[str, float]]]:
         """Return the `count` most probable classes (all, if there are fewer) of every image with their probability."""
-        found = self.probabilities.topk(min(count, len(self.classes)), dim=1)
+        best = self.probabilities.topk(min(count, len(self.classes)), dim=1)
         return [
             [(self.classes[c], p) for c, p in zip(columns, values, strict=True)]
-            for columns, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            for columns, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
 
@@ -136,11 +136,11 @@ class Predictor:
         for batch in batches:
             view = plain_view(batch.to(self.device), self.size)
             with autocast(self.device, self._precision):
-                for found, net in zip(features, nets, strict=True):
-                    found.append(net(view).float())
+                for parts, net in zip(features, nets, strict=True):
+                    parts.append(net(view).float())
         if not features[0]:
             return torch.empty(0, len(self.classes)), torch.empty(0, len(self.classes))
-        whole = [torch.cat(found) for found in features]
+        whole = [torch.cat(parts) for parts in features]
         return slow.logits(whole[0]).cpu(), fast.logits(whole[-1]).cpu()
 
     def judge(self, dataset: Dataset) -> SessionLogits:
@@ -154,12 +154,12 @@ class Predictor:
         """
         stream = build_stream(self.config, dataset)
         sessions = stream.sessions[: self.session]
-        found = tuple(dataset.classes[c] for c in stream.order[: sessions[-1].seen])
-        if found != self.classes:
-            other = next((f"{a!r} is {b!r}" for a, b in zip(self.classes, found, strict=False) if a != b), "")
+        classes = tuple(dataset.classes[c] for c in stream.order[: sessions[-1].seen])
+        if classes != self.classes:
+            other = next((f"{a!r} is {b!r}" for a, b in zip(self.classes, classes, strict=False) if a != b), "")
             raise UserError(
-                f"{dataset.name} has other classes than the checkpoint: {len(found)} in {len(sessions)} sessions, not "
-                f"{len(self.classes)} in {self.session}{other and f'; {other}'}"
+                f"{dataset.name} has other classes than the checkpoint: {len(classes)} in {len(sessions)} sessions, "
+                f"not {len(self.classes)} in {self.session}{other and f'; {other}'}"
             )
         size = self.config.runtime.eval_batch_size
         subsets = [session.evaluation for session in sessions]

@@ -100,14 +100,14 @@ def _with_progress(name: str, path: Path, uri: str, records: int, *, again: bool
 
 def _asked(arguments: argparse.Namespace) -> dict[str, Path]:
     """Return the journals asked for, by name."""
-    found = journals(arguments.results)
+    paths = journals(arguments.results)
     if arguments.name is None:
-        return found
-    if arguments.name not in found:
-        near = difflib.get_close_matches(arguments.name, found, n=1)
-        known = f"known: {', '.join(found)}." + (f" Did you mean {near[0]!r}?" if near else "") if found else "none yet"
+        return paths
+    if arguments.name not in paths:
+        near = difflib.get_close_matches(arguments.name, paths, n=1)
+        known = f"known: {', '.join(paths)}." + (f" Did you mean {near[0]!r}?" if near else "") if paths else "none yet"
         raise TrackingError(f"no sweep called {arguments.name!r} has a journal in {arguments.results}; {known}")
-    return {arguments.name: found[arguments.name]}
+    return {arguments.name: paths[arguments.name]}
 
 
 if __name__ == "__main__":

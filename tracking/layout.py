@@ -22,5 +22,5 @@ def journal_path(results: Path, name: str) -> Path:
 
 def journals(results: Path) -> dict[str, Path]:
     """Return the journals there are, by name of the sweep, sorted."""
-    found = sorted((results.absolute() / "sweeps").glob(f"*/{JOURNAL_FILE}"))
-    return {path.parent.name: path for path in found}
+    files = sorted((results.absolute() / "sweeps").glob(f"*/{JOURNAL_FILE}"))
+    return {path.parent.name: path for path in files}

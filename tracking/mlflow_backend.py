@@ -175,15 +175,15 @@ def _prepare(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         _create(path)
     with _usable(path), closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-        found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        version = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         # Readers (the UI) and the one writer do not block each other; the mode stays with the file.
         connection.execute("PRAGMA journal_mode=WAL")
     expected = schema_version()
     # MLflow would silently migrate some older databases on opening; that is for their owner to decide.
-    if found is None or found[0] != expected:
+    if version is None or version[0] != expected:
         raise TrackingError(
-            f"{path} has MLflow schema {found and found[0]}, this MLflow needs {expected}; back the file up and run: "
-            f"mlflow db upgrade '{sqlite_uri(path)}' (or, if a newer MLflow wrote it, install that one)"
+            f"{path} has MLflow schema {version and version[0]}, this MLflow needs {expected}; back the file up and "
+            f"run: mlflow db upgrade '{sqlite_uri(path)}' (or, if a newer MLflow wrote it, install that one)"
         )
     with _usable(path):
         follow_artifacts(path, artifact_folder(path), BUSY_TIMEOUT_S)

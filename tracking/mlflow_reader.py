@@ -34,7 +34,7 @@ def find_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run | No
 def find_runs(client: MlflowClient, sweep: str) -> list[Run]:
     """Return the runs of a sweep in every experiment, in order of creation: its own and those below its key."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=_PAGE)]
-    found: list[Run] = []
+    runs: list[Run] = []
     for pattern in (f"= '{sweep}'", f"LIKE '{sweep}/%'"):
         token = None
         while True:
@@ -45,12 +45,12 @@ def find_runs(client: MlflowClient, sweep: str) -> list[Run]:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
                 break
     # "_" in a name stands for any letter in LIKE.
-    return [run for run in found if f"{run.data.tags[RUN_KEY_TAG]}/".startswith(f"{sweep}/")]
+    return [run for run in runs if f"{run.data.tags[RUN_KEY_TAG]}/".startswith(f"{sweep}/")]
 
 
 def read_state(run: Run) -> RunState:
@@ -128,7 +128,7 @@ def _input(entry: object) -> DatasetInput:
 def _entry(text: str | None, name: str) -> object:
     """Return an entry of a JSON object; None where it is not there, as in inputs that others have logged."""
     try:
-        found = json.loads(text or "")
+        parsed = json.loads(text or "")
     except ValueError:
         return None
-    return found.get(name) if isinstance(found, dict) else None
+    return parsed.get(name) if isinstance(parsed, dict) else None

@@ -220,22 +220,22 @@ class MlflowRecorder:
         from mlflow.exceptions import MlflowException
 
         with in_words(self.tracking_uri):
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
+            experiment = self.client.get_experiment_by_name(name)
+            if experiment is None:
                 location = artifact_root.absolute().as_uri() if artifact_root else None
                 try:
                     return str(self.client.create_experiment(name, artifact_location=location, tags=UI_TAGS))
                 except MlflowException as error:
-                    found = self.client.get_experiment_by_name(name)  # another process was faster
-                    if found is None:
+                    experiment = self.client.get_experiment_by_name(name)  # another process was faster
+                    if experiment is None:
                         raise error
-        if found.lifecycle_stage != "active":
+        if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"the experiment {name!r} was deleted from MLflow; restore it with: MLFLOW_TRACKING_URI="
-                f"'{shown(self.tracking_uri)}' mlflow experiments restore -x {found.experiment_id}, "
+                f"'{shown(self.tracking_uri)}' mlflow experiments restore -x {experiment.experiment_id}, "
                 "or choose another name"
             )
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _known(self, run_key: str) -> _Known:
         known = self._find(run_key)

@@ -54,8 +54,8 @@ def reconcile_store(path: Path, tracking_uri: str) -> list[str]:
 
 def _running(store: MlflowRecorder, sweep: str, runs: Mapping[str, RunState]) -> list[str]:
     with in_words(store.tracking_uri):
-        found = find_runs(store.client, sweep)
-    keys = [run.data.tags[RUN_KEY_TAG] for run in found if run.info.status == Status.RUNNING]
+        stored = find_runs(store.client, sweep)
+    keys = [run.data.tags[RUN_KEY_TAG] for run in stored if run.info.status == Status.RUNNING]
     return [key for key in keys if key in runs]  # another results folder may have a sweep of this name
 
 

@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse; an unknown option ends the process here (exit code 2), where the known ones are at hand."""
-        found, rest = super().parse_known_args(args, namespace)
+        parsed, rest = super().parse_known_args(args, namespace)
         if unknown := [word for word in rest if word.startswith("-") and word != "--"]:
             known = [name for action in self._actions for name in action.option_strings]
             self.error(f"unknown option {unknown[0]}.{nearest(unknown[0].partition('=')[0], known)}")
@@ -42,6 +42,6 @@ class Parser(argparse.ArgumentParser):
                 later = self._get_values(free[-1], words)
             except argparse.ArgumentError as error:
                 self.error(str(error))
-            setattr(found, free[-1].dest, [*getattr(found, free[-1].dest), *later])
+            setattr(parsed, free[-1].dest, [*getattr(parsed, free[-1].dest), *later])
             rest = []
-        return found, rest
+        return parsed, rest

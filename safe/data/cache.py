@@ -59,7 +59,7 @@ def image_cache(root: str | Path) -> ImageCache | None:
     """
     if (folder := cache_folder(root)) is None:
         return None
-    found, given = ImageCache(folder, 0), os.environ.get(LIMIT_VARIABLE)
+    cache, given = ImageCache(folder, 0), os.environ.get(LIMIT_VARIABLE)
     if given:
         try:
             gib = float(given)
@@ -67,10 +67,10 @@ def image_cache(root: str | Path) -> ImageCache | None:
             gib = -1.0
         if not 0 <= gib < float("inf"):
             raise UserError(f"{LIMIT_VARIABLE} must be a number of GiB from 0, for example 20, got {given!r}")
-        return ImageCache(found.folder, int(gib * 2**30))
+        return ImageCache(cache.folder, int(gib * 2**30))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    present = next(folder for folder in (found.folder, *found.folder.parents) if folder.is_dir())
-    return ImageCache(found.folder, min(memory, shutil.disk_usage(present).free + found.used()) // 2)
+    present = next(folder for folder in (cache.folder, *cache.folder.parents) if folder.is_dir())
+    return ImageCache(cache.folder, min(memory, shutil.disk_usage(present).free + cache.used()) // 2)
 
 
 def cache_folder(root: str | Path) -> Path | None:
@@ -99,11 +99,11 @@ class ImageCache:
 
     def sizes(self) -> dict[str, int]:
         """Return the bytes of pixels of every pack, by name."""
-        found = {}
+        sizes = {}
         for path in sorted(self.folder.glob("*.pixels")):
             with suppress(FileNotFoundError):  # removed meanwhile, where nobody holds the lock
-                found[path.stem] = path.stat().st_size
-        return found
+                sizes[path.stem] = path.stat().st_size
+        return sizes
 
     def used(self) -> int:
         """Return the bytes of all pixels."""
@@ -161,12 +161,12 @@ class Pack:
     def get(self, i: int, decode: Callable[[], Tensor]) -> Tensor:
         """Return picture `i` (uint8, three dimensions), kept or else decoded now and then kept."""
         source = _source(self._paths[i])  # before decoding: a file that changes meanwhile does not fit its record
-        found = self._find(i, source)
-        if found is None:
-            found = decode()
+        pixels = self._find(i, source)
+        if pixels is None:
+            pixels = decode()
             if source is not None:
-                self._keep(i, found, source)
-        return found
+                self._keep(i, pixels, source)
+        return pixels
 
     def find(self, i: int) -> Tensor | None:
         """Return picture `i` if it is kept and its file is what it was; a view of the file that nobody may change."""

@@ -157,7 +157,7 @@ def count_differences(info: DatasetInfo, dataset: Dataset) -> list[str]:
         (len(dataset.test), info.test_images, "test images"),
     )
     return [
-        f"{info.name} has {found} {what}, but {expected} are published; numbers will not compare"
-        for found, expected, what in counts
-        if expected is not None and found != expected
+        f"{info.name} has {count} {what}, but {expected} are published; numbers will not compare"
+        for count, expected, what in counts
+        if expected is not None and count != expected
     ]

@@ -103,8 +103,8 @@ def mend(folder: Path) -> tuple[str, str]:
         return _mend_splits(folder, train, test)
     for inner in _below(folder):
         if (inner / "train").is_dir() and (inner / test_folder(inner)).is_dir():
-            found = f"train/ and {test_folder(inner)}/ lie deeper, in {shown(str(inner))}."
-            return found, f"Give that folder as the data set: {quoted(inner)}"
+            problem = f"train/ and {test_folder(inner)}/ lie deeper, in {shown(str(inner))}."
+            return problem, f"Give that folder as the data set: {quoted(inner)}"
         if None not in split_folders(inner):
             return f"Images for training and test lie in {shown(str(inner))}.", split_command(inner, folder)
     source = classes_folder(folder)
@@ -164,11 +164,11 @@ def quoted(path: Path) -> str:
 
 def _below(folder: Path) -> list[Path]:
     """Return the folders in a folder and in those, nearest first."""
-    found, level = list[Path](), [folder]
+    below, level = list[Path](), [folder]
     for _ in range(_DEPTH):
         level = [place / name for place in level for name in listed(place)][:_MOST_LOOKED_AT]
-        found += level
-    return found
+        below += level
+    return below
 
 
 def _holds_image(folder: Path) -> bool:

@@ -42,10 +42,10 @@ class Judge:
         metrics: dict[str, float] = {}
         for name, scores in (("aggregated", aggregated), ("slow", slow), ("fast", fast)):
             self.rows[name].append(group_shares(predicted[name] == labels, seen.counts))
-            found = session_metrics(self.rows[name], seen.counts)
-            found |= probability_metrics(judge_images(scores, labels), labels)
+            own = session_metrics(self.rows[name], seen.counts)
+            own |= probability_metrics(judge_images(scores, labels), labels)
             prefix = "" if name == "aggregated" else f"{name}/"
-            metrics |= {f"{prefix}{metric}": value for metric, value in found.items()}
+            metrics |= {f"{prefix}{metric}": value for metric, value in own.items()}
         metrics |= compare_learners(predicted["slow"], predicted["fast"], labels)
         if self.prediction.kind == "entropy":
             _, w_fast = entropy_weights(slow, fast, self.prediction.temperature)

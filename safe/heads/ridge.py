@@ -48,8 +48,8 @@ def readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: float = 0.0
     Raises:
         torch.linalg.LinAlgError: G + lambda I is not positive definite, as with NaN features.
     """
-    if gram.dtype == torch.float32 and (found := _float32_readout(gram, cross, ridge, tolerance)) is not None:
-        return found.to(cross.dtype)
+    if gram.dtype == torch.float32 and (weights := _float32_readout(gram, cross, ridge, tolerance)) is not None:
+        return weights.to(cross.dtype)
     return Cholesky(gram.to(torch.float64), ridge).solve(cross.to(torch.float64)).to(cross.dtype)
 
 
@@ -97,8 +97,8 @@ def choose_ridge(
     else:
         system, right, probe = gram or Symmetric.gram(h_fit), h_fit.T @ y_fit, h_judge
     weights = torch.cat([readout(system, right, ridge, CHOICE_TOLERANCE) for ridge in grid], dim=1).to(torch.float64)
-    found = torch.cat([rows.to(torch.float64) @ weights for rows in probe.split(ROWS_AT_ONCE)])
-    off = found.unflatten(1, (len(grid), -1)) - y_judge.to(torch.float64).unsqueeze(1)
+    scores = torch.cat([rows.to(torch.float64) @ weights for rows in probe.split(ROWS_AT_ONCE)])
+    off = scores.unflatten(1, (len(grid), -1)) - y_judge.to(torch.float64).unsqueeze(1)
     errors = off.square().mean(dim=(0, 2)).tolist()
     return float(grid[errors.index(min(errors))])
 

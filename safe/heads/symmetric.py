@@ -41,9 +41,9 @@ class Symmetric:
     @classmethod
     def gram(cls, rows: Tensor) -> Symmetric:
         """Return H^T H of rows H (n, M), in their dtype."""
-        found = cls.zeros(rows.shape[1], rows.device, rows.dtype)
-        found.add_gram(rows)
-        return found
+        gram = cls.zeros(rows.shape[1], rows.device, rows.dtype)
+        gram.add_gram(rows)
+        return gram
 
     @property
     def device(self) -> torch.device:
@@ -87,12 +87,12 @@ class Symmetric:
 
     def times64(self, right: Tensor) -> Tensor:
         """Return the product with `right` (M, C), float64, without a float64 copy of the matrix."""
-        found = torch.zeros_like(right)
+        product = torch.zeros_like(right)
         for start, stop, column in self.blocks():
             wide = column.to(torch.float64)
-            found[start:].addmm_(wide, right[start:stop])
-            found[start:stop].addmm_(wide[stop - start :].T, right[stop:])
-        return found
+            product[start:].addmm_(wide, right[start:stop])
+            product[start:stop].addmm_(wide[stop - start :].T, right[stop:])
+        return product
 
     def to(self, dtype: torch.dtype) -> Symmetric:
         """Return a copy in another type."""
@@ -124,12 +124,12 @@ class Cholesky:
 
     def solve(self, right: Tensor) -> Tensor:
         """Return (A + ridge I)^-1 right, (M, C)."""
-        found = right.clone()
+        solution = right.clone()
         for start, stop, column in self._blocks:
-            mine = torch.linalg.solve_triangular(column[: stop - start], found[start:stop], upper=False)
-            found[start:stop] = mine
-            found[stop:].addmm_(column[stop - start :], mine, alpha=-1)
+            mine = torch.linalg.solve_triangular(column[: stop - start], solution[start:stop], upper=False)
+            solution[start:stop] = mine
+            solution[stop:].addmm_(column[stop - start :], mine, alpha=-1)
         for start, stop, column in reversed(self._blocks):
-            below = found[start:stop].addmm_(column[stop - start :].T, found[stop:], alpha=-1)
-            found[start:stop] = torch.linalg.solve_triangular(column[: stop - start].T, below, upper=True)
-        return found
+            below = solution[start:stop].addmm_(column[stop - start :].T, solution[stop:], alpha=-1)
+            solution[start:stop] = torch.linalg.solve_triangular(column[: stop - start].T, below, upper=True)
+        return solution

@@ -88,9 +88,9 @@ def _load_part(part: str, path: Path) -> dict[str, Tensor]:
 
 def _digest(pet: dict[str, Tensor]) -> str:
     """Return a digest of names, types, shapes and values."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(pet.items()):
         plain = tensor.detach().cpu().contiguous()
-        found.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
-        found.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()[:32]
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

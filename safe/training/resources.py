@@ -39,12 +39,12 @@ def images_per_second(images: int, seconds: float) -> float | None:
 
 def measured(device: torch.device, images: int, seconds: float) -> dict[str, float]:
     """Return as metrics the peak of memory since `reset_peak` and the speed of training, without what is not known."""
-    found = {
+    values = {
         "time/images_per_second": images_per_second(images, seconds),
         "memory/peak_mib": peak_mib(device),
         "memory/total_mib": total_mib(device),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

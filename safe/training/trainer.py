@@ -152,13 +152,13 @@ class SafeTrainer:
     def _ask_for_training(self) -> None:
         """Take over the session's gradient steps if they are finished; else it is on us to take them."""
         phase = phase_of(self._now)
-        found = self._client.begin(phase, learner=phase, session=self._now.index)
+        stage = self._client.begin(phase, learner=phase, session=self._now.index)
         self._asked = True
-        if found is None:
+        if stage is None:
             return
-        load_training_stage(self._learners(), phase, found["learners"])
+        load_training_stage(self._learners(), phase, stage["learners"])
         begun = self._total_epochs - self._epoch
-        self._losses = [(begun + epoch, dict(terms)) for epoch, terms in enumerate(found["losses"], start=1)]
+        self._losses = [(begun + epoch, dict(terms)) for epoch, terms in enumerate(stage["losses"], start=1)]
         self._epoch, self._total_epochs = self.session_epochs, begun + self.session_epochs
         self._steps.load_optimizer(None, self._learners()[phase], phase)
         self._reused = True

@@ -97,14 +97,14 @@ def render(character: str, face: str) -> Tensor | None:
 
 def render_all(characters: Sequence[str], faces: Sequence[str] = FACES) -> Masks:
     """Return the masks of every character in every face that has it, ordered by character and then face."""
-    found = [
+    drawn = [
         (mask, c, f)
         for c, character in enumerate(characters)
         for f, face in enumerate(faces)
         if ord(character) in coverage(face) and (mask := render(character, face)) is not None
     ]
-    pixels = torch.stack([mask for mask, _, _ in found])
-    return Masks(pixels, torch.tensor([c for _, c, _ in found]), torch.tensor([f for _, _, f in found]))
+    pixels = torch.stack([mask for mask, _, _ in drawn])
+    return Masks(pixels, torch.tensor([c for _, c, _ in drawn]), torch.tensor([f for _, _, f in drawn]))
 
 
 def _signature(pixels: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"a header of {self.size} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:  # its header may go on for ever
             raise tarfile.ReadError(f"its member {self.name!r} is sparse")
-        found: tarfile.TarInfo = super()._proc_member(opened)  # type: ignore[misc]
-        return found
+        member: tarfile.TarInfo = super()._proc_member(opened)  # type: ignore[misc]
+        return member
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:

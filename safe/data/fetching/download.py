@@ -57,9 +57,9 @@ def download(
             if final or attempt == attempts:
                 raise DownloadError(f"{url}: {error}, after {attempt} attempt{'s' * (attempt > 1)}") from None
         time.sleep(pause * 2 ** (attempt - 1))
-    if md5 and (found := file_md5(part)) != md5:
+    if md5 and (actual := file_md5(part)) != md5:
         part.unlink()
-        raise DownloadError(f"{url}: its MD5 is {found}, but {md5} was expected")
+        raise DownloadError(f"{url}: its MD5 is {actual}, but {md5} was expected")
     part.replace(target)
 
 

@@ -144,13 +144,13 @@ def _place(info: DatasetInfo, root: Path, archives: list[Path], say: Callable[[s
                 if ours:
                     archive.unlink()
                 raise
-        found = _find(info, staging)
-        if found is not None:
-            os.replace(found, info.folder(root))
+        folder = _find(info, staging)
+        if folder is not None:
+            os.replace(folder, info.folder(root))
         if ours:
             for archive in archives:
                 archive.unlink()
-        if found is None:
+        if folder is None:
             names = ", ".join(archive.name for archive in archives)
             raise UserError(f"{names} holds no {info.name}: {info.layout(root)}")
     finally:

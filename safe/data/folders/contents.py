@@ -70,12 +70,12 @@ class Contents:
             unreadable: list[str] = []
             try:
                 with progress("reading images that are new or changed", len(new)) as advance:
-                    for i, found in zip(new, each(_read, [absolute[i] for i in new]), strict=True):
+                    for i, outcome in zip(new, each(_read, [absolute[i] for i in new]), strict=True):
                         advance()
-                        if isinstance(found, OSError):
-                            unreadable.append(f"{shown(absolute[i])}: {found.strerror or found}")
+                        if isinstance(outcome, OSError):
+                            unreadable.append(f"{shown(absolute[i])}: {outcome.strerror or outcome}")
                             continue
-                        key, hashes[i] = found
+                        key, hashes[i] = outcome
                         if key:
                             fresh[key] = hashes[i]
                         if len(fresh) == _AT_ONCE:

@@ -80,12 +80,12 @@ def list_folder(name: str, root: Path) -> Listed:
 
 def _files(folder: Path, classes: tuple[str, ...], others: Counter[str]) -> list[list[str]]:
     """Return the images of a split by class; what is passed over is added to `others`."""
-    found = []
+    by_class = []
     for name in classes:
         files, passed = image_files(folder / name)
         others.update(passed)
-        found.append(files)
-    if empty := [name for name, files in zip(classes, found, strict=True) if not files]:
+        by_class.append(files)
+    if empty := [name for name, files in zip(classes, by_class, strict=True) if not files]:
         told = passed_over(others)
         raise UserError(
             f"{len(empty)} class folders under {folder} hold no image ({', '.join(IMAGE_SUFFIXES)}): "
@@ -93,4 +93,4 @@ def _files(folder: Path, classes: tuple[str, ...], others: Counter[str]) -> list
         )
     flat, passed = lying_flat(folder)
     others.update(passed + Counter({"image in no class folder": flat}))
-    return found
+    return by_class

@@ -123,15 +123,15 @@ Images = dict[str, list[tuple[str, str]]]  # by class: path, and path relative t
 
 
 def _by_class(folder: Path, outcome: Outcome) -> Images:
-    found: Images = {}
+    by_class: Images = {}
     for name in class_folders(folder):
         files, passed = image_files(folder / name)
         outcome.others.update(passed)
         if files:
-            found[name] = [(path, os.path.relpath(path, folder / name)) for path in files]
+            by_class[name] = [(path, os.path.relpath(path, folder / name)) for path in files]
         else:
             outcome.without.append(name)
-    return found
+    return by_class
 
 
 def _cut(folder: Path, share: float, seed: int, outcome: Outcome) -> dict[str, Images]:
