@@ -74,14 +74,14 @@ def items() -> list[dict[str, Any]]:
         ("training views, no cache", plain_train, lambda: _count(train_batches(dataset, next(epochs)))),
         ("evaluation views, once kept", plain_test, lambda: _count(test_batches(kept))),
     ]
-    found = []
+    rows = []
     for name, plain, ours in named:
         for way in (plain, ours):
             if way() != IMAGES:
                 raise AssertionError(f"{name}: not every image was read once")
-        found.append({"name": f"{name} ({IMAGES} images {WIDTH}x{HEIGHT})", "plain": plain, "ours": ours})
-    weakref.finalize(found[0]["ours"], folder.cleanup)
-    return found
+        rows.append({"name": f"{name} ({IMAGES} images {WIDTH}x{HEIGHT})", "plain": plain, "ours": ours})
+    weakref.finalize(rows[0]["ours"], folder.cleanup)
+    return rows
 
 
 def draw_files(root: Path) -> None:

@@ -52,9 +52,9 @@ def measured_exponents() -> list[dict[str, Any]]:
     rows = []
     for name, theory, sizes, exponent, prepared in laws:
         seconds = [_shortest(prepared, size) for size in sizes]
-        found = fitted_exponent(sizes, seconds)
+        fitted = fitted_exponent(sizes, seconds)
         row = {"name": name, "theory": theory, "sizes": list(sizes), "seconds": seconds}
-        rows.append({**row, "exponent": found, "at_most": exponent})
+        rows.append({**row, "exponent": fitted, "at_most": exponent})
     return rows
 
 

@@ -84,8 +84,8 @@ def _measure(part: str, way: str) -> dict[str, Any]:
     }
     for name, step in steps.items():
         if part in (name, "all"):
-            found, state = step(device, **sizes)
-            numbers += found
+            step_numbers, state = step(device, **sizes)
+            numbers += step_numbers
             held.append(state)
     return {"peak_mib": _peak_mib(device) - before, "numbers": numbers}
 

@@ -66,5 +66,5 @@ def naive_sweep(
     results = tuner.fit()
     if results.errors:
         raise results.errors[0]
-    found = [results[i].metrics or {} for i in range(len(results))]
-    return [next(last for last in found if last["config"]["run"] == config) for config in configs]
+    reports = [results[i].metrics or {} for i in range(len(results))]
+    return [next(last for last in reports if last["config"]["run"] == config) for config in configs]

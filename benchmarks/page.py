@@ -21,10 +21,10 @@ def tables(folder: Path) -> dict[str, str]:
     """Return a Markdown section for every suite that has been measured: machine, command, one table of numbers."""
     sections = {}
     for path in folder.glob("*.json"):
-        found = json.loads(path.read_text("utf-8"))
-        machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
-        head = f"{HEADING}{found['suite']}\n\n`make bench SUITE={found['suite']}`; {machine}\n"
-        sections[found["suite"]] = "\n".join([head, *map(_table, _alike(found["items"]))])
+        suite = json.loads(path.read_text("utf-8"))
+        machine = ", ".join(f"{name} {value}" for name, value in suite["machine"].items())
+        head = f"{HEADING}{suite['suite']}\n\n`make bench SUITE={suite['suite']}`; {machine}\n"
+        sections[suite["suite"]] = "\n".join([head, *map(_table, _alike(suite["items"]))])
     return sections
 
 
@@ -69,8 +69,8 @@ def _cell(value: str | int | float) -> str:
 
 def main() -> int:
     """Write the page; 0."""
-    found = tables(Path(os.environ.get("RESULTS") or "results") / "bench")
-    PAGE.write_text(replaced(PAGE.read_text("utf-8"), found), "utf-8")
+    sections = tables(Path(os.environ.get("RESULTS") or "results") / "bench")
+    PAGE.write_text(replaced(PAGE.read_text("utf-8"), sections), "utf-8")
     return 0
 
 

@@ -150,10 +150,10 @@ def replay(results: Results, search: str, seed: int) -> list[tuple[int, float]]:
 def row(search: str, budget: int, curves: list[list[tuple[int, float]]]) -> dict[str, Any]:
     """Return mean and standard deviation of the best score that fits a budget, over the repeats that have a trial."""
     reached = [max(best for spent, best in curve if spent <= budget) for curve in curves if curve[0][0] <= budget]
-    found: dict[str, Any] = {"name": search, "sessions": budget, "repeats": len(reached)}
+    line: dict[str, Any] = {"name": search, "sessions": budget, "repeats": len(reached)}
     if reached:
-        found |= {"mean": statistics.fmean(reached), "std": statistics.pstdev(reached)}
-    return found
+        line |= {"mean": statistics.fmean(reached), "std": statistics.pstdev(reached)}
+    return line
 
 
 def _print(rows: list[dict[str, Any]], results: Results, console: Console) -> None:

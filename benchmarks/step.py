@@ -30,14 +30,14 @@ def items() -> list[dict[str, Any]]:
     dataset = load_dataset(config.dataset, config.data.root, 32)
     vit = load_backbone(config.backbone.name)
     _prove(load_config("digits", overrides=["slow.epochs=1", "fast.epochs=1", "pet.dropout=0"]), dataset, vit)
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for session, phase in ((0, "slow"), (1, "fast")):
         ours = _ours(SafeTrainer(config, dataset, vit), session)
         for test_every_epoch in (True, False):
             plain = _plain(PlainSafe(config, dataset, vit, test_every_epoch=test_every_epoch), session)
             tested = "with" if test_every_epoch else "without"
-            found.append({"name": f"{phase} phase, {tested} the test accuracy", "plain": plain, "ours": ours})
-    return [*found, *_passes(vit, config.fast.batch_size)]
+            rows.append({"name": f"{phase} phase, {tested} the test accuracy", "plain": plain, "ours": ours})
+    return [*rows, *_passes(vit, config.fast.batch_size)]
 
 
 def _passes(vit: Any, batch_size: int) -> list[dict[str, Any]]:

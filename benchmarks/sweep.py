@@ -63,8 +63,8 @@ def against_naive(folder: Path, console: Console) -> dict[str, Any]:
     )
     log, seconds = search(spec, folder)
     account = work_account(log)
-    if (found := [account["sessions_naive"], account["sessions_trained"]]) != [plan.naive, plan.trained]:
-        raise AssertionError(f"planned {plan.naive} naive and {plan.trained} trained sessions, the ledger says {found}")
+    if (counted := [account["sessions_naive"], account["sessions_trained"]]) != [plan.naive, plan.trained]:
+        raise AssertionError(f"planned {plan.naive} naive and {plan.trained} trained sessions, the ledger {counted}")
     assert log.selected is not None
     winner = {**log.jobs[log.selected["trial"]].config, **log.selected["prediction"]}
     every = len(list(combinations({**SLOW, **FAST, **TEMPERATURES})))
@@ -121,8 +121,8 @@ def tree_share(name: str, folder: Path) -> dict[str, Any]:
         row |= {f"{words}_seconds": seconds, f"{words}_search_seconds": log.search_seconds}
         row |= {f"{words}_sessions_trained": log.sessions_trained}
         logs.append(log)
-    found = [{job.id: [record.grid for record in job.sessions] for job in log.of_kind(Kind.TRIAL)} for log in logs]
-    if found[0] != found[1] or logs[0].selected != logs[1].selected:
+    grids = [{job.id: [record.grid for record in job.sessions] for job in log.of_kind(Kind.TRIAL)} for log in logs]
+    if grids[0] != grids[1] or logs[0].selected != logs[1].selected:
         raise AssertionError(f"{name}: the sweeps with and without the tree differ")
     return {
         **row,
@@ -141,12 +141,12 @@ def subset(count: int, first: Mapping[str, Any]) -> list[dict[str, float]]:
     setting stands twice and each temperature once. `first` holds the settings of the first one."""
     lists = [list(combinations(grid)) for grid in (SLOW, FAST, TEMPERATURES)]
     slow, fast, temperature = (
-        next(i for i, settings in enumerate(found) if settings.items() <= dict(first).items()) for found in lists
+        next(i for i, settings in enumerate(listed) if settings.items() <= dict(first).items()) for listed in lists
     )
     n, pairs = len(lists[0]), len(lists[0]) * len(lists[1])
     places = [(slow + k, fast + k + k // n, temperature + k + k // pairs) for k in range(count)]
     return [
-        {name: value for found, i in zip(lists, place, strict=True) for name, value in found[i % len(found)].items()}
+        {name: value for listed, i in zip(lists, place, strict=True) for name, value in listed[i % len(listed)].items()}
         for place in places
     ]
 
@@ -188,8 +188,8 @@ def prove_equal(
         for name in ("rows", "average_accuracy"):
             if theirs[name] != mine[name]:
                 raise AssertionError(f"{name} at {dict(settings)}: naive {theirs[name]}, ours {mine[name]}")
-    for way, found in (("naive", naive), ("ours", ours)):
-        best = max(range(len(chosen)), key=lambda i: found[i]["average_accuracy"])
+    for way, results in (("naive", naive), ("ours", ours)):
+        best = max(range(len(chosen)), key=lambda i: results[i]["average_accuracy"])
         if best != 0:
             raise AssertionError(f"{way}: {dict(chosen[best])} is better than the winner {dict(chosen[0])}")
 

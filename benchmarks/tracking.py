@@ -98,8 +98,8 @@ def record(folder: Path, config: Config, sessions: list[SessionResult]) -> dict[
 
 def points(result: SessionResult) -> list[Point]:
     """Return what a sweep records of a session."""
-    found = [Point(name, value, result.session) for name, value in result.as_metrics().items()]
-    return found + [Point(name, value, step) for step, terms in result.losses for name, value in terms.items()]
+    made = [Point(name, value, result.session) for name, value in result.as_metrics().items()]
+    return made + [Point(name, value, step) for step, terms in result.losses for name, value in terms.items()]
 
 
 class Books:

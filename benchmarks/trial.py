@@ -131,13 +131,13 @@ class _Trainings:
             (OTHER_FAST, VIEWS, self.sessions),
             (OTHER_FAST, IMAGES, self.sessions),
         ):
-            found = self.kept(other, kinds, *overrides)()
-            if _accuracies(found) != alone:
-                raise AssertionError(f"kept views change {overrides}: {_accuracies(found)} instead of {alone}")
-            read = [result.work.stages["views"]["computed"] == 0 for result in found]
-            if sum(read) != sessions or {result.work.training for result in found} != {"trained"}:
+            results = self.kept(other, kinds, *overrides)()
+            if _accuracies(results) != alone:
+                raise AssertionError(f"kept views change {overrides}: {_accuracies(results)} instead of {alone}")
+            read = [result.work.stages["views"]["computed"] == 0 for result in results]
+            if sum(read) != sessions or {result.work.training for result in results} != {"trained"}:
                 raise AssertionError(f"{overrides}: {sessions} sessions were to be trained on kept views, not {read}")
-            images = [result.work.stages["features"]["reused"] > 0 for result in found]
+            images = [result.work.stages["features"]["reused"] > 0 for result in results]
             if set(images) != {kinds == IMAGES}:
                 raise AssertionError(f"{overrides}: features were read in {images}, kept {kinds}")
 

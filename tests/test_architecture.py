@@ -57,14 +57,14 @@ def sources() -> dict[str, str]:
 
 def imports(code: str) -> set[str]:
     """Return every imported name with its module, wherever the import stands: `a`, `a.b`, `a.b.name`."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def below(name: str, package: str) -> bool:
@@ -225,7 +225,7 @@ def machine_paths(text: str) -> list[str]:
     patterns = [r"(?<![\w.])/(?:home|Users)/[A-Za-z][\w.-]*/", r"\b[A-Z]:\\+Users\\"]
     own = [str(path) for path in (ROOT, Path.home()) if len(path.parts) > 2]
     patterns += [rf"(?<![\w.]){re.escape(path)}(?![\w-])" for path in own]
-    return [found for pattern in patterns for found in re.findall(pattern, text)]
+    return [path for pattern in patterns for path in re.findall(pattern, text)]
 
 
 def repository_files() -> list[Path]:
@@ -240,11 +240,11 @@ def test_no_file_holds_an_absolute_path_of_a_machine() -> None:
     files = repository_files()
     assert len(files) > 60
     assert Path(__file__) in files
-    found = {}
+    paths_of = {}
     for path in files:
         if path.relative_to(ROOT).parts[0] != "docker":  # a container's own home is not a machine's
-            found[str(path.relative_to(ROOT))] = machine_paths(path.read_bytes().decode("utf-8", errors="ignore"))
-    assert {name: paths for name, paths in found.items() if paths} == {}
+            paths_of[str(path.relative_to(ROOT))] = machine_paths(path.read_bytes().decode("utf-8", errors="ignore"))
+    assert {name: paths for name, paths in paths_of.items() if paths} == {}
 
 
 def test_a_machine_path_is_caught() -> None:

@@ -34,8 +34,8 @@ def test_tables_of_all_measured_suites(tmp_path: Path) -> None:
     from benchmarks.page import BEGIN, END, replaced, tables
 
     rows = [{"name": "a", "ratio": 2.0, "of": [1, 2]}, {"name": "b", "ratio": 1.23456}, {"trials": 7}]
-    found = {"suite": "head", "machine": {"cpu": "x", "cores": 2}, "items": rows}
-    (tmp_path / "head.json").write_text(json.dumps(found))
+    measured = {"suite": "head", "machine": {"cpu": "x", "cores": 2}, "items": rows}
+    (tmp_path / "head.json").write_text(json.dumps(measured))
     text = tables(tmp_path)["head"]
     assert "`make bench SUITE=head`; cpu x, cores 2\n" in text
     assert "| name | ratio |\n| --- | --- |\n| a | 2 |\n| b | 1.235 |\n" in text

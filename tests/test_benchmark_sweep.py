@@ -52,10 +52,10 @@ def test_every_worker_has_equally_many_runs(bench: ModuleType, workers: int, run
 
 def test_the_subset_is_spread_evenly_from_its_first_one(bench: ModuleType) -> None:
     first = list(bench.combinations(whole(bench)))[77]
-    found = bench.subset(8, {**first, "seed": 0})
-    assert found[0] == first
+    subset = bench.subset(8, {**first, "seed": 0})
+    assert subset[0] == first
     for grid, times in ((bench.SLOW, 2), (bench.FAST, 2), (bench.TEMPERATURES, 1)):
-        seen = Counter(tuple(settings[name] for name in grid) for settings in found)
+        seen = Counter(tuple(settings[name] for name in grid) for settings in subset)
         assert dict.fromkeys(seen, times) == seen
         assert len(seen) * times == 8
     every = bench.subset(128, first)
@@ -80,13 +80,13 @@ def test_our_numbers_are_found_by_settings_and_compared_exactly(bench: ModuleTyp
     spec = bench.grid_spec("whole", whole(bench))
     log: SweepLog = Replay(spec).run(lambda job: made_up(job) if job.kind == Kind.TRIAL else [])
     best = {"fast.feature_weight": 24.0, "aggregation.temperature": 100.0}
-    first = next(found for found in bench.combinations(whole(bench)) if best.items() <= found.items())
+    first = next(result for result in bench.combinations(whole(bench)) if best.items() <= result.items())
     chosen = bench.subset(8, first)
     ours = [bench.point(log, settings) for settings in chosen]
-    for settings, found in zip(chosen, ours, strict=True):
+    for settings, result in zip(chosen, ours, strict=True):
         accuracy = 0.5 + settings["fast.feature_weight"] / 1000 + settings["aggregation.temperature"] / 1000
-        assert found["rows"] == [[accuracy], [accuracy] * 2]
-        assert found["average_accuracy"] == pytest.approx(accuracy, abs=1e-12)
+        assert result["rows"] == [[accuracy], [accuracy] * 2]
+        assert result["average_accuracy"] == pytest.approx(accuracy, abs=1e-12)
     bench.prove_equal(chosen, ours, ours)
     other = [*ours[:5], {**ours[5], "rows": [[ours[5]["rows"][0][0] + 1e-9], ours[5]["rows"][1]]}, *ours[6:]]
     with pytest.raises(AssertionError, match="rows at"):

@@ -24,12 +24,12 @@ PYTHONS = ("3.11.0", "3.12.0", "3.13.0")  # of each the oldest, which is what as
 def metadata(name: str) -> tuple[str, list[Requirement]] | None:
     """Return what a pinned version that is installed here asks of Python and of other packages; offline."""
     try:
-        found = distribution(name)
+        installed = distribution(name)
     except PackageNotFoundError:
         return None
-    if found.version != PINS[name]:
+    if installed.version != PINS[name]:
         return None
-    return found.metadata.get("Requires-Python") or "", [Requirement(text) for text in found.requires or []]
+    return installed.metadata.get("Requires-Python") or "", [Requirement(text) for text in installed.requires or []]
 
 
 def needed(python: str, extras: Iterable[str]) -> Iterator[Requirement]:
@@ -57,7 +57,7 @@ def needed(python: str, extras: Iterable[str]) -> Iterator[Requirement]:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_every_pin_fits_every_python_that_is_promised(python: str) -> None:
     assert SpecifierSet(PROJECT["requires-python"]).contains(python)
-    asks = {name: found[0] for name in PINS if (found := metadata(name)) is not None}
+    asks = {name: pair[0] for name in PINS if (pair := metadata(name)) is not None}
     assert {"torch", "mlflow", "ray", "gdown", "soupsieve", "pytest"} <= set(asks), "install what constraints.txt pins"
     assert {name: ask for name, ask in asks.items() if not SpecifierSet(ask).contains(python)} == {}
 

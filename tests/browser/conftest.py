@@ -111,10 +111,10 @@ def ui(swept: Swept) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def window(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Give the window that all tests look through."""
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        found.open("about:blank")
-        found.requests()  # those of the page that a new window shows
-        yield found
+    with browser(tmp_path_factory.mktemp("profile")) as driver:
+        driver.open("about:blank")
+        driver.requests()  # those of the page that a new window shows
+        yield driver
 
 
 @pytest.fixture(scope="session")

@@ -52,16 +52,16 @@ class Browser:
     def until(self, script: str, *arguments: object) -> Any:
         """Return what a script returns, once JavaScript takes that for true."""
         end = time.monotonic() + PATIENCE_S
-        while not (found := self.run(script, *arguments)):
+        while not (value := self.run(script, *arguments)):
             assert time.monotonic() < end, f"waited in vain for {script} {arguments}; the page says:\n{self.text()}"
             time.sleep(0.2)
-        return found
+        return value
 
     def becomes(self, expected: object, script: str, *arguments: object) -> None:
         """Wait until a script returns what is expected."""
         end = time.monotonic() + PATIENCE_S
-        while (found := self.run(script, *arguments)) != expected:
-            assert time.monotonic() < end, f"{script} {arguments} is {found}, not {expected}"
+        while (value := self.run(script, *arguments)) != expected:
+            assert time.monotonic() < end, f"{script} {arguments} is {value}, not {expected}"
             time.sleep(0.2)
 
     def text(self) -> str:
@@ -112,8 +112,8 @@ class Browser:
         file.write_bytes(base64.b64decode(self._ask("GET", "screenshot")))
 
     def _log(self, kind: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self._ask("POST", "se/log", {"type": kind})
-        return found
+        entries: list[dict[str, Any]] = self._ask("POST", "se/log", {"type": kind})
+        return entries
 
     def _element(self, script: str, *arguments: object) -> str:
         return f"element/{self.until(script, *arguments)[ELEMENT]}"

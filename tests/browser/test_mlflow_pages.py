@@ -178,12 +178,12 @@ def test_the_heat_map_and_its_table_are_among_the_artefacts(
 ) -> None:
     job = swept.log.of_kind("final")[0]
     mlflow.open(f"{addresses[job.title]}/artifacts/plots/accuracy_matrix.png")
-    found: dict[str, Any] = mlflow.until(PICTURE)
+    picture: dict[str, Any] = mlflow.until(PICTURE)
     keep("6-heat-map")
     file = swept.folder / "runs" / job.id / "plots" / "accuracy_matrix.png"
-    assert bytes(found["bytes"]) == file.read_bytes()
-    assert found["width"] > 300
-    assert found["height"] > 300
+    assert bytes(picture["bytes"]) == file.read_bytes()
+    assert picture["width"] > 300
+    assert picture["height"] > 300
     mlflow.open(f"{addresses[job.title]}/artifacts/tables/accuracy_matrix.csv")
     _, *rows = mlflow.until(TABLE)
     keep("6-table")

@@ -100,8 +100,8 @@ class Cluster:
 
     def runs(self, experiment: str) -> list[dict[str, Any]]:
         """Return the runs of an experiment."""
-        found = self.mlflow(f"mlflow/experiments/get-by-name?experiment_name={experiment}")["experiment"]
-        asked = {"experiment_ids": [found["experiment_id"]], "max_results": 1000}
+        entry = self.mlflow(f"mlflow/experiments/get-by-name?experiment_name={experiment}")["experiment"]
+        asked = {"experiment_ids": [entry["experiment_id"]], "max_results": 1000}
         runs: list[dict[str, Any]] = self.mlflow("mlflow/runs/search", asked)["runs"]
         return runs
 

@@ -88,12 +88,12 @@ def test_mlflow_shows_the_sweep_to_a_client_on_the_host(cluster: Cluster, swept:
 def test_a_browser_shows_the_runs(cluster: Cluster, swept: dict[str, Any], tmp_path: Path) -> None:
     if chromium() is None:
         pytest.skip("no Chromium with chromedriver here")
-    found = cluster.mlflow("mlflow/experiments/get-by-name?experiment_name=digits")["experiment"]["experiment_id"]
+    experiment = cluster.mlflow("mlflow/experiments/get-by-name?experiment_name=digits")["experiment"]["experiment_id"]
     names = {run["info"]["run_name"] for run in cluster.runs("digits") if _key(run).startswith("swept/")}
     assert len(names) == 5
     by_score = "orderByKey=metrics.%60val%2Faverage_accuracy%60&orderByAsc=false"  # so sorted, runs are not nested
     with browser(tmp_path) as window:
-        window.open(f"http://127.0.0.1:{cluster.mlflow_port}/#/experiments/{found}/runs?{by_score}")
+        window.open(f"http://127.0.0.1:{cluster.mlflow_port}/#/experiments/{experiment}/runs?{by_score}")
         window.shows(*names)
 
 
@@ -176,8 +176,8 @@ def test_a_driver_on_a_node_joins_by_address(cluster: Cluster, swept: dict[str, 
     assert _numbers(outcome(cluster.ledger("joined"))) == _numbers(swept)
 
 
-def _numbers(found: dict[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("selected", "sessions", "statuses")}
+def _numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    return {key: summary[key] for key in ("selected", "sessions", "statuses")}
 
 
 # --------------------------------------------------------------------------------- what may happen
@@ -192,10 +192,10 @@ def undisturbed(cluster: Cluster) -> dict[str, Any]:
 
 def _settled(cluster: Cluster, name: str, undisturbed: dict[str, Any]) -> None:
     """The sweep called `name` found what the undisturbed one found, and MLflow has every run ended."""
-    found = outcome(cluster.ledger(name))
-    assert found["selected"] == undisturbed["selected"]
-    assert found["sessions"] == undisturbed["sessions"]
-    assert set(found["statuses"].values()) == {"FINISHED"}
+    summary = outcome(cluster.ledger(name))
+    assert summary["selected"] == undisturbed["selected"]
+    assert summary["sessions"] == undisturbed["sessions"]
+    assert set(summary["statuses"].values()) == {"FINISHED"}
     keys: list[str] = []
     for run in cluster.runs("digits"):
         tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
@@ -282,7 +282,7 @@ def test_down_leaves_nothing_but_the_data(cluster: Cluster, swept: dict[str, Any
             if re.search(r"raylet|gcs_server|mlflow server", line) and "safe-test" in line
         ),
     }  # fmt: skip
-    assert {what: found() for what, found in filters.items()} == dict.fromkeys(filters, "")
+    assert {what: listed() for what, listed in filters.items()} == dict.fromkeys(filters, "")
     assert len(cluster.docker("volume", "ls", "--quiet", "--filter", "name=safe-test").split()) == 3
     assert cluster("status", expect=1).strip() == "no cluster; start one with: make cluster-up"
     cluster("up", "--workers", "2")

@@ -157,9 +157,9 @@ def test_a_claim_is_held_by_the_command_that_follows_and_ends_with_it(
 
 def test_shared_gpus_are_all_used_by_each_worker(tmp_path: Path) -> None:
     assert gpus.options("shared", ["GPU-a", "GPU-b"], tmp_path) == ["--num-gpus=2"]
-    for mode, found, words in (("one", [], "sees no GPU"), ("half", ["GPU-a"], "one or shared")):
+    for mode, visible, words in (("one", [], "sees no GPU"), ("half", ["GPU-a"], "one or shared")):
         with pytest.raises(UserError, match=words):
-            gpus.options(mode, found, tmp_path)
+            gpus.options(mode, visible, tmp_path)
 
 
 # ------------------------------------------------------------ joining a cluster

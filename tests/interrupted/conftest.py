@@ -70,10 +70,10 @@ def same_as_undisturbed(undisturbed: Callable[[str], dict[str, Any]]) -> Check:
 
     def check(sweep: Sweep, repaired: bool = False) -> None:
         expected = {name: value for name, value in undisturbed(sweep.search).items() if name != "writes"}
-        found = final_state(sweep)
+        state = final_state(sweep)
         if repaired:
-            metrics = found["runs"][""]["metrics"]
+            metrics = state["runs"][""]["metrics"]
             metrics |= {name: {max(points): points[max(points)]} for name, points in metrics.items()}
-        assert differences(found, expected) == []
+        assert differences(state, expected) == []
 
     return check

@@ -70,10 +70,10 @@ def mlflow_runs(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
     experiment = client.get_experiment_by_name("digits")
     if experiment is None:  # nothing has been recorded yet
         return {}
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    runs: dict[str, tuple[str, dict[str, Any]]] = {}
     for run in client.search_runs([experiment.experiment_id], f"tags.sweep = '{sweep.name}'"):
         key = run.data.tags["safe.run_key"].removeprefix(sweep.name)
-        assert key not in found, f"{key} is there twice"
+        assert key not in runs, f"{key} is there twice"
         assert run.info.status != "RUNNING", key
         metrics: dict[str, dict[int, float]] = {}
         for name in stable(run.data.metrics):
@@ -87,8 +87,8 @@ def mlflow_runs(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
             "tags": {name: value for name, value in run.data.tags.items() if not name.startswith(VOLATILE_TAGS)},
             "inputs": sorted((entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs),
         }
-        found[key] = (run.info.run_id, content)
-    return found
+        runs[key] = (run.info.run_id, content)
+    return runs
 
 
 def other_runs(sweep: Sweep) -> set[str]:
@@ -125,7 +125,7 @@ def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:
 
     So a file too much, a draft or a lock that nobody holds, is a difference.
     """
-    found, others = {}, other_runs(sweep)
+    digests, others = {}, other_runs(sweep)
     for file in sweep.results.rglob("*"):
         if file.is_dir():
             continue
@@ -140,16 +140,16 @@ def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:
             parts = ("run", keys[parts[1]], *parts[2:])
         path = re.sub(r"\bm-[0-9a-f]{32}\b", "MODEL", "/".join(parts))
         compared = file.suffix in COMPARED_BYTES and file.name not in VOLATILE_FILES
-        found[path] = hashlib.sha256(file.read_bytes()).hexdigest() if compared else ""
-    return found
+        digests[path] = hashlib.sha256(file.read_bytes()).hexdigest() if compared else ""
+    return digests
 
 
-def differences(found: Any, expected: Any, where: str = "") -> list[str]:
+def differences(actual: Any, expected: Any, where: str = "") -> list[str]:
     """Return where two states differ, by path; short enough to read."""
-    if isinstance(found, dict) and isinstance(expected, dict):
+    if isinstance(actual, dict) and isinstance(expected, dict):
         return [
             line
-            for key in sorted({*found, *expected}, key=str)
-            for line in differences(found.get(key, "absent"), expected.get(key, "absent"), f"{where} > {key}")
+            for key in sorted({*actual, *expected}, key=str)
+            for line in differences(actual.get(key, "absent"), expected.get(key, "absent"), f"{where} > {key}")
         ]
-    return [] if found == expected else [f"{where}: {str(found)[:200]} instead of {str(expected)[:200]}"]
+    return [] if actual == expected else [f"{where}: {str(actual)[:200]} instead of {str(expected)[:200]}"]

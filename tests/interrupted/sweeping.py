@@ -150,13 +150,13 @@ class Started:
 
 def processes(mark: str) -> dict[int, str]:
     """Return the processes whose environment has a mark, with their command lines."""
-    found = {}
+    commands = {}
     for process in Path("/proc").iterdir():
         with suppress(OSError):  # ended while we look, or not ours to look at
             if process.name.isdigit() and f"FAULT_TEST={mark}".encode() in (process / "environ").read_bytes():
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found[int(process.name)] = command[:120]
-    return found
+                commands[int(process.name)] = command[:120]
+    return commands
 
 
 def end_all() -> None:

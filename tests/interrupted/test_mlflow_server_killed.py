@@ -36,12 +36,12 @@ def test_a_server_killed_and_restarted_in_mid_sweep_ends_with_the_same_database(
     ended = sweep.resume()  # brings what came too late for the end, its model too
     assert ended.code == 0, ended
 
-    found = final_state(sweep)
+    state = final_state(sweep)
     for part in ("jobs", "selected", "runs", "models"):
-        assert differences(found[part], expected[part]) == [], part
-    assert len(found["models"]) == 1
+        assert differences(state[part], expected[part]) == [], part
+    assert len(state["models"]) == 1
     assert run_files(server.uri, sweep) == {path for path in expected["files"] if path.startswith("run/")}
-    here = {path for path in found["files"] if path.startswith("sweep/")}
+    here = {path for path in state["files"] if path.startswith("sweep/")}
     assert here == {path for path in expected["files"] if path.startswith("sweep/")}
 
 
@@ -56,7 +56,7 @@ def run_files(uri: str, sweep: Sweep) -> set[str]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
-    found: set[str] = set()
+    paths: set[str] = set()
     for run in client.search_runs([experiment.experiment_id]):
         key, folders = run.data.tags["safe.run_key"].removeprefix(sweep.name), [""]
         while folders:
@@ -64,5 +64,5 @@ def run_files(uri: str, sweep: Sweep) -> set[str]:
                 if entry.is_dir:
                     folders.append(entry.path)
                 else:
-                    found.add(f"run/{key}/artifacts/{entry.path}")
-    return found
+                    paths.add(f"run/{key}/artifacts/{entry.path}")
+    return paths

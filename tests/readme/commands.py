@@ -46,10 +46,10 @@ def commands_of(document: str, text: str) -> Iterator[Command]:
             if fence in (None, "sh", "bash", "console") and _STARTS.match(words := line.strip()):
                 yield Command(document, number, re.sub(r"\s{2,}#.*", "", words))
     prose = "\n".join(sentences)
-    for found in re.finditer(r"`([^`]+)`", prose):
-        words = " ".join(found[1].split())
+    for match in re.finditer(r"`([^`]+)`", prose):
+        words = " ".join(match[1].split())
         if _CALLS.match(f"{words} "):
-            yield Command(document, prose.count("\n", 0, found.start()) + 1, words, inline=True)
+            yield Command(document, prose.count("\n", 0, match.start()) + 1, words, inline=True)
 
 
 def python_blocks() -> list[str]:

@@ -46,8 +46,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         monkeypatch.setattr(sys, "argv", [module, *words])
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except ParsedError as found:
-            given = vars(found.arguments)
+        except ParsedError as error:
+            given = vars(error.arguments)
             names = [word.partition("=")[0] for word in given.get("settings") or given.get("overrides") or ()]
             return ", ".join(f"no setting {name}" for name in names if name not in setting_names())
         except SystemExit:
@@ -100,9 +100,9 @@ def test_what_is_checked_can_fail(parsed) -> None:  # type: ignore[no-untyped-de
 
 
 def test_the_commands_are_found() -> None:
-    found = [str(c) for c in commands() if c.document == "README.md"]
-    assert len(found) > 40
-    assert any(text.endswith(" make sweep") for text in found)
+    texts = [str(c) for c in commands() if c.document == "README.md"]
+    assert len(texts) > 40
+    assert any(text.endswith(" make sweep") for text in texts)
     text = "Say `make\nplan A=1`.\n\n    make ui   # here\n    slow.epochs: 20\n\n```python\nmake no\n```\n"
     assert [(c.text, c.line, c.inline) for c in commands_of("x.md", text + "```sh\npython -m x\n```")] == [
         ("make ui", 4, False),

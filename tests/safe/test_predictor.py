@@ -98,15 +98,15 @@ def test_every_session_is_predicted_as_the_trainer_judged_it(
         trainer.run_session()
         save_state(trainer.inference_state(), tmp_path / "run.state")
         predictor = load_predictor(tmp_path / "run.state", device="cpu", backbone=tiny_vit)
-        own, found = trainer.session_logits, predictor.judge(tiny_dataset)
+        own, logits = trainer.session_logits, predictor.judge(tiny_dataset)
         assert own is not None
         for name in ("slow", "fast", "labels"):
-            assert torch.equal(getattr(found, name), getattr(own, name)), (session, name)
-        assert (found.slow_scale, found.fast_scale, found.counts) == (own.slow_scale, own.fast_scale, own.counts)
+            assert torch.equal(getattr(logits, name), getattr(own, name)), (session, name)
+        assert (logits.slow_scale, logits.fast_scale, logits.counts) == (own.slow_scale, own.fast_scale, own.counts)
         prediction = predictor.predict(judged(trainer))
         assert (prediction.logits - aggregated(trainer)).abs().max() <= 1e-6, session
         assert (predictor.session, len(prediction.classes)) == (session, 2 * session)
-        assert torch.equal(found.slow, found.fast) == (session == 1 or (kind == "none" and head != "cosine"))
+        assert torch.equal(logits.slow, logits.fast) == (session == 1 or (kind == "none" and head != "cosine"))
         if session == 1:
             assert torch.equal(prediction.slow, prediction.fast)
             assert prediction.fast_weight.tolist() == [0.5] * 8
@@ -173,7 +173,7 @@ def test_the_backbone_is_rebuilt_from_the_configuration(
 def test_probabilities_and_weights_equal_the_formula_in_numpy(predictor: Predictor, trained: Trained) -> None:
     """Method, prediction: w = softmax(-H / tau) of each learner's scaled logits."""
     own = trained[0].session_logits
-    found = predictor.predict(judged(trained[0]))
+    prediction = predictor.predict(judged(trained[0]))
     z = [own.slow.double().numpy() * own.slow_scale, own.fast.double().numpy() * own.fast_scale]
     p = [np.exp(x - x.max(1, keepdims=True)) for x in z]
     p = [x / x.sum(1, keepdims=True) for x in p]
@@ -185,13 +185,15 @@ def test_probabilities_and_weights_equal_the_formula_in_numpy(predictor: Predict
     for name, value in (
         ("slow", p[0]), ("fast", p[1]), ("slow_weight", w[:, 0]), ("fast_weight", w[:, 1]), ("probabilities", expected)
     ):  # fmt: skip
-        assert np.abs(getattr(found, name).numpy() - value).max() <= 1e-5, name
-        assert getattr(found, name).dtype == torch.float32
+        assert np.abs(getattr(prediction, name).numpy() - value).max() <= 1e-5, name
+        assert getattr(prediction, name).dtype == torch.float32
     order = expected.argsort(1)[:, ::-1]
-    assert found.labels == [found.classes[c] for c in order[:, 0]]
-    assert [[name for name, _ in row] for row in found.top(3)] == [[found.classes[c] for c in row[:3]] for row in order]
-    assert found.top(3)[0][1][1] == pytest.approx(expected[0, order[0, 1]], abs=1e-5)
-    assert [len(row) for row in found.top(99)] == [6] * 24
+    assert prediction.labels == [prediction.classes[c] for c in order[:, 0]]
+    assert [[name for name, _ in row] for row in prediction.top(3)] == [
+        [prediction.classes[c] for c in row[:3]] for row in order
+    ]
+    assert prediction.top(3)[0][1][1] == pytest.approx(expected[0, order[0, 1]], abs=1e-5)
+    assert [len(row) for row in prediction.top(99)] == [6] * 24
 
 
 def test_the_labels_are_right_as_often_as_the_trainer_said(
@@ -213,16 +215,16 @@ def test_weights_of_the_other_aggregations(
 ) -> None:
     config = load_state(trained[1])["config"].replace('"kind":"entropy"', f'"kind":"{kind}"')
     path = changed(trained[1], tmp_path, config=config)
-    found = load_predictor(path, device="cpu", backbone=tiny_vit).predict(judged(trained[0]))
-    z = [found.slow.log(), found.fast.log()]  # equal to the scaled logits up to a constant a row
+    prediction = load_predictor(path, device="cpu", backbone=tiny_vit).predict(judged(trained[0]))
+    z = [prediction.slow.log(), prediction.fast.log()]  # equal to the scaled logits up to a constant a row
     if weights is None:
-        assert found.slow_weight is None
-        assert found.fast_weight is None
+        assert prediction.slow_weight is None
+        assert prediction.fast_weight is None
     else:
-        assert found.slow_weight.tolist() == [weights[0]] * 24
-        assert found.fast_weight.tolist() == [weights[1]] * 24
+        assert prediction.slow_weight.tolist() == [weights[0]] * 24
+        assert prediction.fast_weight.tolist() == [weights[1]] * 24
         expected = (weights[0] * z[0] + weights[1] * z[1]).softmax(dim=1)
-        assert torch.allclose(found.probabilities, expected, atol=1e-5)
+        assert torch.allclose(prediction.probabilities, expected, atol=1e-5)
 
 
 def test_a_prediction_depends_neither_on_the_batch_nor_on_what_came_before(
@@ -237,10 +239,10 @@ def test_a_prediction_depends_neither_on_the_batch_nor_on_what_came_before(
 
 def test_no_image_gives_an_empty_prediction(predictor: Predictor) -> None:
     for images in ([], torch.empty(0, 3, 32, 32, dtype=torch.uint8)):
-        found = predictor.predict(images)
-        assert found.probabilities.shape == found.logits.shape == (0, 6)
-        assert found.fast_weight.shape == (0,)
-        assert (found.labels, found.top(2)) == ([], [])
+        prediction = predictor.predict(images)
+        assert prediction.probabilities.shape == prediction.logits.shape == (0, 6)
+        assert prediction.fast_weight.shape == (0,)
+        assert (prediction.labels, prediction.top(2)) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -292,9 +294,9 @@ def test_files_of_a_folder_data_set_are_prepared_as_in_its_evaluation(
 def test_any_picture_is_brought_to_size(predictor: Predictor, tmp_path: Path) -> None:
     Image.new("RGBA", (300, 40), (255, 0, 0, 128)).save(tmp_path / "strip.png")
     Image.new("L", (1, 1), 7).save(tmp_path / "dot.bmp")
-    found = predictor.predict([tmp_path / "strip.png", tmp_path / "dot.bmp"])
-    assert found.probabilities.shape == (2, 6)
-    assert torch.allclose(found.probabilities.sum(dim=1), torch.ones(2))
+    prediction = predictor.predict([tmp_path / "strip.png", tmp_path / "dot.bmp"])
+    assert prediction.probabilities.shape == (2, 6)
+    assert torch.allclose(prediction.probabilities.sum(dim=1), torch.ones(2))
 
 
 def test_a_file_that_cannot_be_read_is_named(predictor: Predictor, tmp_path: Path) -> None:

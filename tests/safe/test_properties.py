@@ -122,8 +122,8 @@ def test_an_ill_conditioned_gram_is_solved_to_float32_accuracy(condition: float,
     values = torch.logspace(0, math.log10(condition), size, dtype=torch.float64)
     gram, cross = (q * values) @ q.T, drawn(4, size, 3).double()
     expected = torch.linalg.solve(gram.float().double() + ridge * torch.eye(size, dtype=torch.float64), cross)
-    found = readout(Symmetric.of(gram.float()), cross.float(), ridge).double()
-    error = (found - expected).norm() / expected.norm()
+    solution = readout(Symmetric.of(gram.float()), cross.float(), ridge).double()
+    error = (solution - expected).norm() / expected.norm()
     assert error < 1e-5
     if condition == 1e9:
         naive = torch.linalg.solve(gram.float() + ridge * torch.eye(size), cross.float()).double()
@@ -158,6 +158,6 @@ def test_weights_are_a_finite_mixture_at_any_temperature(seed: int, tau: float, 
 def test_shifting_all_scores_of_an_image_changes_no_weight(seed: int, shift: float, tau: float) -> None:
     slow, fast = drawn(seed, 16, 4).double(), drawn(seed + 1, 16, 4).double()
     expected = entropy_weights(slow, fast, tau)
-    found = entropy_weights(slow + shift, fast - shift, tau)
-    for ours, theirs in zip(found, expected, strict=True):
+    weights = entropy_weights(slow + shift, fast - shift, tau)
+    for ours, theirs in zip(weights, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-9)

@@ -156,8 +156,8 @@ def fake() -> Callable[..., Any]:
 def decisions() -> Callable[..., dict[str, Any]]:
     """Give a function that returns all that a sweep decided: jobs with their configurations, and the choice."""
 
-    def found(log: Any) -> dict[str, Any]:
+    def decided(log: Any) -> dict[str, Any]:
         jobs = sorted(log.jobs.values(), key=lambda job: (job.kind, job.order))
         return {"jobs": [(job.id, job.config) for job in jobs], "selected": log.selected}
 
-    return found
+    return decided

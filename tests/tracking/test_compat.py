@@ -72,21 +72,21 @@ def test_a_database_that_is_made_has_the_schema_that_is_told(tmp_path: Path) -> 
     make_database(sqlite_uri(path), (tmp_path / "artifacts").as_uri())
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == (schema_version(),)
-        found = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
-    assert found == [("Default", f"{(tmp_path / 'artifacts').as_uri()}/0")]
+        rows = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
+    assert rows == [("Default", f"{(tmp_path / 'artifacts').as_uri()}/0")]
 
 
 def test_addresses_of_artefacts_are_in_these_columns_alone(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     make_database(sqlite_uri(path), (tmp_path / "artifacts").as_uri())
     with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute(
+        columns = connection.execute(
             "SELECT tables.name, columns.name FROM sqlite_master AS tables, pragma_table_info(tables.name) AS columns "
             "WHERE columns.name LIKE '%artifact%' OR columns.name LIKE '%location%' OR columns.name LIKE '%uri%'"
         ).fetchall()
     ours = {EXPERIMENT_ARTIFACTS, *RUN_ARTIFACTS, *VERSION_ARTIFACTS} - {("model_versions", "source")}
     of_servers = {("workspaces", "default_artifact_root"), ("workspaces", "trace_archival_location")}
-    assert set(found) == ours | of_servers
+    assert set(columns) == ours | of_servers
 
 
 def test_an_address_names_a_logged_model_or_a_registered_version() -> None:

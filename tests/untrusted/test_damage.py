@@ -59,11 +59,11 @@ def ledger(tmp_path: Path) -> Path:
 
 def prefixes(ledger: Path) -> list[SweepLog]:
     """Return what every number of whole lines of a ledger says, from one line on."""
-    whole, found = ledger.read_bytes(), []
+    whole, logs = ledger.read_bytes(), []
     for end in [place + 1 for place, byte in enumerate(whole) if byte == ord("\n")]:
         ledger.write_bytes(whole[:end])
-        found.append(read_ledger(ledger.parent))
-    return found
+        logs.append(read_ledger(ledger.parent))
+    return logs
 
 
 def test_any_flipped_bit_of_a_ledger_is_refused_with_its_line(ledger: Path) -> None:
@@ -130,12 +130,12 @@ def test_every_line_of_a_real_ledger_that_is_lost_moved_or_doubled_is_named(
 
 def as_version(number: int, ledger: Path) -> list[str]:
     """Return the lines of a ledger as an earlier version would have written them."""
-    found = []
+    lines = []
     for line in ledger.read_text("utf-8").splitlines():
         body = re.sub(r', "line": \d+, "crc": "\w+"}$', "}", line).replace('"version": 3', f'"version": {number}')
         crc = f', "crc": "{zlib.crc32(body.encode()):08x}"}}'
-        found.append(body[:-1] + crc if number > 1 else body)
-    return found
+        lines.append(body[:-1] + crc if number > 1 else body)
+    return lines
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -163,13 +163,13 @@ def test_a_line_lost_from_a_ledger_without_numbers_changes_no_result_unnoticed(l
     for place in range(1, len(lines)):
         ledger.write_text("\n".join([*lines[:place], *lines[place + 1 :]]) + "\n")
         try:
-            found = read_ledger(ledger.parent)
+            shorter = read_ledger(ledger.parent)
         except UserError:
             fates.append("refused")
             continue
-        job = found.jobs["trial-00"]
+        job = shorter.jobs["trial-00"]
         assert job.sessions == log.jobs["trial-00"].sessions
-        fates.append("as before" if (job.status, found.finished) == ("FINISHED", True) else "goes on")
+        fates.append("as before" if (job.status, shorter.finished) == ("FINISHED", True) else "goes on")
     # Of the lines: job, session and checkpoint twice, Status.RUNNING, Status.FINISHED, finished.
     expected = ["refused", "refused", "as before", "refused", "as before", "as before", "goes on", "goes on"]
     assert fates == expected
@@ -213,13 +213,13 @@ def test_damaged_session_records_are_told_and_a_run_that_begins_anew_writes_them
 
 def outcome(trainer: SafeTrainer, between: Callable[[], Any] = lambda: None) -> list[dict[str, float]]:
     """Return the metrics of all sessions without times; `between` is called between any two steps."""
-    found = []
+    results = []
     while not trainer.done:
         event: Any = trainer.advance()
         between()
         if hasattr(event, "as_metrics"):
-            found.append({n: v for n, v in event.as_metrics().items() if n.startswith(("test/", "ridge/"))})
-    return found
+            results.append({n: v for n, v in event.as_metrics().items() if n.startswith(("test/", "ridge/"))})
+    return results
 
 
 def test_a_stage_store_deleted_at_any_moment_changes_no_number(

@@ -173,7 +173,7 @@ def test_both_data_sets_of_a_transfer_are_compared(birds: Path, tmp_path: Path) 
     ledger = Ledger.create(tmp_path / "a", spec)
     settle_data(ledger, spec)
     assert ledger.log.data is not None
-    assert {role: len(found["classes"]) for role, found in ledger.log.data.items()} == {"dataset": 4, "evaluate_on": 3}
+    assert {role: len(facts["classes"]) for role, facts in ledger.log.data.items()} == {"dataset": 4, "evaluate_on": 3}
     settle_data(ledger, spec)
     shutil.rmtree(other / "train" / "z")
     shutil.rmtree(other / "test" / "z")

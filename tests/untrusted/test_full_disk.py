@@ -110,10 +110,10 @@ def test_a_state_is_written_whole_or_not_at_all(small_disk: Path) -> None:
 
 def test_a_full_stage_store_costs_nothing_but_the_sharing(pictures: Path, small_disk: Path) -> None:
     def metrics(stages: DiskStages | None) -> list[dict[str, float]]:
-        trainer, found = SafeTrainer(tiny(pictures), stages=stages), []
+        trainer, results = SafeTrainer(tiny(pictures), stages=stages), []
         while not trainer.done:
-            found.append({n: v for n, v in trainer.run_session().as_metrics().items() if n.startswith("test/")})
-        return found
+            results.append({n: v for n, v in trainer.run_session().as_metrics().items() if n.startswith("test/")})
+        return results
 
     fill_up(small_disk, leave=30_000)  # some stages fit, others do not
     with pytest.warns(UserWarning, match=f"stage store {small_disk}.* could not be written") as told:

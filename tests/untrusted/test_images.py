@@ -210,10 +210,10 @@ def text(file: Path) -> str:
 
 def test_the_logged_model_reads_every_kind_as_predict_does(zoo: Path, state: Path) -> None:
     files = [zoo / name for name in READABLE]
-    found = ask(state, *map(text, files))
+    answer = ask(state, *map(text, files))
     expected = load_predictor(state, device="cpu").predict(files)
-    assert list(found["label"]) == expected.labels
-    assert list(found["probability"]) == [best[0][1] for best in expected.top(1)]
+    assert list(answer["label"]) == expected.labels
+    assert list(answer["probability"]) == [best[0][1] for best in expected.top(1)]
 
 
 @pytest.mark.usefixtures("no_ghostscript")

@@ -54,11 +54,11 @@ class Payload:
 @pytest.fixture
 def payload(tmp_path: Path) -> Iterator[Payload]:
     """Return an object that leaves a folder behind when it is unpickled; there must be none in the end."""
-    found = Payload(tmp_path / "it ran")
-    yield found
-    assert not found.marker.exists(), "code of the file ran"
-    pickle.loads(pickle.dumps(found))
-    assert found.marker.exists(), "this payload could never have run"
+    made = Payload(tmp_path / "it ran")
+    yield made
+    assert not made.marker.exists(), "code of the file ran"
+    pickle.loads(pickle.dumps(made))
+    assert made.marker.exists(), "this payload could never have run"
 
 
 def state_file(content: Any) -> bytes:

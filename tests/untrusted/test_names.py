@@ -67,17 +67,17 @@ def test_a_sweep_on_a_folder_with_a_hostile_name_is_shown_as_it_is_called(
 @pytest.mark.parametrize("write", ["report", "comparison"])
 def test_markup_in_any_name_adds_no_element_to_a_page(tmp_path: Path, write: str) -> None:
     """The page of the same sweep with tame names has the same elements one by one."""
-    found = []
+    names = []
     for name in ("tame", EVIL):
         log = small_log(name)
         place = tmp_path / name[:4]
         place.mkdir()
         file = write_report(log, place) if write == "report" else write_comparison(log, log, place)
         page = Elements(file.read_text("utf-8"))
-        found.append(page.names)
+        names.append(page.names)
         assert page.handlers == []
         assert name in page.words or write == "comparison"
-    assert found[0] == found[1]
+    assert names[0] == names[1]
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "/root", "..", ".hidden", "a\nb", EVIL, "a" * 200])

@@ -81,8 +81,8 @@ def test_the_lock_of_a_stage(tmp_path: Path, plant: Plant) -> None:
     plant(tmp_path / "features" / f"{KEY}.lock")
     store = DiskStages(tmp_path)
     with pytest.warns(UserWarning, match=r"cannot be used \(.*it is .*\); nothing is shared"):
-        found = store.claim("features", KEY)
-    assert (found.stage, found.lock) == (None, None)
+        claim = store.claim("features", KEY)
+    assert (claim.stage, claim.lock) == (None, None)
     store.clear()
 
 
@@ -90,8 +90,8 @@ def test_a_stage(tmp_path: Path, plant: Plant) -> None:
     """It is discarded, as a damaged one is, and computed again."""
     plant(tmp_path / "features" / f"{KEY}.stage")
     store = DiskStages(tmp_path)
-    found: Any = store.claim("features", KEY)
-    found.put({"features": torch.ones(3)}, 1.0)
+    claim: Any = store.claim("features", KEY)
+    claim.put({"features": torch.ones(3)}, 1.0)
     again = store.claim("features", KEY)
     assert again.stage is not None
     assert again.stage.value["features"].tolist() == [1.0, 1.0, 1.0]

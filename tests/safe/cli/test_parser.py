@@ -31,8 +31,8 @@ def parser() -> Parser:
     ["a=1 b=2 --json --name x", "--json a=1 --name x b=2", "a=1 --json b=2 --name x", "--name x --json a=1 b=2"],
 )
 def test_words_stand_anywhere_around_options(parser: Parser, line: str) -> None:
-    found = parser.parse_args(["run", *line.split()])
-    assert (found.words, found.json, found.name) == (["a=1", "b=2"], True, "x")
+    arguments = parser.parse_args(["run", *line.split()])
+    assert (arguments.words, arguments.json, arguments.name) == (["a=1", "b=2"], True, "x")
 
 
 def test_words_have_their_type_and_may_be_none(parser: Parser) -> None:

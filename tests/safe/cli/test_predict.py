@@ -90,10 +90,10 @@ def test_json_holds_classes_probabilities_and_weights(
     capsys: pytest.CaptureFixture[str], checkpoint: str, folder: Path, expected: Prediction
 ) -> None:
     assert main(["predict", checkpoint, str(folder), "--json", "--top", "2"]) == 0
-    found = lines(capsys)
+    printed = lines(capsys)
     in_order = [f"{folder}/{i}.png" for i in range(4)] + [f"{folder}/deeper/{i}.png" for i in range(4, IMAGES)]
-    assert [line["file"] for line in found] == in_order
-    for i, line in enumerate(found):
+    assert [line["file"] for line in printed] == in_order
+    for i, line in enumerate(printed):
         assert set(line) == {"file", "class", "probability", "top", "weights"}
         assert line["class"] == line["top"][0]["class"] == expected.labels[i]
         best = expected.probabilities[i].sort(descending=True).values[:2].tolist()

@@ -52,9 +52,9 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     def train(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
         code = main(["train", "--json", *arguments, *SETTINGS])
         out, error = capsys.readouterr()
-        found = [json.loads(line) for line in out.splitlines()]
+        printed = [json.loads(line) for line in out.splitlines()]
         spent = ("time/", "memory/")
-        return code, [{k: v for k, v in line.items() if not k.startswith(spent)} for line in found], error
+        return code, [{k: v for k, v in line.items() if not k.startswith(spent)} for line in printed], error
 
     return train
 

@@ -86,15 +86,15 @@ def pixels_of(folder: Path, kind: str) -> Path:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of the files that are decoded from here on."""
-    found: list[str] = []
+    paths: list[str] = []
     real = images_module.read_rgb
 
     def noted(path: str) -> Image.Image:
-        found.append(path)
+        paths.append(path)
         return real(path)
 
     monkeypatch.setattr(images_module, "read_rgb", noted)
-    return found
+    return paths
 
 
 # ---------------------------------------------------------------- kept or not, the same
@@ -153,16 +153,16 @@ def test_a_training_run_is_the_same(
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((50 + i % 9, 44)).save(path)
     plain = load_folder("tiny", tmp_path / "tiny", 32)
-    found = load_dataset(str(tmp_path / "tiny"), tmp_path, 32)
+    cached = load_dataset(str(tmp_path / "tiny"), tmp_path, 32)
     results, config = [], make_config({"slow.epochs": 1, "fast.epochs": 1})
-    for dataset in (plain, found, load_dataset(str(tmp_path / "tiny"), tmp_path, 32)):
+    for dataset in (plain, cached, load_dataset(str(tmp_path / "tiny"), tmp_path, 32)):
         trainer = SafeTrainer(config, dataset, tiny_vit)
         sessions = [trainer.run_session() for _ in range(2)]
         results.append([(s.losses, s.row, s.metrics, s.ridge) for s in sessions])
     assert results[1] == results[0]
     assert results[2] == results[0]
     assert len(list((tmp_path / "decoded").glob("tiny-*.pixels"))) == 4
-    assert found.digest == plain.digest
+    assert cached.digest == plain.digest
 
 
 # ---------------------------------------------------------------- what may happen to files
@@ -417,11 +417,11 @@ def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_the_environment_says_where_and_how_large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    found = image_cache(tmp_path / "not there yet")
-    assert found is not None
-    assert found.folder == tmp_path / "not there yet" / "decoded"
+    cache = image_cache(tmp_path / "not there yet")
+    assert cache is not None
+    assert cache.folder == tmp_path / "not there yet" / "decoded"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert 0 < found.limit <= memory // 2
+    assert 0 < cache.limit <= memory // 2
     monkeypatch.setenv(module.LIMIT_VARIABLE, "1.5")
     monkeypatch.setenv(module.FOLDER_VARIABLE, str(tmp_path / "x"))
     assert image_cache(tmp_path) == ImageCache(tmp_path / "x", 3 * 2**29)

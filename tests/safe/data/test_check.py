@@ -116,8 +116,8 @@ def test_weights_are_checked_placed_and_found(tmp_path: Path, suffix: str, capsy
     assert [p.name for p in placed.parent.iterdir()] == [placed.name]
     assert weights_digest(vit) in out
     assert f"backbone.weights={placed}" in out
-    for found in (load_backbone(TINY, folder=root), load_backbone(TINY, str(placed))):
-        assert weights_digest(found) == weights_digest(vit)
+    for backbone in (load_backbone(TINY, folder=root), load_backbone(TINY, str(placed))):
+        assert weights_digest(backbone) == weights_digest(vit)
 
 
 def save(vit: torch.nn.Module, path: Path) -> Path:

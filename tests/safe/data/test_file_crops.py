@@ -44,9 +44,9 @@ def statistics(boxes: Tensor) -> Tensor:
 
 def test_crops_of_a_file_have_torchvisions_distribution_over_the_whole_picture(ramp: FileImages) -> None:
     count = 1500
-    found = views(ramp, torch.zeros(count, dtype=torch.int64), seed=1).double() * 255
+    pixels = views(ramp, torch.zeros(count, dtype=torch.int64), seed=1).double() * 255
     # A linear ramp stays one when it is resized: its mean is the crop's middle, its slope the crop's length.
-    across, down = found[:, 0].mean(dim=1), found[:, 1].mean(dim=2)
+    across, down = pixels[:, 0].mean(dim=1), pixels[:, 1].mean(dim=2)
     near, far, steps = SIZE // 4, SIZE - SIZE // 4 - 1, SIZE // 2 - 1
     w, h = ((ramp_[:, far] - ramp_[:, near]) / steps * SIZE for ramp_ in (across, down))
     left, top = across.mean(dim=1) + 0.5 - w / 2, down.mean(dim=1) + 0.5 - h / 2

@@ -21,8 +21,8 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
     """Colours at top left, top right, bottom left, bottom right."""
     right, bottom = image.width - 1, image.height - 1
     assert image.mode == "RGB"
-    found = [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
-    return [colour for colour in found if isinstance(colour, tuple)]
+    colours = [image.getpixel(place) for place in ((0, 0), (right, 0), (0, bottom), (right, bottom))]
+    return [colour for colour in colours if isinstance(colour, tuple)]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -75,15 +75,15 @@ def test_a_folder_set_is_loaded_from_its_own_folder(tmp_path: Path) -> None:
         folder = tmp_path / "vtab" / split / "one"
         folder.mkdir(parents=True)
         Image.new("RGB", (40, 40)).save(folder / "0.png")
-    found = load_dataset("VTAB", tmp_path, 32)
-    assert (found.name, found.classes, len(found.train), len(found.test)) == ("vtab", ("one",), 1, 1)
+    dataset = load_dataset("VTAB", tmp_path, 32)
+    assert (dataset.name, dataset.classes, len(dataset.train), len(dataset.test)) == ("vtab", ("one",), 1, 1)
 
 
 def test_digits_hold_what_the_table_says(tmp_path: Path) -> None:
-    found = load_dataset("digits", tmp_path, 32)
-    assert isinstance(found, Dataset)
+    dataset = load_dataset("digits", tmp_path, 32)
+    assert isinstance(dataset, Dataset)
     info = DATASETS["digits"]
-    assert (len(found.classes), len(found.train), len(found.test)) == (
+    assert (len(dataset.classes), len(dataset.train), len(dataset.test)) == (
         info.classes,
         info.train_images,
         info.test_images,
@@ -111,8 +111,8 @@ def test_a_path_is_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (str(birds), f"{birds}/", "my birds", "./my birds", "~/my birds", f"{tmp_path}/x/../my birds"):
         assert canonical_name(name) == str(birds)
-    found = load_dataset("my birds", tmp_path / "nowhere", 32)
-    assert (found.name, found.classes, len(found.train)) == (str(birds), ("finch", "wren"), 2)
+    dataset = load_dataset("my birds", tmp_path / "nowhere", 32)
+    assert (dataset.name, dataset.classes, len(dataset.train)) == (str(birds), ("finch", "wren"), 2)
     config = load_config(str(birds), overrides=["data.init_classes=1", "data.increment=1"])
     assert (config.dataset, config.data.init_classes) == (str(birds), 1)
 

@@ -185,9 +185,9 @@ def test_holdout_and_partitions_do_not_depend_on_global_random_state(name: str, 
 
 def test_counts_that_differ_from_the_published_ones_warn(tmp_path: Path) -> None:
     make_tree("vtab", tmp_path)
-    with pytest.warns(UserWarning, match="are published") as found:
+    with pytest.warns(UserWarning, match="are published") as warned:
         load_dataset("vtab", tmp_path, 32)
-    counts = [str(w.message) for w in found if "byte for byte" not in str(w.message)]  # every picture here is the same
+    counts = [str(w.message) for w in warned if "byte for byte" not in str(w.message)]  # every picture here is the same
     assert counts == [
         "vtab has 100 training images, but 1796 are published; numbers will not compare",
         "vtab has 50 test images, but 8619 are published; numbers will not compare",

@@ -33,7 +33,7 @@ class Untouchable:
         raise AssertionError("test images were read whole")
 
 
-def stream(dataset: Dataset, **changes: Any) -> Stream:
+def make_stream(dataset: Dataset, **changes: Any) -> Stream:
     settings = {
         "init_classes": 2,
         "increment": 3,
@@ -45,54 +45,54 @@ def stream(dataset: Dataset, **changes: Any) -> Stream:
     return class_incremental(dataset, **(settings | changes))
 
 
-def contents(found: Stream) -> list[Any]:
+def contents(stream: Stream) -> list[Any]:
     return [
         (s.index, s.classes, s.train.index.tolist(), s.train.labels.tolist(), s.evaluation.index.tolist())
-        for s in found.sessions
+        for s in stream.sessions
     ]
 
 
 def test_sessions_bring_the_classes_of_the_order_with_all_their_images(tiny_dataset: Dataset) -> None:
-    found = stream(tiny_dataset)
-    assert list(found.order) == np.random.RandomState(1993).permutation(6).tolist()
-    assert [s.classes for s in found.sessions] == [range(2), range(2, 5), range(5, 6)]
-    assert [s.index for s in found.sessions] == [1, 2, 3]
-    assert len(found) == 3
-    assert found.split == "test"
-    for s in found.sessions:
+    stream = make_stream(tiny_dataset)
+    assert list(stream.order) == np.random.RandomState(1993).permutation(6).tolist()
+    assert [s.classes for s in stream.sessions] == [range(2), range(2, 5), range(5, 6)]
+    assert [s.index for s in stream.sessions] == [1, 2, 3]
+    assert len(stream) == 3
+    assert stream.split == "test"
+    for s in stream.sessions:
         for subset, images in ((s.train, tiny_dataset.train), (s.evaluation, tiny_dataset.test)):
-            theirs = [found.order[label] for label in subset.labels.tolist()]
+            theirs = [stream.order[label] for label in subset.labels.tolist()]
             assert theirs == images.labels[subset.index].tolist()
-            classes = {found.order[c] for c in s.classes}
+            classes = {stream.order[c] for c in s.classes}
             assert subset.index.tolist() == [i for i, y in enumerate(images.labels.tolist()) if y in classes]
             assert set(subset.labels.tolist()) == set(s.classes)
 
 
 def test_natural_order_keeps_labels(tiny_dataset: Dataset) -> None:
-    found = stream(tiny_dataset, order_seed=None)
-    assert found.order == (0, 1, 2, 3, 4, 5)
-    for s in found.sessions:
+    stream = make_stream(tiny_dataset, order_seed=None)
+    assert stream.order == (0, 1, 2, 3, 4, 5)
+    for s in stream.sessions:
         assert torch.equal(s.train.labels, tiny_dataset.train.labels[s.train.index])
 
 
 def test_reading_gives_the_images_of_the_data_set(tiny_dataset: Dataset) -> None:
-    subset = stream(tiny_dataset).sessions[1].evaluation
+    subset = make_stream(tiny_dataset).sessions[1].evaluation
     positions = torch.tensor([3, 0, 3])
     assert torch.equal(subset.read(positions), tiny_dataset.test.read(subset.index[positions]))
     assert len(subset) == 12
 
 
 def test_all_classes_first_is_one_session(tiny_dataset: Dataset) -> None:
-    found = stream(tiny_dataset, init_classes=6)
-    assert [s.classes for s in found.sessions] == [range(6)]
-    assert len(found.sessions[0].train) == len(tiny_dataset.train)
+    stream = make_stream(tiny_dataset, init_classes=6)
+    assert [s.classes for s in stream.sessions] == [range(6)]
+    assert len(stream.sessions[0].train) == len(tiny_dataset.train)
 
 
 def test_holdout_judges_held_out_training_images_and_trains_on_the_others(tiny_dataset: Dataset) -> None:
-    found = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
-    assert found.split == "val"
+    stream = make_stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
+    assert stream.split == "val"
     seen: list[int] = []
-    for s in found.sessions:
+    for s in stream.sessions:
         assert s.train.images is s.evaluation.images is tiny_dataset.train
         assert len(s.evaluation) == 2 * len(s.classes)
         assert len(s.train) == 6 * len(s.classes)
@@ -101,8 +101,8 @@ def test_holdout_judges_held_out_training_images_and_trains_on_the_others(tiny_d
 
 
 def test_a_holdout_share_shrinks_training_also_when_test_images_judge(tiny_dataset: Dataset) -> None:
-    on_test = stream(tiny_dataset, holdout_share=0.25)
-    on_holdout = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
+    on_test = make_stream(tiny_dataset, holdout_share=0.25)
+    on_holdout = make_stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25)
     for a, b in zip(on_test.sessions, on_holdout.sessions, strict=True):
         assert torch.equal(a.train.index, b.train.index)
         assert a.evaluation.images is tiny_dataset.test
@@ -110,16 +110,16 @@ def test_a_holdout_share_shrinks_training_also_when_test_images_judge(tiny_datas
 
 def test_holdout_never_looks_at_test_images_or_labels(tiny_dataset: Dataset) -> None:
     blind = replace(tiny_dataset, test=Untouchable())
-    found = stream(blind, evaluate_on="holdout", holdout_share=0.25)
-    for s in found.sessions:
+    stream = make_stream(blind, evaluate_on="holdout", holdout_share=0.25)
+    for s in stream.sessions:
         s.evaluation.read(torch.arange(len(s.evaluation)))
-    assert contents(found) == contents(stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25))
+    assert contents(stream) == contents(make_stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25))
 
 
 def test_neither_global_random_state_nor_other_seeds_move_the_holdout(tiny_dataset: Dataset) -> None:
     def held(**changes: Any) -> set[int]:
-        found = stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25, **changes)
-        return {i for s in found.sessions for i in s.evaluation.index.tolist()}
+        stream = make_stream(tiny_dataset, evaluate_on="holdout", holdout_share=0.25, **changes)
+        return {i for s in stream.sessions for i in s.evaluation.index.tolist()}
 
     assert held() == held(order_seed=7) == held(init_classes=6)
     assert held() != held(holdout_seed=1)
@@ -131,12 +131,12 @@ def test_a_class_without_images_is_named(make_dataset: Callable[..., Dataset]) -
         images = getattr(whole, side)
         without = ArrayImages(images.pixels[images.labels != 4], images.labels[images.labels != 4])
         with pytest.raises(UserError, match=f"1 classes of tiny have no {what} image: class 4"):
-            stream(replace(whole, **{side: without}))
+            make_stream(replace(whole, **{side: without}))
 
 
 def test_sizes_beyond_the_data_set_are_refused(tiny_dataset: Dataset) -> None:
     with pytest.raises(UserError, match="at most the 6 classes"):
-        stream(tiny_dataset, init_classes=7)
+        make_stream(tiny_dataset, init_classes=7)
 
 
 def test_grey_images_read_as_three_equal_channels() -> None:

@@ -167,6 +167,6 @@ def test_boxes_are_those_of_the_recorded_runs() -> None:
     draw = generator(13, "golden")
     sums = [0.0, 0.0, 0.0, 0.0]
     for height in range(1, 400, 7):
-        found = transforms.random_crop_boxes(1 + height % 5, height, 200, SCALE, RATIO, draw)
-        sums = [a + b for a, b in zip(sums, found.double().sum(dim=0).tolist(), strict=True)]
+        boxes = transforms.random_crop_boxes(1 + height % 5, height, 200, SCALE, RATIO, draw)
+        sums = [a + b for a, b in zip(sums, boxes.double().sum(dim=0).tolist(), strict=True)]
     assert sums == GOLDEN_SUMS

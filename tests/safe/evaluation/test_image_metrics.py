@@ -98,8 +98,8 @@ def test_settings_side_by_side_are_judged_as_one_by_one() -> None:
 def test_two_learners_by_hand() -> None:
     labels = torch.tensor([0, 0, 0, 0, 1])
     slow, fast = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 0, 1, 1])
-    found = compare_learners(slow, fast, labels)
-    assert found == {"agreement": 3 / 5, "complementarity": 2 / 5, "oracle_accuracy": 4 / 5}
+    metrics = compare_learners(slow, fast, labels)
+    assert metrics == {"agreement": 3 / 5, "complementarity": 2 / 5, "oracle_accuracy": 4 / 5}
     both_wrong_apart = compare_learners(torch.tensor([1]), torch.tensor([2]), torch.tensor([0]))
     assert both_wrong_apart == {"agreement": 0, "complementarity": 0, "oracle_accuracy": 0}
 
@@ -107,9 +107,9 @@ def test_two_learners_by_hand() -> None:
 def test_the_oracle_is_the_mean_accuracy_plus_half_the_complementarity() -> None:
     draw = generator(3, "learners")
     slow, fast, labels = torch.randint(3, (3, 200), generator=draw)
-    found = compare_learners(slow, fast, labels)
+    metrics = compare_learners(slow, fast, labels)
     mean = ((slow == labels).sum() + (fast == labels).sum()).item() / 400
-    assert found["oracle_accuracy"] == pytest.approx(mean + found["complementarity"] / 2)
+    assert metrics["oracle_accuracy"] == pytest.approx(mean + metrics["complementarity"] / 2)
     assert compare_learners(slow, slow, labels) == {
         "agreement": 1,
         "complementarity": 0,

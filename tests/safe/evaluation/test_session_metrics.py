@@ -41,30 +41,30 @@ def test_both_sessions_by_hand() -> None:
     judge = Judge(Prediction("slow", 1.0), domain_incremental=False)
     first = replace(HAND, slow=HAND.slow[:, :1], fast=HAND.fast[:, :1])
     judge(first, 1)
-    found = judge(HAND, 2)
+    metrics = judge(HAND, 2)
     assert judge.rows == {"aggregated": [[1.0], [1.0, 0.5]], "slow": [[1.0], [1.0, 0.5]], "fast": [[1.0], [0.0, 1.0]]}
-    assert (found["accuracy"], found["slow/accuracy"], found["fast/accuracy"]) == (2 / 3, 2 / 3, 2 / 3)
-    assert (found["forgetting"], found["slow/forgetting"], found["fast/forgetting"]) == (0, 0, 1)
-    assert (found["fast/backward_transfer"], found["fast/plasticity"]) == (-1, 1)
-    assert (found["agreement"], found["complementarity"], found["oracle_accuracy"]) == (1 / 3, 2 / 3, 1)
-    assert "aggregation/weight_fast" not in found
+    assert (metrics["accuracy"], metrics["slow/accuracy"], metrics["fast/accuracy"]) == (2 / 3, 2 / 3, 2 / 3)
+    assert (metrics["forgetting"], metrics["slow/forgetting"], metrics["fast/forgetting"]) == (0, 0, 1)
+    assert (metrics["fast/backward_transfer"], metrics["fast/plasticity"]) == (-1, 1)
+    assert (metrics["agreement"], metrics["complementarity"], metrics["oracle_accuracy"]) == (1 / 3, 2 / 3, 1)
+    assert "aggregation/weight_fast" not in metrics
     p_slow = torch.tensor([2.0, -3.0, 1.0]).double().sigmoid()
     p_fast = torch.tensor([-2.0, 8.0, 4.0]).double().sigmoid()  # the fast learner's scores count twice
-    assert found["slow/nll"] == found["nll"] == pytest.approx(-p_slow.log().mean().item())
-    assert found["fast/nll"] == pytest.approx(-p_fast.log().mean().item())
+    assert metrics["slow/nll"] == metrics["nll"] == pytest.approx(-p_slow.log().mean().item())
+    assert metrics["fast/nll"] == pytest.approx(-p_fast.log().mean().item())
 
 
 def test_the_first_session_has_every_metric_but_those_of_old_classes() -> None:
-    found = Judge(Prediction("entropy", 1.0), domain_incremental=False)(drawn(), 1)
+    metrics = Judge(Prediction("entropy", 1.0), domain_incremental=False)(drawn(), 1)
     per_learner = {f"{prefix}{name}" for prefix in ("", "slow/", "fast/") for name in LEARNER_METRICS}
-    assert set(found) == per_learner | {"agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast"}
+    assert set(metrics) == per_learner | {"agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast"}
 
 
 def test_the_mean_weight_is_that_of_the_entropy_weights_of_the_scaled_scores() -> None:
     logits = drawn()
-    found = Judge(Prediction("entropy", 0.3), domain_incremental=False)
-    found(logits, 1)
-    weight = found(logits, 2)["aggregation/weight_fast"]
+    judge = Judge(Prediction("entropy", 0.3), domain_incremental=False)
+    judge(logits, 1)
+    weight = judge(logits, 2)["aggregation/weight_fast"]
     _, expected = entropy_weights(3 * logits.slow, 2 * logits.fast, 0.3)
     assert weight == expected.double().mean().item()
     fixed = Judge(Prediction("entropy", 0.3, 5.0), domain_incremental=False)
@@ -105,9 +105,9 @@ def test_the_grid_gives_what_judging_at_that_setting_gives(kind: str, scale: flo
     logits, prediction = drawn(), Prediction(kind, 0.7, scale)
     judge = Judge(prediction, domain_incremental=False)
     judge(logits, 1)
-    found = judge(logits, 2)
+    metrics = judge(logits, 2)
     grid = score_grid(logits, [Prediction("entropy", 9.0), prediction, Prediction("entropy", 0.01, scale)])
     assert grid.rows[1] == judge.rows["aggregated"][-1]
-    expected = {n: v for n, v in found.items() if n.endswith(("nll", "ece", "weight_fast"))}
+    expected = {n: v for n, v in metrics.items() if n.endswith(("nll", "ece", "weight_fast"))}
     assert grid.metrics[1] == expected
     assert ("aggregation/weight_fast" in expected) == (kind == "entropy")

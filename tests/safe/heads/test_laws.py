@@ -186,6 +186,6 @@ def test_float32_gives_what_float64_gives(kind: str, scale: float) -> None:
     head.update(features[:90], labels[:90], 4, generator(0))
     head.update(features[90:], labels[90:], 4, generator(1))
     exact = FLOAT64[kind](features.double().numpy(), labels.numpy(), (scale * PROBE).double().numpy())
-    found = head.logits(scale * PROBE)
-    assert found.dtype == torch.float32
-    assert np.abs(found.double().numpy() - exact).max() <= 1e-5 * np.abs(exact).max()
+    logits = head.logits(scale * PROBE)
+    assert logits.dtype == torch.float32
+    assert np.abs(logits.double().numpy() - exact).max() <= 1e-5 * np.abs(exact).max()

@@ -25,11 +25,11 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 def errors_oracle(h: np.ndarray, y: np.ndarray, probe: np.ndarray, targets: np.ndarray, grid: tuple) -> list[float]:
     """Mean squared error of every lambda by the primal normal equations."""
     h, y, probe, targets = (a.astype(np.float64) for a in (h, y, probe, targets))
-    found = []
+    errors = []
     for ridge in grid:
         w = np.linalg.solve(h.T @ h + ridge * np.eye(h.shape[1]), h.T @ y)
-        found.append(float(((probe @ w - targets) ** 2).mean()))
-    return found
+        errors.append(float(((probe @ w - targets) ** 2).mean()))
+    return errors
 
 
 def test_one_hot() -> None:
@@ -239,8 +239,8 @@ def test_a_solution_is_as_right_as_its_tolerance_asks(tolerance: float) -> None:
     cross = normal(300, 3, seed=1)
     for ridge in (1.0, 1e3, 1e5):
         expected = torch.linalg.solve(dense.double() + ridge * torch.eye(300), cross.double())
-        found = readout(Symmetric.of(dense), cross, ridge, tolerance)
-        assert (found - expected).norm() <= max(1e-5, tolerance) * expected.norm(), (ridge, tolerance)
+        weights = readout(Symmetric.of(dense), cross, ridge, tolerance)
+        assert (weights - expected).norm() <= max(1e-5, tolerance) * expected.norm(), (ridge, tolerance)
 
 
 def test_before_the_first_session_there_are_no_classes() -> None:

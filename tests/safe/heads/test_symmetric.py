@@ -34,12 +34,12 @@ def test_dense_and_back(size: int) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_a_gram_matrix_and_sums(size: int) -> None:
     rows, more = normal(40, size), normal(3, size, seed=1)
-    found = Symmetric.gram(rows)
-    found.add_gram(more)
-    found.add(Symmetric.gram(more))
+    gram = Symmetric.gram(rows)
+    gram.add_gram(more)
+    gram.add(Symmetric.gram(more))
     expected = rows.double().T @ rows.double() + 2 * more.double().T @ more.double()
-    assert (found.dense().double() - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert found.norm() == pytest.approx(expected.norm().item(), rel=1e-5)
+    assert (gram.dense().double() - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert gram.norm() == pytest.approx(expected.norm().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[3]
     ],
 )  # fmt: skip
 def test_plain_words_mean_what_yaml_1_2_says_and_numbers_are_decimal(text: str, value: object) -> None:
-    found = parse_yaml(text, "here")
-    assert found == value
-    assert type(found) is type(value)
+    parsed = parse_yaml(text, "here")
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(

@@ -219,9 +219,9 @@ def test_the_order_of_trials_changes_nothing(trial: Trial) -> None:
             random.Random(seed).shuffle(order)
         store, trained = MemoryStages(), 0
         for place in order:
-            found = trial(trials[place], store)
-            assert_equal_outcomes(found, alone[place])
-            trained += found.training.count("trained")
+            outcome = trial(trials[place], store)
+            assert_equal_outcomes(outcome, alone[place])
+            trained += outcome.training.count("trained")
         # Two slow settings; of the others, three distinct fast ones in two later sessions each.
         assert trained == 2 + 3 * 2
 
@@ -405,8 +405,8 @@ def test_a_closed_trainer_leaves_its_gradient_steps_to_others(trainer: Callable[
 
 def views_of(outcome: Outcome) -> list[tuple[int, int]]:
     """Return for each session how many epochs of views were computed and reused."""
-    found = [result.work.stages.get("views", {"computed": 0, "reused": 0}) for result in outcome.results]
-    return [(int(counts["computed"]), int(counts["reused"])) for counts in found]
+    counted = [result.work.stages.get("views", {"computed": 0, "reused": 0}) for result in outcome.results]
+    return [(int(counts["computed"]), int(counts["reused"])) for counts in counted]
 
 
 @pytest.mark.parametrize(
@@ -571,16 +571,16 @@ Where = tuple[str, str, int, str, int | None]
 def places(sessions: int = 3) -> list[Where]:
     """Return every stage of a class-incremental run as (kind, learner, session, split, group or epoch)."""
     later = range(2, sessions + 1)
-    found: list[Where] = [("slow", "slow", 1, "train", None)]
-    found += [("fast", "fast", t, "train", None) for t in later]
-    found += [("features", "slow", 1, split, g) for split in ("train", "evaluation") for g in (1, *later)]
-    found += [("features", "fast", t, "train", t) for t in later]
-    found += [("features", "fast", t, "evaluation", None) for t in later]
-    found += [("views", "ptm" if t == 1 else "slow", t, "train", epoch) for t in (1, *later) for epoch in (0, 1)]
+    listed: list[Where] = [("slow", "slow", 1, "train", None)]
+    listed += [("fast", "fast", t, "train", None) for t in later]
+    listed += [("features", "slow", 1, split, g) for split in ("train", "evaluation") for g in (1, *later)]
+    listed += [("features", "fast", t, "train", t) for t in later]
+    listed += [("features", "fast", t, "evaluation", None) for t in later]
+    listed += [("views", "ptm" if t == 1 else "slow", t, "train", epoch) for t in (1, *later) for epoch in (0, 1)]
     for kind in ("readout", "logits"):
-        found += [(kind, "slow", t, "train", None) for t in (1, *later)]
-        found += [(kind, "fast", t, "train", None) for t in later]
-    return found
+        listed += [(kind, "slow", t, "train", None) for t in (1, *later)]
+        listed += [(kind, "fast", t, "train", None) for t in later]
+    return listed
 
 
 def affected(depth: str, place: Where) -> bool:

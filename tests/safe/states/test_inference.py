@@ -58,8 +58,8 @@ def assert_same(a: Any, b: Any) -> None:
 def test_every_session_is_read_back_whole(run: tuple[States, Path]) -> None:
     states, folder = run
     for state in states:
-        found = load_inference_state(session_file(folder, state["session"]))
-        assert_same({**found, "version": 0}, {**state, "version": 0})
+        loaded = load_inference_state(session_file(folder, state["session"]))
+        assert_same({**loaded, "version": 0}, {**state, "version": 0})
 
 
 def test_what_is_the_same_is_stored_once(run: tuple[States, Path]) -> None:

@@ -41,8 +41,8 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float, in
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, tuple[float, int]] = json.loads(done.stdout)
-    return found
+    measured: dict[str, tuple[float, int]] = json.loads(done.stdout)
+    return measured
 
 
 @linux

@@ -55,9 +55,9 @@ def test_the_scores_are_cosines_to_the_trained_rows(make: Callable[..., SafeTrai
             assert learner.closed is None
             with torch.no_grad():
                 expected = cosines(learner.net(pixels), learner.head.rows)
-            found = getattr(judged, name)
-            assert found.shape == (len(labels), 2 * session)
-            assert np.abs(found.numpy() - expected).max() <= 1e-5
+            scores = getattr(judged, name)
+            assert scores.shape == (len(labels), 2 * session)
+            assert np.abs(scores.numpy() - expected).max() <= 1e-5
             right = (torch.from_numpy(expected).argmax(dim=1) == labels).double().mean().item()
             assert result.metrics[f"{name}/accuracy"] == right
         assert judged.fast_scale == trainer.fast.head.scale.item() != 10.0

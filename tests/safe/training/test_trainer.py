@@ -505,12 +505,12 @@ def features_by_hand(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return training and test features and their labels in order of arrival; images already have the right size."""
     arrival = np.argsort(order)
-    found = []
+    features = []
     for images in (dataset.train, dataset.test):
         pixels = images.read(torch.arange(len(images))).float() / 255
         with torch.no_grad():
-            found.append(vit(pixels).double().numpy())
-    return found[0], arrival[dataset.train.labels.numpy()], found[1], arrival[dataset.test.labels.numpy()]
+            features.append(vit(pixels).double().numpy())
+    return features[0], arrival[dataset.train.labels.numpy()], features[1], arrival[dataset.test.labels.numpy()]
 
 
 def random_projection(trainer: SafeTrainer) -> np.ndarray:
@@ -780,8 +780,8 @@ def test_micro_batches_add_up_to_the_whole_step(make: MakeTrainer, micro_batch: 
     """Cross-entropy and L_cos are means over images: weighted by their shares they are the batch's (10, then 6)."""
     whole, parts = make(BATCH_LEVEL_OFF), make({**BATCH_LEVEL_OFF, "runtime.micro_batch": micro_batch})
     for a, b in zip(finish(whole), finish(parts), strict=True):
-        for (_, expected), (_, found) in zip(a.losses, b.losses, strict=True):
-            assert found == pytest.approx(expected, abs=1e-5)
+        for (_, expected), (_, actual) in zip(a.losses, b.losses, strict=True):
+            assert actual == pytest.approx(expected, abs=1e-5)
     for name in ("slow", "fast"):
         for p, q in zip(getattr(whole, name).trained(), getattr(parts, name).trained(), strict=True):
             assert (p - q).abs().max() <= 1e-5, name

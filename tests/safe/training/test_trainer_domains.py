@@ -113,8 +113,8 @@ def test_statistics_add_up_over_domains_and_all_of_them_are_judged(make: MakeTra
         seen = domains.train.numpy() < session
         gram, cross = h[seen].T @ h[seen], h[seen].T @ np.eye(CLASSES)[y[seen]]
         closed = trainer.slow.closed
-        for found, expected in ((closed.gram.dense(), gram), (closed.cross, cross)):
-            assert np.abs(found.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
+        for actual, expected in ((closed.gram.dense(), gram), (closed.cross, cross)):
+            assert np.abs(actual.numpy() - expected).max() <= 1e-5 * np.abs(expected).max()
         right = (probe @ np.linalg.solve(gram + 5.0 * np.eye(len(gram)), cross)).argmax(1) == truth
         by_domain = [right[domains.test.numpy() == number].mean() for number in range(len(NAMES))]
         assert result.metrics["all_domains/accuracy"] == pytest.approx(right.mean(), abs=1e-12)

@@ -24,14 +24,14 @@ TEMPERATURES = "aggregation.temperature: {grid: [0.1, 1.0, 10.0]}"
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Spec, bool]]:
     """Give the list of what would have been run."""
-    found: list[tuple[Spec, bool]] = []
+    specs: list[tuple[Spec, bool]] = []
 
     def run_sweep(spec: Spec, results: Path, *, retry_failed: bool = False, detail: str = "usual") -> Any:
-        found.append((spec, retry_failed))
+        specs.append((spec, retry_failed))
         return read_ledger(tmp_path / "sweeps" / "demo")
 
     monkeypatch.setattr("sweeps.studies.sweep.run_sweep", run_sweep)
-    return found
+    return specs
 
 
 def call(tmp_path: Path, *words: str) -> int:

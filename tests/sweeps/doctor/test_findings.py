@@ -41,16 +41,16 @@ def _cluster() -> list[Report]:
     return [_report("head", runs=False), _report("one"), _report("two")]
 
 
-def _bad(found: Sequence[Finding]) -> list[tuple[str, str]]:
-    return [(finding.check, finding.node) for finding in found if finding.state == "bad"]
+def _bad(diagnosis: Sequence[Finding]) -> list[tuple[str, str]]:
+    return [(finding.check, finding.node) for finding in diagnosis if finding.state == "bad"]
 
 
 def test_a_cluster_that_agrees_is_healthy() -> None:
-    found = findings(_wants(), _cluster())
-    assert healthy(found)
+    diagnosis = findings(_wants(), _cluster())
+    assert healthy(diagnosis)
     # The head takes no runs, so nobody asks for its GPU.
-    assert [finding.node for finding in found if finding.check == "GPU"] == ["one", "two"]
-    assert {finding.state for finding in found if finding.check == "GPU"} == {"note"}
+    assert [finding.node for finding in diagnosis if finding.check == "GPU"] == ["one", "two"]
+    assert {finding.state for finding in diagnosis if finding.check == "GPU"} == {"note"}
 
 
 def _no_data(report: Report) -> None:
@@ -80,9 +80,9 @@ def test_one_broken_node_is_the_only_bad_line_and_has_a_remedy(name: str) -> Non
     damage, check, words = BREAK[name]
     reports = _cluster()
     damage(reports[2])
-    found = findings(_wants(), reports)
-    assert _bad(found) == [(check, "two")]
-    (line,) = (finding for finding in found if finding.state == "bad")
+    diagnosis = findings(_wants(), reports)
+    assert _bad(diagnosis) == [(check, "two")]
+    (line,) = (finding for finding in diagnosis if finding.state == "bad")
     assert words in line.observation
     assert line.remedy
 
@@ -148,34 +148,34 @@ class Cluster:
     ],
 )
 def test_diagnosis_of_two_nodes(tmp_path: Path, cluster: Cluster, bad: list[tuple[str, str]]) -> None:
-    found = diagnose(_wants(tmp_path / "results"), cluster)
-    assert _bad(found) == bad
+    diagnosis = diagnose(_wants(tmp_path / "results"), cluster)
+    assert _bad(diagnosis) == bad
     assert list((tmp_path / "results").iterdir()) == []  # nothing is left on the storage
 
 
 def test_a_node_with_another_folder_at_the_same_path_is_found(tmp_path: Path) -> None:
-    found = diagnose(_wants(tmp_path / "results"), Cluster(other_folder=tmp_path / "other"))
-    assert _bad(found) == [("storage", "head"), ("storage", "worker")]
+    diagnosis = diagnose(_wants(tmp_path / "results"), Cluster(other_folder=tmp_path / "other"))
+    assert _bad(diagnosis) == [("storage", "head"), ("storage", "worker")]
 
 
 def test_storage_that_cannot_be_written_is_bad(tmp_path: Path) -> None:
     (tmp_path / "results").write_bytes(b"a file where the folder should be")
-    found = diagnose(_wants(tmp_path / "results"), ThisMachine())
-    assert _bad(found) == [("storage", "this machine")]
+    diagnosis = diagnose(_wants(tmp_path / "results"), ThisMachine())
+    assert _bad(diagnosis) == [("storage", "this machine")]
 
 
 def test_absent_data_and_weights_are_bad_and_say_where_they_belong(tmp_path: Path) -> None:
     wants = replace(_wants(tmp_path), dataset="cub200", data_root=str(tmp_path), weights=str(tmp_path / "none.pth"))
-    found = diagnose(wants, ThisMachine())
-    assert _bad(found) == [("data", "this machine"), ("weights", "this machine")]
-    (data,) = (finding for finding in found if finding.check == "data")
+    diagnosis = diagnose(wants, ThisMachine())
+    assert _bad(diagnosis) == [("data", "this machine"), ("weights", "this machine")]
+    (data,) = (finding for finding in diagnosis if finding.check == "data")
     assert str(tmp_path) in data.observation
     assert "safe.data fetch cub200" in data.remedy
 
 
 def test_an_mlflow_server_that_is_not_there_is_bad(tmp_path: Path) -> None:
-    found = diagnose(_wants(tmp_path, uri="http://127.0.0.1:9"), ThisMachine())
-    assert _bad(found) == [("MLflow", "this machine")]
+    diagnosis = diagnose(_wants(tmp_path, uri="http://127.0.0.1:9"), ThisMachine())
+    assert _bad(diagnosis) == [("MLflow", "this machine")]
 
 
 def test_a_store_of_the_results_is_tried_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +236,6 @@ def test_user_errors_of_a_node_keep_their_words(tmp_path: Path, monkeypatch: pyt
         raise UserError("the file is damaged; fetch it again\nsecond line")
 
     monkeypatch.setattr(examine, "_weights", refuse)
-    found = diagnose(_wants(tmp_path), ThisMachine())
-    (line,) = (finding for finding in found if finding.state == "bad")
+    diagnosis = diagnose(_wants(tmp_path), ThisMachine())
+    (line,) = (finding for finding in diagnosis if finding.state == "bad")
     assert line.observation == "the file is damaged; fetch it again"

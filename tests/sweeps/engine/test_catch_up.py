@@ -114,7 +114,7 @@ class Place:
                 text = text.replace(run_id, key)
             return text
 
-        found: dict[str, Any] = {}
+        state: dict[str, Any] = {}
         for run in runs:
             history = {
                 key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
@@ -122,7 +122,7 @@ class Place:
                 if not key.startswith(DURATIONS)
             }
             assert all(len({step for step, _ in points}) == len(points) for points in history.values())
-            found[keys[run.info.run_id]] = {
+            state[keys[run.info.run_id]] = {
                 "name": run.info.run_name,
                 "status": run.info.status,
                 "params": run.data.params,
@@ -132,9 +132,9 @@ class Place:
                 "files": [file.path for file in client.list_artifacts(run.info.run_id)],
             }
         versions = client.search_model_versions("name = 'safe-digits'")
-        found["versions"] = [(version.version, version.tags, keys[version.run_id]) for version in versions]
-        found["aliases"] = [model.aliases for model in client.search_registered_models()]
-        return found
+        state["versions"] = [(version.version, version.tags, keys[version.run_id]) for version in versions]
+        state["aliases"] = [model.aliases for model in client.search_registered_models()]
+        return state
 
 
 @pytest.fixture
@@ -231,12 +231,12 @@ def test_a_finished_ledger_cut_anywhere_goes_on_to_the_same_end(make_place: Call
         log = place.sweep()
         assert log.finished
         assert numbers(log) == expected
-        found = place.stored()
+        state = place.stored()
         # What the sweep cost, that the model was the first of its data set, and that a run was ended and went on.
-        for tags in (store[run]["tags"] for store in (found, stored) for run in runs):
+        for tags in (store[run]["tags"] for store in (state, stored) for run in runs):
             for told in ("mlflow.note.content", "model.note", "reason"):
                 tags.pop(told, None)
-        assert found == stored
+        assert state == stored
         if cut == 1:
             assert (log.sessions_trained, log.sessions_reused) == (0, 4)
 

@@ -130,12 +130,12 @@ def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) ->
         return study.job("trial-00", Kind.TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], until=2)
 
     sweep = tmp_path / "results" / "sweeps" / "a"
-    found = job(name="a", stage_limit_gb=0.5, checkpoints="best", objective="accuracy")
-    assert (found.stages, found.stage_limit) == (str(tmp_path / "results" / "stages"), 5 * 10**8)
-    assert (found.checkpoints, found.objective, found.until) == ("best", "accuracy", 2)
-    assert found.states == str(sweep / "runs" / "trial-00")
-    assert found.heartbeat == str(sweep / "heartbeats" / "trial-00")
-    assert found.stop == str(sweep / "stop")
-    assert found.resume_from == ()
+    prepared = job(name="a", stage_limit_gb=0.5, checkpoints="best", objective="accuracy")
+    assert (prepared.stages, prepared.stage_limit) == (str(tmp_path / "results" / "stages"), 5 * 10**8)
+    assert (prepared.checkpoints, prepared.objective, prepared.until) == ("best", "accuracy", 2)
+    assert prepared.states == str(sweep / "runs" / "trial-00")
+    assert prepared.heartbeat == str(sweep / "heartbeats" / "trial-00")
+    assert prepared.stop == str(sweep / "stop")
+    assert prepared.resume_from == ()
     assert job(name="b", fresh=True).stages == str(tmp_path / "results" / "sweeps" / "b" / "stages")
     assert job(name="c", stages=False).stages is None

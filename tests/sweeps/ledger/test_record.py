@@ -43,9 +43,9 @@ WRITTEN: dict[str, Any] = {
 
 def test_its_json_has_the_keys_that_ledgers_have_always_had(make_session: Make) -> None:
     record = make_session(1, [[0.75], [0.5]])
-    found = json.loads(json.dumps(record.to_json()))
-    assert json.dumps(found) == json.dumps({**WRITTEN, "metrics": {**WRITTEN["metrics"], **found["metrics"]}})
-    assert found["metrics"] == pytest.approx(WRITTEN["metrics"])
+    written = json.loads(json.dumps(record.to_json()))
+    assert json.dumps(written) == json.dumps({**WRITTEN, "metrics": {**WRITTEN["metrics"], **written["metrics"]}})
+    assert written["metrics"] == pytest.approx(WRITTEN["metrics"])
     assert make_session(1, [], notes={"memory": "little"}).to_json()["notes"] == {"memory": "little"}
 
 

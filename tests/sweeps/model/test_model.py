@@ -75,9 +75,9 @@ class Store:
 
     def finish(self, name: str, score: float, *, digest: str = "data", **changes: Any) -> dict[str, Any]:
         """Log the model of a finished sweep."""
-        found = log_final_model(*self.sweep(name, score, digest=digest, **changes))
-        assert found is not None
-        return found
+        outcome = log_final_model(*self.sweep(name, score, digest=digest, **changes))
+        assert outcome is not None
+        return outcome
 
     def sweep(
         self, name: str, score: float, *, digest: str = "data", **changes: Any
@@ -145,16 +145,16 @@ def test_the_model_holds_the_state_and_no_backbone_and_no_pickle(store: Store, s
     uri = f"sqlite:///{store.results / 'mlflow.db'}"
     state = fetch_state(f"models:/{NAME}/1", uri, tmp_path)
     folder = state.parents[1]
-    found = load_state(state)
-    assert set(found["learners"]["slow"]) == {"pet", "readout", "scale"}
-    assert found["classes"] == load_state(states / "session-02.pt")["classes"]
+    loaded = load_state(state)
+    assert set(loaded["learners"]["slow"]) == {"pet", "readout", "scale"}
+    assert loaded["classes"] == load_state(states / "session-02.pt")["classes"]
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     assert {"MLmodel", "pyfunc.py", "artifacts/model.state", "input_example.json", "requirements.txt"} < files
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
     assert (folder / "artifacts/model.state").stat().st_size < 1_500_000  # the network alone has 2.6 MB
     text = (folder / "MLmodel").read_text()
     assert str(Path(__file__).parents[3]) not in text
-    assert found["weights_digest"] in text
+    assert loaded["weights_digest"] in text
 
 
 def test_the_loaded_model_predicts_as_the_state_does(store: Store, states: Path, images: list[Path]) -> None:
@@ -215,8 +215,8 @@ def test_less_forgetting_is_better(store: Store) -> None:
     settings = {"objective": "forgetting", "dataset": "forgetful"}
     assert store.finish("much", 0.3, **settings)["champion"]
     assert not store.finish("more", 0.4, **settings)["champion"]
-    found = store.finish("little", 0.1, **settings)
-    assert (found["name"], found["champion"]) == ("safe-forgetful", True)
+    outcome = store.finish("little", 0.1, **settings)
+    assert (outcome["name"], outcome["champion"]) == ("safe-forgetful", True)
 
 
 def test_a_call_cut_short_goes_on_with_what_it_logged(store: Store) -> None:
@@ -232,8 +232,8 @@ def test_a_call_cut_short_goes_on_with_what_it_logged(store: Store) -> None:
 def test_without_a_state_or_a_store_the_sweep_still_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     log, folders, recorder = store.sweep("stateless", 0.5)
     (folders.states / "final-03-0" / "checkpoints").unlink()
-    found = log_final_model(log, folders, recorder)
-    assert found == {"words": "no model is logged: the policy for checkpoints kept no state of final-03-0"}
+    outcome = log_final_model(log, folders, recorder)
+    assert outcome == {"words": "no model is logged: the policy for checkpoints kept no state of final-03-0"}
     (folders.states / "final-03-0" / "checkpoints").symlink_to(store.states)
 
     def away(uri: str) -> None:

@@ -24,38 +24,40 @@ def falling(top: float, sessions: int) -> list[float]:
 
 
 def test_curves_are_mean_and_deviation_over_the_final_runs() -> None:
-    found = {curve.label: curve for curve in curves(Gathered(make_log()))}
-    assert list(found) == ["SAFE", "slow learner", "fast learner", "control"]
+    by_label = {curve.label: curve for curve in curves(Gathered(make_log()))}
+    assert list(by_label) == ["SAFE", "slow learner", "fast learner", "control"]
     runs = np.array([falling(LEVELS[BEST] + 0.01 * repeat, 4) for repeat in range(3)])
-    assert found["SAFE"].mean == pytest.approx(runs.mean(axis=0))
-    assert found["SAFE"].std == pytest.approx(runs.std(axis=0, ddof=1))
-    assert found["slow learner"].mean == pytest.approx(runs.mean(axis=0) - 0.02)
-    assert found["control"].mean == pytest.approx(falling(0.82, 4))
-    assert found["SAFE"].runs == 3
+    assert by_label["SAFE"].mean == pytest.approx(runs.mean(axis=0))
+    assert by_label["SAFE"].std == pytest.approx(runs.std(axis=0, ddof=1))
+    assert by_label["slow learner"].mean == pytest.approx(runs.mean(axis=0) - 0.02)
+    assert by_label["control"].mean == pytest.approx(falling(0.82, 4))
+    assert by_label["SAFE"].runs == 3
 
 
 def test_one_run_has_no_deviation() -> None:
-    found = curves(Gathered(make_log(seeds=1, control=False)))
-    assert all(curve.std == [None] * 4 for curve in found)
+    drawn = curves(Gathered(make_log(seeds=1, control=False)))
+    assert all(curve.std == [None] * 4 for curve in drawn)
 
 
 def test_the_matrix_is_the_mean_over_the_final_runs() -> None:
-    found = matrix(Gathered(make_log()))
-    assert found is not None
-    assert (found.runs, found.split, found.of_finals) == (3, "test", True)
+    accuracies = matrix(Gathered(make_log()))
+    assert accuracies is not None
+    assert (accuracies.runs, accuracies.split, accuracies.of_finals) == (3, "test", True)
     top = LEVELS[BEST] + 0.01
     for session in range(1, 5):
-        assert found.rows[session - 1] == pytest.approx([top - 0.01 * (session - g) for g in range(1, session + 1)])
+        assert accuracies.rows[session - 1] == pytest.approx(
+            [top - 0.01 * (session - g) for g in range(1, session + 1)]
+        )
 
 
 def test_without_rows_of_final_runs_the_matrix_is_the_chosen_trials() -> None:
     log = make_log()
     for job in log.of_kind("final"):
         job.sessions = [replace(record, row=()) for record in job.sessions]
-    found = matrix(Gathered(log))
-    assert found is not None
-    assert (found.runs, found.split, found.of_finals) == (1, "val", False)
-    assert found.rows[3][0] == pytest.approx(LEVELS[BEST] - 0.03)
+    accuracies = matrix(Gathered(log))
+    assert accuracies is not None
+    assert (accuracies.runs, accuracies.split, accuracies.of_finals) == (1, "val", False)
+    assert accuracies.rows[3][0] == pytest.approx(LEVELS[BEST] - 0.03)
 
 
 def test_trials_stand_best_first_and_unfinished_ones_last() -> None:
@@ -70,24 +72,24 @@ def test_trials_stand_best_first_and_unfinished_ones_last() -> None:
 
 
 def test_every_setting_of_prediction_has_its_score() -> None:
-    found = prediction_scores(Gathered(make_log()), "trial-00")
+    scored = prediction_scores(Gathered(make_log()), "trial-00")
     average = np.mean(falling(0.8, 4))
-    assert [settings["aggregation.temperature"] for settings, _ in found] == [0.1, 1.0, 10.0]
-    assert [score for _, score in found] == pytest.approx([average - 0.02, average, average - 0.02])
+    assert [settings["aggregation.temperature"] for settings, _ in scored] == [0.1, 1.0, 10.0]
+    assert [score for _, score in scored] == pytest.approx([average - 0.02, average, average - 0.02])
 
 
 def test_progress_counts_what_was_trained() -> None:
-    found = progress(Gathered(make_log()))
+    course = progress(Gathered(make_log()))
     # Odd trials took session 1 from the store.
-    assert found.sessions == list(np.cumsum([4 if index % 2 == 0 else 3 for index in range(12)]))
+    assert course.sessions == list(np.cumsum([4 if index % 2 == 0 else 3 for index in range(12)]))
     scores = [np.mean(falling(level, 4)) for level in LEVELS]
-    assert found.scores == pytest.approx(scores)
-    assert found.best == pytest.approx(np.maximum.accumulate(scores))
+    assert course.scores == pytest.approx(scores)
+    assert course.best == pytest.approx(np.maximum.accumulate(scores))
 
 
 def test_progress_of_what_is_better_small_goes_down() -> None:
-    found = progress(Gathered(make_log(objective="average_accuracy:min")))
-    assert found.best[-1] == min(score for score in found.scores if score is not None)
+    course = progress(Gathered(make_log(objective="average_accuracy:min")))
+    assert course.best[-1] == min(score for score in course.scores if score is not None)
 
 
 def test_the_tree_shares_session_1_by_slow_settings() -> None:
@@ -104,9 +106,9 @@ def test_the_tree_shares_session_1_by_slow_settings() -> None:
 
 
 def test_stages_are_added_up_over_all_runs() -> None:
-    found = stages(Gathered(make_log()))
+    counts = stages(Gathered(make_log()))
     # 12 trials, 3 final runs and 3 of the control with 4 sessions each; 6 reused one.
-    assert found == {"slow": {"computed": 66, "reused": 6, "seconds": 72.0, "saved_seconds": 0.0}}
+    assert counts == {"slow": {"computed": 66, "reused": 6, "seconds": 72.0, "saved_seconds": 0.0}}
 
 
 def test_a_metric_that_one_run_lacks_is_absent() -> None:

@@ -135,9 +135,9 @@ def test_selection_on_test_is_said_on_every_figure_and_table() -> None:
 def test_every_figure_has_its_main_numbers_in_a_table(log: SweepLog) -> None:
     figures = 0
     for name, section in sections(log).items():
-        found = sum(isinstance(block, Figure) for block in section.blocks)
-        figures += found
-        assert not found or tables(section) or name == "parallel", name  # that one's table is the leaderboard
+        count = sum(isinstance(block, Figure) for block in section.blocks)
+        figures += count
+        assert not count or tables(section) or name == "parallel", name  # that one's table is the leaderboard
     assert figures == 9
 
 
@@ -269,8 +269,8 @@ def test_any_number_of_trials_makes_a_page_of_bounded_size(trials: int) -> None:
     made = report_page(log, {})
     text = render(made)
     assert len(text) < 6_000_000
-    found = {section.id: section for section in made.shown}
-    board = tables(found["leaderboard"])[0]
+    sections = {section.id: section for section in made.shown}
+    board = tables(sections["leaderboard"])[0]
     assert len(board.rows) == min(trials, 50)
     missing = {entry.title: entry.why for entry in made.missing}
     if trials == 1:
@@ -278,8 +278,8 @@ def test_any_number_of_trials_makes_a_page_of_bounded_size(trials: int) -> None:
         assert "Trials across their settings" in missing
     else:
         assert "the first 50 of 1000" in board.caption
-        assert "The best 300 of 1000 finished trials" in found["parallel"].blocks[0].caption  # type: ignore[union-attr]
-        assert all(getattr(block, "id", "") != "stage-tree" for block in found["work"].blocks)
+        assert "The best 300 of 1000 finished trials" in sections["parallel"].blocks[0].caption  # type: ignore[union-attr]
+        assert all(getattr(block, "id", "") != "stage-tree" for block in sections["work"].blocks)
 
 
 def test_an_unfinished_sweep_says_what_is_missing() -> None:

@@ -27,9 +27,9 @@ from .made_up import make_log
 
 
 def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> None:
-    found = sweep_summary(finished_sweep().log)
+    summary = sweep_summary(finished_sweep().log)
     parts = "name dataset evaluate_on search selection honest objective objectives slow trials selected importance"
-    assert list(found) == [
+    assert list(summary) == [
         *parts.split(),
         "edges",
         "pareto",
@@ -40,9 +40,9 @@ def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> Non
         "work",
         "mlflow",
     ]
-    assert (found["objective"], found["honest"], found["pareto"]) == ("val/average_accuracy", True, None)
-    assert (found["name"], found["dataset"], found["selection"]) == ("demo", "digits", "holdout")
-    trial = found["trials"][1]
+    assert (summary["objective"], summary["honest"], summary["pareto"]) == ("val/average_accuracy", True, None)
+    assert (summary["name"], summary["dataset"], summary["selection"]) == ("demo", "digits", "holdout")
+    trial = summary["trials"][1]
     assert (trial["id"], trial["status"]) == ("trial-01", "FINISHED")
     assert trial["config"]["aggregation.temperature"] == 1.0
     assert trial["config"]["data.holdout_share"] == 0.2
@@ -53,26 +53,26 @@ def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> Non
     assert second["val/average_accuracy"] == pytest.approx((0.9 + 0.75) / 2)
     assert second["val/slow/accuracy"] == pytest.approx(0.3)
     assert all(name.startswith("val/") for name in second)
-    assert found["selected"]["trial"] == "trial-01"
-    assert found["selected"]["val/accuracy"] == second["val/accuracy"]
-    assert found["selected"]["config"] == trial["config"]
-    assert found["final"]["seeds"] == 2
-    assert found["final"]["test/accuracy"] == {
+    assert summary["selected"]["trial"] == "trial-01"
+    assert summary["selected"]["val/accuracy"] == second["val/accuracy"]
+    assert summary["selected"]["config"] == trial["config"]
+    assert summary["final"]["seeds"] == 2
+    assert summary["final"]["test/accuracy"] == {
         "mean": 0.625,
         "std": pytest.approx(stdev([0.5, 0.75])),
         "values": [0.5, 0.75],
     }
-    assert set(found["final"]) == {"seeds", "test/accuracy", "test/slow/accuracy", "test/fast/accuracy"}
-    assert found["mlflow"] == {"tracking_uri": "sqlite:///x", "experiment": "digits", "parent_run_id": "p"}
+    assert set(summary["final"]) == {"seeds", "test/accuracy", "test/slow/accuracy", "test/fast/accuracy"}
+    assert summary["mlflow"] == {"tracking_uri": "sqlite:///x", "experiment": "digits", "parent_run_id": "p"}
 
 
 def test_absent_parts_of_an_unfinished_sweep_are_none(make_spec: Callable[..., Any]) -> None:
-    found = sweep_summary(SweepLog(make_spec()))
-    assert found["trials"] == []
-    assert found["selected"] is None
+    summary = sweep_summary(SweepLog(make_spec()))
+    assert summary["trials"] == []
+    assert summary["selected"] is None
     for part in ("final", "control", "difference", "optimism_gap", "mlflow"):
-        assert found[part] is None, part
-    assert found["work"]["sessions_trained"] == found["work"]["total"]["seconds"] == 0
+        assert summary[part] is None, part
+    assert summary["work"]["sessions_trained"] == summary["work"]["total"]["seconds"] == 0
 
 
 def test_people_read_percent(finished_sweep: Callable[[], Ledger], tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def replicated(spec: Any, final: list[float], control: list[float]) -> SweepLog:
 
 def test_final_minus_control_is_paired_by_seed_and_said_in_words(make_spec: Callable[..., Any]) -> None:
     spec = make_spec(seeds=3)
-    found = difference(replicated(spec, [0.80, 0.82, 0.84], [0.79, 0.80, 0.81]))
-    assert found is not None
+    differences = difference(replicated(spec, [0.80, 0.82, 0.84], [0.79, 0.80, 0.81]))
+    assert differences is not None
     # Differences 0.01, 0.02, 0.03: standard deviation 0.01, and t(2; 0.975) = 4.302653.
-    assert found["test/accuracy"]["mean"] == pytest.approx(0.02)
-    assert found["test/accuracy"]["half_width"] == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-6)
-    assert (found["test/accuracy"]["verdict"], found["test/accuracy"]["seeds"]) == ("within noise", 3)
-    assert found["test/average_accuracy"]["verdict"] == "within noise", "no difference at all"
+    assert differences["test/accuracy"]["mean"] == pytest.approx(0.02)
+    assert differences["test/accuracy"]["half_width"] == pytest.approx(4.302653 * 0.01 / 3**0.5, rel=1e-6)
+    assert (differences["test/accuracy"]["verdict"], differences["test/accuracy"]["seeds"]) == ("within noise", 3)
+    assert differences["test/average_accuracy"]["verdict"] == "within noise", "no difference at all"
     clear = difference(replicated(spec, [0.90, 0.92, 0.941], [0.80, 0.82, 0.84]))
     assert clear is not None
     assert clear["test/accuracy"]["verdict"] == "better"

@@ -89,8 +89,8 @@ def test_the_pareto_front_is_what_nothing_dominates(job: NewJob) -> None:
     ]
     # (accuracy, forgetting): trial-00 (0.8, 0.1), (0.8, 0.4), (0.6, 0); trial-01 (0.7, 0), (0.75, 0.1), (0.5, -0.1).
     front = pareto(jobs, "accuracy,forgetting", "val")
-    found = [(point.trial, point.prediction["aggregation.temperature"]) for point in front]
-    assert found == [("trial-00", 0.1), ("trial-01", 0.1), ("trial-01", 10.0)]
+    points = [(point.trial, point.prediction["aggregation.temperature"]) for point in front]
+    assert points == [("trial-00", 0.1), ("trial-01", 0.1), ("trial-01", 10.0)]
     assert [point.values for point in front] == [
         pytest.approx(values) for values in ((0.8, 0.1), (0.7, 0.0), (0.5, -0.1))
     ]
@@ -166,9 +166,9 @@ def test_final_runs_use_all_training_images_and_shift_seed_and_class_order(
 def test_mean_and_sample_deviation_agree_with_numpy() -> None:
     values = [0.91, 0.87, 0.95, 0.9]
     runs = [{"test/accuracy": value} for value in values]
-    found = summarise([{**runs[0], "test/odd": 1.0}, *runs[1:]])
-    assert list(found) == ["test/accuracy"]
-    assert found["test/accuracy"]["mean"] == pytest.approx(np.mean(values), abs=1e-15)
-    assert found["test/accuracy"]["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-15)
-    assert found["test/accuracy"]["values"] == values
+    stats = summarise([{**runs[0], "test/odd": 1.0}, *runs[1:]])
+    assert list(stats) == ["test/accuracy"]
+    assert stats["test/accuracy"]["mean"] == pytest.approx(np.mean(values), abs=1e-15)
+    assert stats["test/accuracy"]["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-15)
+    assert stats["test/accuracy"]["values"] == values
     assert summarise([{"a": 0.5}])["a"] == {"mean": 0.5, "std": None, "values": [0.5]}

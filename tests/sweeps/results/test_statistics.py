@@ -11,10 +11,10 @@ from sweeps.results.statistics import paired_difference, summarise, summary
 
 def test_mean_and_spread_agree_with_numpy() -> None:
     values = [0.71, 0.73, 0.705, 0.74]
-    found = summary(values)
-    assert found["mean"] == pytest.approx(np.mean(values))
-    assert found["std"] == pytest.approx(np.std(values, ddof=1))
-    assert found["values"] == values
+    stats = summary(values)
+    assert stats["mean"] == pytest.approx(np.mean(values))
+    assert stats["std"] == pytest.approx(np.std(values, ddof=1))
+    assert stats["values"] == values
     assert summary([0.5]) == {"mean": 0.5, "std": None, "values": [0.5]}
 
 
@@ -27,10 +27,10 @@ def test_the_paired_interval_agrees_with_the_paired_t_test() -> None:
     random = np.random.default_rng(0)
     for n in (2, 3, 5, 20):
         ours, theirs = random.normal(0.7, 0.01, n), random.normal(0.69, 0.02, n)
-        found = paired_difference(list(ours), list(theirs))
+        pair = paired_difference(list(ours), list(theirs))
         low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-        assert found["mean"] - found["half_width"] == pytest.approx(low)
-        assert found["mean"] + found["half_width"] == pytest.approx(high)
+        assert pair["mean"] - pair["half_width"] == pytest.approx(low)
+        assert pair["mean"] + pair["half_width"] == pytest.approx(high)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([0.1], [0.2]), ([0.1, 0.2], [0.3]), ([], [])])

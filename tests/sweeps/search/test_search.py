@@ -100,13 +100,13 @@ def test_what_the_test_images_say_decides_nothing(make_spec: MakeSpec, search: s
         honest = fake(bowl)
         return lambda job: fake(lambda _: worth)(job) if job.config["data.evaluate_on"] == "test" else honest(job)
 
-    found = []
+    decided = []
     for worth in (0.1, 0.9):
         replay = Replay(spec)
         replay.run(on_test(worth))
         longer = replay.again(spec.model_copy(update={"trials": 6}))
-        found.append((decisions(replay.log), decisions(longer.run(on_test(worth)))))
-    assert found[0] == found[1]
+        decided.append((decisions(replay.log), decisions(longer.run(on_test(worth)))))
+    assert decided[0] == decided[1]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -243,12 +243,12 @@ def test_tpe_finds_more_than_chance(make_spec: MakeSpec, fake: Any) -> None:
 
     best = {}
     for search in ("random", "tpe"):
-        found = []
+        bests = []
         for seed in range(8):
             spec = make_spec(search=search, space=space, trials=24, round_size=4, search_seed=seed, audit=False)
             log = Replay(spec).run(fake(value))
-            found.append(max(value(job.config) for job in log.of_kind(Kind.TRIAL)))
-        best[search] = sum(found) / len(found)
+            bests.append(max(value(job.config) for job in log.of_kind(Kind.TRIAL)))
+        best[search] = sum(bests) / len(bests)
     assert 0.9 - best["tpe"] < 0.6 * (0.9 - best["random"]), best
 
 
@@ -260,13 +260,13 @@ def test_tpe_learns_the_exact_zero_and_choices_of_each_kind() -> None:
         for cross in (0.0, 0.01, 0.1, 1.0, 10.0)
         for kind in ("adapter", "lora")
     ]
-    found = suggest(space, "seed", told, 12)
-    assert sum(values["fast.cross_weight"] == 0 for values in found) >= 2
-    assert all(values["fast.cross_weight"] in space.domains["fast.cross_weight"] for values in found)
-    assert sum(values["pet.kind"] == "lora" for values in found) > 6
-    assert {values["pet.rank"] for values in found if values["pet.kind"] == "adapter"} <= {BASE["pet.rank"]}
-    assert suggest(space, "seed", told, 12) == found
-    assert suggest(space, "other", told, 12) != found
+    suggested = suggest(space, "seed", told, 12)
+    assert sum(values["fast.cross_weight"] == 0 for values in suggested) >= 2
+    assert all(values["fast.cross_weight"] in space.domains["fast.cross_weight"] for values in suggested)
+    assert sum(values["pet.kind"] == "lora" for values in suggested) > 6
+    assert {values["pet.rank"] for values in suggested if values["pet.kind"] == "adapter"} <= {BASE["pet.rank"]}
+    assert suggest(space, "seed", told, 12) == suggested
+    assert suggest(space, "other", told, 12) != suggested
 
 
 def test_tpe_takes_several_objectives_and_stopped_trials() -> None:
@@ -293,8 +293,8 @@ def test_settings_that_are_not_valid_together_are_not_proposed(make_spec: MakeSp
 
 
 def test_a_grid_is_every_combination_with_settings_of_session_1_varying_fastest(make_spec: MakeSpec) -> None:
-    found = combinations(parse_space(LISTED, BASE))
-    assert [(values["fast.cross_weight"], values["slow.lr"]) for values in found] == [
+    listed = combinations(parse_space(LISTED, BASE))
+    assert [(values["fast.cross_weight"], values["slow.lr"]) for values in listed] == [
         (cross, lr) for cross in (0.0, 1.0, 2.0) for lr in (0.01, 0.02)
     ]
     with pytest.raises(UserError, match=r"ranges for fast\.cross_weight, slow\.lr; list values there, or choose"):

@@ -211,9 +211,9 @@ def test_differences_pair_the_seeds_that_both_rows_have(tmp_path: Path) -> None:
     ledger.close()
     rows = {row["row"]: row for row in table(read_ledger(tmp_path))}
     assert rows["projection + ridge"]["repeats"] == [0, 1, 3]
-    found = rows["projection + ridge"]["safe_minus_this"]
-    assert found["mean"] == pytest.approx((0.4 + 0.2) / 2)
-    assert found["half_width"] == pytest.approx(12.7062 * 0.1, rel=1e-4)  # t(1) at 97.5 % times 0.1414 / sqrt(2)
+    gap = rows["projection + ridge"]["safe_minus_this"]
+    assert gap["mean"] == pytest.approx((0.4 + 0.2) / 2)
+    assert gap["half_width"] == pytest.approx(12.7062 * 0.1, rel=1e-4)  # t(1) at 97.5 % times 0.1414 / sqrt(2)
     repeats = [line["repeat"] for line in csv.DictReader(io.StringIO(csv_text(read_ledger(tmp_path))))]
     assert repeats[:3] == ["0", "1", "3"]
 

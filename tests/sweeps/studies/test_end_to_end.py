@@ -50,8 +50,8 @@ class Place:
         text = StringIO()
         with redirect_stdout(text):
             assert main(["show", name, "--json", "--results", str(self.results)]) == 0
-        found: dict[str, Any] = json.loads(text.getvalue())
-        return found
+        parsed: dict[str, Any] = json.loads(text.getvalue())
+        return parsed
 
     def runs(self, name: str) -> dict[str, Any]:
         """Return MLflow's runs of a sweep by run key."""
@@ -60,8 +60,8 @@ class Place:
         client = MlflowClient(f"sqlite:///{self.results / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("digits")
         assert experiment is not None
-        found = client.search_runs([experiment.experiment_id], f"tags.sweep = '{name}'")
-        return {run.data.tags["safe.run_key"]: run for run in found}
+        runs = client.search_runs([experiment.experiment_id], f"tags.sweep = '{name}'")
+        return {run.data.tags["safe.run_key"]: run for run in runs}
 
     def history(self, run: Any, metric: str) -> dict[int, float]:
         from mlflow import MlflowClient
@@ -78,39 +78,39 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder, working = tmp_path_factory.mktemp("sweeps"), tmp_path_factory.mktemp("working")
     space = folder / "space.yaml"
     space.write_text(SPACE)
-    found = Place(folder / "results", ["--results", str(folder / "results"), "--space", str(space)])
+    made = Place(folder / "results", ["--results", str(folder / "results"), "--space", str(space)])
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(working)
-        assert main(found.command("whole", seeds=2)) == 0
-        yield found
+        assert main(made.command("whole", seeds=2)) == 0
+        yield made
     assert not list(working.iterdir()), "something was written where it was called"
 
 
 def test_the_outcome_is_complete(place: Place) -> None:
-    found = place.outcome("whole")
-    statuses = {trial["id"]: trial["status"] for trial in found["trials"]}
+    outcome = place.outcome("whole")
+    statuses = {trial["id"]: trial["status"] for trial in outcome["trials"]}
     assert statuses == {"trial-00": "FAILED", "trial-01": "FINISHED", "trial-02": "FINISHED"}
-    assert "missing.safetensors" in found["trials"][0]["reason"]
-    for trial in found["trials"][1:]:
+    assert "missing.safetensors" in outcome["trials"][0]["reason"]
+    for trial in outcome["trials"][1:]:
         assert len(trial["sessions"]) == 5
         assert trial["config"]["aggregation.temperature"] in (0.1, 1.0, 10.0)
         assert all(0 <= session["val/slow/accuracy"] <= 1 for session in trial["sessions"])
-    scores = {trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in found["trials"][1:]}
-    assert found["selected"]["trial"] == max(sorted(scores), key=lambda trial: scores[trial])
-    assert found["final"]["seeds"] == 2
-    assert len(found["final"]["test/accuracy"]["values"]) == 2
-    assert {"test/slow/accuracy", "test/fast/accuracy", "test/forgetting"} < set(found["final"])
+    scores = {trial["id"]: trial["sessions"][-1]["val/average_accuracy"] for trial in outcome["trials"][1:]}
+    assert outcome["selected"]["trial"] == max(sorted(scores), key=lambda trial: scores[trial])
+    assert outcome["final"]["seeds"] == 2
+    assert len(outcome["final"]["test/accuracy"]["values"]) == 2
+    assert {"test/slow/accuracy", "test/fast/accuracy", "test/forgetting"} < set(outcome["final"])
 
 
 def test_mlflow_holds_what_show_says(place: Place) -> None:
-    found, runs = place.outcome("whole"), place.runs("whole")
+    outcome, runs = place.outcome("whole"), place.runs("whole")
     assert len(runs) == 1 + 3 + 2 + 2 + 2  # parent, trials, final runs, controls, audits of the finished trials
     parent = runs["whole"]
-    assert parent.info.run_id == found["mlflow"]["parent_run_id"]
+    assert parent.info.run_id == outcome["mlflow"]["parent_run_id"]
     assert parent.info.status == "FINISHED"
     assert "mlflow.parentRunId" not in parent.data.tags
-    for trial in found["trials"]:
+    for trial in outcome["trials"]:
         run = runs[f"whole/{trial['id']}"]
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert run.info.status == trial["status"]
@@ -125,7 +125,7 @@ def test_mlflow_holds_what_show_says(place: Place) -> None:
             assert list(place.history(run, "train/fast/ce")) == [2, 3, 4, 5]
     finals = [run for key, run in runs.items() if "/final-" in key]
     for name in ("test/accuracy", "test/average_accuracy", "test/slow/accuracy"):
-        assert sorted(place.history(run, name)[5] for run in finals) == sorted(found["final"][name]["values"])
+        assert sorted(place.history(run, name)[5] for run in finals) == sorted(outcome["final"][name]["values"])
     assert {run.data.params["class_order_seed"] for run in finals} == {"1993", "1994"}
 
 

@@ -43,16 +43,16 @@ def test_the_plan_of_the_exhaustive_grid_on_digits(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[-1] for line in lines if line and line[-1] in ("640", "80", "68")] == ["640", "80", "68"]
     assert main([*words, "--json", "runtime.device=cpu"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["exact"]
-    assert (found["trials"], found["sessions"], found["predictions"]) == (16, 5, 8)
-    assert found["work"] == {
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["exact"]
+    assert (printed["trials"], printed["sessions"], printed["predictions"]) == (16, 5, 8)
+    assert printed["work"] == {
         "sessions_naive": 640,
         "sessions_unshared_trials": 80,
         "sessions_trained": 68,
         "final": {"sessions_trained": 30},
     }
-    assert (found["stages"]["slow"], found["stages"]["fast"]) == (4, 64)
+    assert (printed["stages"]["slow"], printed["stages"]["fast"]) == (4, 64)
     assert not (tmp_path / "results").exists(), "a plan leaves nothing behind"
 
 
@@ -68,9 +68,9 @@ def test_of_a_search_that_learns_the_plan_is_a_bound() -> None:
 def test_settings_of_the_heads_and_of_prediction_train_nothing(tmp_path: Path) -> None:
     file = tmp_path / "heads.yaml"
     file.write_text("head.projection_dim: {grid: [100, 200, 300]}\naggregation.kind: {grid: [entropy, mean]}\n")
-    found = planned(search="grid", space=file).search
-    assert (found.naive, found.unshared, found.trained) == (30, 15, 5)
-    assert found.stages == {"slow": 1, "fast": 4, "features": 2 * 5 + 2 * 4, "readout": 3 * 9, "logits": 3 * 9}
+    plan = planned(search="grid", space=file).search
+    assert (plan.naive, plan.unshared, plan.trained) == (30, 15, 5)
+    assert plan.stages == {"slow": 1, "fast": 4, "features": 2 * 5 + 2 * 4, "readout": 3 * 9, "logits": 3 * 9}
 
 
 def test_first_k_counts_the_sessions_that_trials_run(grid: Path) -> None:

@@ -87,13 +87,13 @@ def test_the_optimism_gap_is_the_best_on_test_minus_the_honest_choice(make_spec:
 def test_several_objectives_choose_the_best_of_the_front_by_the_first(make_spec: MakeSpec, fake: Any) -> None:
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=1, objective="slow/accuracy:min,average_accuracy")
     log = Replay(spec).run(fake(cross, slow=lambda config: min(cross(config), 0.6)))
-    found = sweep_summary(log)
-    assert found["objectives"] == [
+    summary = sweep_summary(log)
+    assert summary["objectives"] == [
         {"metric": "val/slow/accuracy", "direction": "min"},
         {"metric": "val/average_accuracy", "direction": "max"},
     ]
     # Slow accuracies 0.5, 0.6, 0.6; of the two equal ones only the better average stays.
-    assert [point["trial"] for point in found["pareto"]] == ["trial-00", "trial-02"]
+    assert [point["trial"] for point in summary["pareto"]] == ["trial-00", "trial-02"]
     assert log.selected is not None
     assert (log.selected["trial"], log.selected["score"]) == ("trial-00", 0.5)
 
@@ -102,8 +102,8 @@ def test_selection_on_test_is_judged_there_and_has_no_audit(make_spec: MakeSpec,
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=1, selection="test", audit=False)
     log = Replay(spec).run(fake(cross))
     assert {job.config["data.evaluate_on"] for job in log.jobs.values()} == {"test"}
-    found = sweep_summary(log)
-    assert (found["honest"], found["optimism_gap"], found["selected"]["trial"]) == (False, None, "trial-02")
+    summary = sweep_summary(log)
+    assert (summary["honest"], summary["optimism_gap"], summary["selected"]["trial"]) == (False, None, "trial-02")
 
 
 def test_transfer_takes_the_searched_settings_to_the_preset_of_the_other_data_set(fake: Any) -> None:
@@ -254,15 +254,15 @@ def test_permuted_or_deleted_test_labels_change_no_decision(
     vit: VisionTransformer, tiny_spec: Callable[..., SweepSpec], tmp_path: Path, decisions: Any
 ) -> None:
     """Trials proposed and chosen; an extension that goes on after the test images were looked at included."""
-    found, scores = [], []
+    decided, scores = [], []
     for labels in ("true", "permuted", "deleted"):
         runner = trained(tiny_data(labels), vit)
         replay = Replay(tiny_spec(trials=2))
         replay.run(runner)
         longer = replay.again(tiny_spec(trials=5))
-        found.append((decisions(replay.log), decisions(longer.run(runner))))
+        decided.append((decisions(replay.log), decisions(longer.run(runner))))
         scores.append(sweep_summary(longer.log)["optimism_gap"]["honest"])
-    assert found[0] == found[1] == found[2]
+    assert decided[0] == decided[1] == decided[2]
     assert len(set(scores)) > 1, "the labels were really others"
 
 
@@ -270,7 +270,7 @@ def test_labels_of_sessions_after_the_first_k_cannot_steer(
     vit: VisionTransformer, tiny_spec: Callable[..., SweepSpec], decisions: Any
 ) -> None:
     spec = tiny_spec(selection="first-k", first_k=1, trials=3, audit=False, control=False)
-    found = []
+    decided = []
     for scrambled in (False, True):
         dataset = tiny_data()
         first = SafeTrainer(validate(spec.base), dataset=dataset, backbone=vit).stream.order[:2]
@@ -289,9 +289,9 @@ def test_labels_of_sessions_after_the_first_k_cannot_steer(
         log = replay.log
         assert {len(job.sessions) for job in log.of_kind(Kind.TRIAL)} == {1}
         assert {job.status for job in log.of_kind(Kind.TRIAL)} == {"FINISHED"}
-        found.append((decisions(log)["selected"], [job.config for job in log.of_kind(Kind.TRIAL)]))
-    assert found[0] == found[1]
-    assert found[0][0] is not None
+        decided.append((decisions(log)["selected"], [job.config for job in log.of_kind(Kind.TRIAL)]))
+    assert decided[0] == decided[1]
+    assert decided[0][0] is not None
 
 
 def test_the_account_counts_what_the_tree_spares(
@@ -318,7 +318,7 @@ def test_the_account_counts_what_the_tree_spares(
     assert work["total"]["cpu_hours"] == pytest.approx(work["total"]["seconds"] / 3600 * spec.threads, rel=0.2)
     assert work["total"]["gpu_hours"] == 0
     alone = Replay(spec).run(trained(tiny_data(), vit))
-    numbers = [sweep_summary(found)["trials"] for found in (log, alone)]
+    numbers = [sweep_summary(each)["trials"] for each in (log, alone)]
     for shared, unshared in zip(*numbers, strict=True):
         assert shared == unshared
     assert sweep_summary(alone)["work"]["sessions_trained"] == 12

@@ -151,17 +151,17 @@ def test_the_tables_by_hand(final: Path) -> None:
 
 def test_the_predictions_by_hand(final: Path) -> None:
     header, *lines = table(final / "tables/predictions.csv")
-    found = [dict(zip(header, line, strict=True)) for line in lines]
-    assert [line["image"] for line in found] == ["7", "1", "2", "9"]
-    assert [line["session"] for line in found] == ["1", "2", "2", "2"]
-    assert [line["true"] for line in found] == ["eins", "zwei", CLASSES[2], CLASSES[2]]
-    assert [line["slow"] for line in found] == ["eins", "zwei", "zwei", CLASSES[2]]
-    assert [line["fast"] for line in found] == ["zwei", "zwei", "zwei", CLASSES[2]]
-    assert [line["predicted"] for line in found] == ["eins", "zwei", "zwei", CLASSES[2]]
+    read = [dict(zip(header, line, strict=True)) for line in lines]
+    assert [line["image"] for line in read] == ["7", "1", "2", "9"]
+    assert [line["session"] for line in read] == ["1", "2", "2", "2"]
+    assert [line["true"] for line in read] == ["eins", "zwei", CLASSES[2], CLASSES[2]]
+    assert [line["slow"] for line in read] == ["eins", "zwei", "zwei", CLASSES[2]]
+    assert [line["fast"] for line in read] == ["zwei", "zwei", "zwei", CLASSES[2]]
+    assert [line["predicted"] for line in read] == ["eins", "zwei", "zwei", CLASSES[2]]
     _, w_fast = entropy_weights(LOGITS.slow, LOGITS.fast, 0.5)
-    assert [float(line["weight_fast"]) for line in found] == pytest.approx(w_fast.tolist())
+    assert [float(line["weight_fast"]) for line in read] == pytest.approx(w_fast.tolist())
     first = (1 - w_fast[0]) * LOGITS.slow[0] + w_fast[0] * LOGITS.fast[0]
-    assert float(found[0]["probability"]) == pytest.approx(first.softmax(0)[0].item(), abs=1e-5)
+    assert float(read[0]["probability"]) == pytest.approx(first.softmax(0)[0].item(), abs=1e-5)
 
 
 def test_the_resolved_configuration_can_be_trained(final: Path) -> None:

@@ -59,11 +59,11 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 def test_a_stage_comes_back_as_it_was_put(tmp_path: Path) -> None:
     store = DiskStages(tmp_path / "stages")
     fill(store, "features", KEY)
-    found = DiskStages(tmp_path / "stages").claim("features", KEY)
-    assert found.stage is not None
-    assert (found.stage.seconds, found.waited) == (1.5, 0.0)
-    assert torch.equal(found.stage.value["features"], value()["features"])
-    assert found.stage.value["list"] == [1, "a"]
+    claim = DiskStages(tmp_path / "stages").claim("features", KEY)
+    assert claim.stage is not None
+    assert (claim.stage.seconds, claim.waited) == (1.5, 0.0)
+    assert torch.equal(claim.stage.value["features"], value()["features"])
+    assert claim.stage.value["list"] == [1, "a"]
     assert not holds(store, "readout", KEY)
     assert not holds(store, "features", "1" * 64)
     assert not list(tmp_path.rglob("*.lock"))
@@ -148,16 +148,16 @@ def test_threads_wait_for_each_other_and_nobody_waits_for_himself(tmp_path: Path
     assert (again.stage, again.lock, again.waited) == (None, None, 0.0)
     again.put(value(seed=1), 1.0)  # it computed for itself: the stage stays the holder's
     assert not list(tmp_path.rglob("*.stage"))
-    waiting, found = threading.Event(), []
+    waiting, stages = threading.Event(), []
     other = threading.Thread(
-        target=lambda: found.append(DiskStages(tmp_path, on_wait=waiting.set).claim("slow", KEY).stage)
+        target=lambda: stages.append(DiskStages(tmp_path, on_wait=waiting.set).claim("slow", KEY).stage)
     )
     other.start()
     assert waiting.wait(60)
     mine.put(value(), 2.0)
     other.join()
-    assert found[0] is not None
-    assert found[0].seconds == 2.0
+    assert stages[0] is not None
+    assert stages[0].seconds == 2.0
 
 
 def test_what_is_not_worth_waiting_for_is_claimed_at_once_or_not_at_all(tmp_path: Path) -> None:
@@ -167,10 +167,10 @@ def test_what_is_not_worth_waiting_for_is_claimed_at_once_or_not_at_all(tmp_path
     assert mine.stage is None
     assert other.try_claim("views", KEY, 5_000) is None
     mine.put(value(), 2.0)
-    found = other.try_claim("views", KEY, 5_000)
-    assert found is not None
-    assert found.stage is not None
-    assert (found.stage.seconds, found.waited) == (2.0, 0.0)
+    claim = other.try_claim("views", KEY, 5_000)
+    assert claim is not None
+    assert claim.stage is not None
+    assert (claim.stage.seconds, claim.waited) == (2.0, 0.0)
     assert store.try_claim("views", "1" * 64, 5_001) is None, "more than a twentieth of the limit"
     assert not list(tmp_path.rglob("*.lock"))
 

@@ -38,11 +38,11 @@ def root(tmp_path: Path) -> Path:
 
 def test_fine_labels_names_and_pixels_are_those_of_the_records(root: Path) -> None:
     pixels = write(root, "train", [2, 0, 1, 0])
-    found = load_cifar100(root)
-    assert (found.name, found.classes) == ("cifar100", NAMES)
-    assert found.train.labels.tolist() == [2, 0, 1, 0]
-    assert found.test.labels.tolist() == [1, 2, 0]
-    assert torch.equal(found.train.read(torch.tensor([3, 0])), torch.from_numpy(pixels[[3, 0]]))
+    dataset = load_cifar100(root)
+    assert (dataset.name, dataset.classes) == ("cifar100", NAMES)
+    assert dataset.train.labels.tolist() == [2, 0, 1, 0]
+    assert dataset.test.labels.tolist() == [1, 2, 0]
+    assert torch.equal(dataset.train.read(torch.tensor([3, 0])), torch.from_numpy(pixels[[3, 0]]))
 
 
 def test_the_plain_view_is_the_picture_enlarged_bicubically(root: Path) -> None:

@@ -54,7 +54,7 @@ def dataset(root: Path) -> Dataset:
     return load_domainnet("domainnet", root, 16)
 
 
-def stream(dataset: Dataset, **changes: Any) -> Stream:
+def make_stream(dataset: Dataset, **changes: Any) -> Stream:
     settings = {"order_seed": 1993, "evaluate_on": "test", "holdout_share": 0.0, "holdout_seed": 0}
     return domain_incremental(dataset, **(settings | changes))
 
@@ -78,28 +78,28 @@ def test_images_labels_and_domains_are_those_of_the_lists(dataset: Dataset) -> N
 
 
 def test_every_session_is_a_domain_with_all_classes(dataset: Dataset) -> None:
-    found = stream(dataset)
-    assert found.domain_incremental
-    assert [s.domain for s in found.sessions] == list(DOMAINS)
-    assert [s.index for s in found.sessions] == [1, 2, 3, 4, 5, 6]
-    assert [s.classes for s in found.sessions] == [range(3)] + [range(3, 3)] * 5
-    assert [(s.known, s.seen) for s in found.sessions] == [(0, 3)] + [(3, 3)] * 5
-    assert list(found.order) == np.random.RandomState(1993).permutation(3).tolist()
+    stream = make_stream(dataset)
+    assert stream.domain_incremental
+    assert [s.domain for s in stream.sessions] == list(DOMAINS)
+    assert [s.index for s in stream.sessions] == [1, 2, 3, 4, 5, 6]
+    assert [s.classes for s in stream.sessions] == [range(3)] + [range(3, 3)] * 5
+    assert [(s.known, s.seen) for s in stream.sessions] == [(0, 3)] + [(3, 3)] * 5
+    assert list(stream.order) == np.random.RandomState(1993).permutation(3).tolist()
     assert dataset.domains is not None
-    for number, s in enumerate(found.sessions):
+    for number, s in enumerate(stream.sessions):
         assert s.train.index.tolist() == (dataset.domains.train == number).nonzero().squeeze(1).tolist()
         assert s.evaluation.index.tolist() == (dataset.domains.test == number).nonzero().squeeze(1).tolist()
-        theirs = [found.order[label] for label in s.train.labels.tolist()]
+        theirs = [stream.order[label] for label in s.train.labels.tolist()]
         assert theirs == dataset.train.labels[s.train.index].tolist()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_the_holdout_is_exact_in_every_class_of_every_domain(dataset: Dataset, share: float) -> None:
-    found = stream(dataset, evaluate_on="holdout", holdout_share=share)
-    assert found.split == "val"
-    everything = [i for s in found.sessions for part in (s.train, s.evaluation) for i in part.index.tolist()]
+    stream = make_stream(dataset, evaluate_on="holdout", holdout_share=share)
+    assert stream.split == "val"
+    everything = [i for s in stream.sessions for part in (s.train, s.evaluation) for i in part.index.tolist()]
     assert sorted(everything) == list(range(len(dataset.train)))
-    held = cells(dataset, torch.cat([s.evaluation.index for s in found.sessions]))
+    held = cells(dataset, torch.cat([s.evaluation.index for s in stream.sessions]))
     for number, domain in enumerate(DOMAINS):
         for label, count in enumerate(COUNTS[domain]):
             expected = 0 if count < 2 else min(max(1, int(share * count + 0.5)), count - 1)
@@ -108,8 +108,8 @@ def test_the_holdout_is_exact_in_every_class_of_every_domain(dataset: Dataset, s
 
 def test_the_holdout_depends_on_its_seed_only_and_never_on_test_images(dataset: Dataset) -> None:
     def held(data: Dataset, **changes: Any) -> list[int]:
-        found = stream(data, evaluate_on="holdout", holdout_share=0.4, **changes)
-        return sorted(i for s in found.sessions for i in s.evaluation.index.tolist())
+        stream = make_stream(data, evaluate_on="holdout", holdout_share=0.4, **changes)
+        return sorted(i for s in stream.sessions for i in s.evaluation.index.tolist())
 
     assert dataset.domains is not None
     domains = replace(dataset.domains, test=Untouchable())  # type: ignore[arg-type]
@@ -122,11 +122,11 @@ def test_a_domain_or_class_without_images_is_named(dataset: Dataset) -> None:
     assert dataset.domains is not None
     merged = replace(dataset.domains, train=dataset.domains.train.clamp(max=4))
     with pytest.raises(UserError, match="1 domains of domainnet have no training image: clipart"):
-        stream(replace(dataset, domains=merged))
+        make_stream(replace(dataset, domains=merged))
     with pytest.raises(UserError, match="1 classes of domainnet have no training image: lion"):
-        stream(replace(dataset, classes=(*CLASSES, "lion")))
+        make_stream(replace(dataset, classes=(*CLASSES, "lion")))
     with pytest.raises(UserError, match="domainnet has no domains"):
-        stream(replace(dataset, domains=None))
+        make_stream(replace(dataset, domains=None))
 
 
 def test_paths_with_spaces_and_blank_lines_are_read(tmp_path: Path) -> None:

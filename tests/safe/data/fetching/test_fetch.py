@@ -208,8 +208,8 @@ def test_domainnet_needs_all_its_files(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "domainnet").exists()
     make_zip(source / "clipart.zip", {"clipart/lion/train.png": b"x", "clipart/lion/test.png": b"x"})
     fetch("domainnet", tmp_path / "data", source=source)
-    found = load_dataset("domainnet", tmp_path / "data", 224)
-    assert (len(found.train), len(found.test), found.classes) == (6, 6, ("lion",))
+    dataset = load_dataset("domainnet", tmp_path / "data", 224)
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (6, 6, ("lion",))
 
 
 @pytest.mark.parametrize("content", ["page", "other", "bomb"])

@@ -36,14 +36,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_labels_follow_sorted_folder_names(root: Path) -> None:
-    found = load_folder("pets", root, 32)
-    assert (found.name, found.classes) == ("pets", CLASSES)
-    assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert found.test.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert found.train.labels.dtype == torch.int64
-    reds = found.train.read(torch.tensor([0, 3, 6, 9]))[:, 0].flatten(1).float().mean(dim=1)
+    dataset = load_folder("pets", root, 32)
+    assert (dataset.name, dataset.classes) == ("pets", CLASSES)
+    assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert dataset.train.labels.dtype == torch.int64
+    reds = dataset.train.read(torch.tensor([0, 3, 6, 9]))[:, 0].flatten(1).float().mean(dim=1)
     assert reds.tolist() == [120, 80, 40, 0]
-    greens = found.train.read(torch.tensor([2, 0, 1]))[:, 1].flatten(1).float().mean(dim=1)
+    greens = dataset.train.read(torch.tensor([2, 0, 1]))[:, 1].flatten(1).float().mean(dim=1)
     assert greens.tolist() == [2, 0, 1]
 
 
@@ -150,10 +150,10 @@ def test_the_digest_follows_bytes_and_order(root: Path) -> None:
 def test_images_in_subfolders_belong_to_their_class(root: Path) -> None:
     write(root / "train" / "ant" / "more" / "deep" / "7.png")
     write(root / "train" / "ant" / ".thumbnails" / "8.png")
-    found = load_folder("pets", root, 32)
-    assert found.train.labels.tolist()[9:] == [3] * 4
-    assert isinstance(found.train, FileImages)
-    assert [Path(p).name for p in found.train.paths[9:]] == ["0.png", "1.png", "2.png", "7.png"]
+    dataset = load_folder("pets", root, 32)
+    assert dataset.train.labels.tolist()[9:] == [3] * 4
+    assert isinstance(dataset.train, FileImages)
+    assert [Path(p).name for p in dataset.train.paths[9:]] == ["0.png", "1.png", "2.png", "7.png"]
 
 
 def test_loops_of_links_end_and_add_nothing(root: Path) -> None:
@@ -200,9 +200,9 @@ def test_every_suffix_of_an_image_is_read(root: Path, suffix: str) -> None:
     made = Image.registered_extensions()[suffix]
     frames = {"save_all": True, "append_images": [Image.new("RGB", (40, 40), "black")]} if made == "GIF" else {}
     Image.new("RGB", (40, 40), "white").save(root / "train" / "ant" / f"9{suffix.upper()}", made, **frames)
-    found = load_folder("pets", root, 32)
-    assert found.train.read(torch.tensor([12])).float().mean() > 250
-    assert found.notes == ()
+    dataset = load_folder("pets", root, 32)
+    assert dataset.train.read(torch.tensor([12])).float().mean() > 250
+    assert dataset.notes == ()
 
 
 def test_what_is_passed_over_is_counted_by_suffix_and_kind(root: Path) -> None:
@@ -218,9 +218,9 @@ def test_what_is_passed_over_is_counted_by_suffix_and_kind(root: Path) -> None:
     (root / "test" / "list.csv").write_bytes(b"")
     write(root / "test" / "stray.png")
     os.mkfifo(ant / ".hidden.png")
-    found = load_folder("pets", root, 32)
-    assert len(found.train) == 12
-    (note,) = found.notes
+    dataset = load_folder("pets", root, 32)
+    assert len(dataset.train) == 12
+    (note,) = dataset.notes
     kinds = "named pipe: 3, .avif: 2, '.\\x1b[2j': 1, .csv: 1, .heic: 1, device: 1, image in no class folder: 1"
     assert note == (
         f"{root}: 12 files are passed over ({kinds}, no suffix: 1, other: 1); images are {', '.join(IMAGE_SUFFIXES)}"
@@ -229,8 +229,8 @@ def test_what_is_passed_over_is_counted_by_suffix_and_kind(root: Path) -> None:
 
 def test_a_link_to_an_image_is_one(root: Path) -> None:
     (root / "train" / "ant" / "8.png").symlink_to("0.png")
-    found = load_folder("pets", root, 32)
-    assert (len(found.train), found.notes) == (13, ())
+    dataset = load_folder("pets", root, 32)
+    assert (len(dataset.train), dataset.notes) == (13, ())
 
 
 def test_names_with_spaces_umlauts_and_foreign_bytes(root: Path) -> None:
