@@ -74,17 +74,17 @@ def importance(gathered: Gathered) -> Section | Missing:
     title = "Importance of each setting"
     settings, scores = finished_scores(gathered.log)
     try:
-        found = importances(gathered.spec.parsed_space(), settings, scores)
+        shares = importances(gathered.spec.parsed_space(), settings, scores)
     except ValueError as why:
         return Missing(title, f"{why}.")
     note = (
         f"PED-ANOVA over {plural(len(scores), 'finished trial')}: how far the values of the best ones are from those "
         f"of all. Lines: 90 % of {DRAWS} bootstraps over the trials."
     )
-    rows = [[e.setting, *(f"{100 * value:.0f}" for value in (e.share, e.low, e.high))] for e in found]
+    rows = [[e.setting, *(f"{100 * value:.0f}" for value in (e.share, e.low, e.high))] for e in shares]
     head = ["setting", "share (%)", "from", "to"]
     blocks: list[Block] = [
-        Figure("importance-bars", search_plots.importance(found), note),
+        Figure("importance-bars", search_plots.importance(shares), note),
         *(Text(f"{edge_words(entry)}.", "warn") for entry in range_edges(gathered.log)),
         Table(head, rows, "Importance of each setting", folded=True),
     ]

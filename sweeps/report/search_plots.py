@@ -94,15 +94,15 @@ def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: 
     return figure
 
 
-def importance(found: Sequence[Importance]) -> go.Figure:
+def importance(shares: Sequence[Importance]) -> go.Figure:
     """Return a bar per setting with its interval, the largest on top."""
-    figure = empty(110 + 30 * len(found), "share of all divergences (%)", "")
+    figure = empty(110 + 30 * len(shares), "share of all divergences (%)", "")
     figure.add_bar(
-        x=[100 * entry.share for entry in found],
-        y=[safe(entry.setting) for entry in found],
+        x=[100 * entry.share for entry in shares],
+        y=[safe(entry.setting) for entry in shares],
         error_x={
-            "array": [100 * max(0.0, entry.high - entry.share) for entry in found],
-            "arrayminus": [100 * max(0.0, entry.share - entry.low) for entry in found],
+            "array": [100 * max(0.0, entry.high - entry.share) for entry in shares],
+            "arrayminus": [100 * max(0.0, entry.share - entry.low) for entry in shares],
             "color": INK,
             "thickness": 1.2,
         },

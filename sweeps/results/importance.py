@@ -85,9 +85,9 @@ def importances(space: Space, settings: Sequence[Mapping[str, Any]], scores: Seq
         study.get_trials = lambda *_, **__: drawn  # these, and not those of its storage
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = evaluator.evaluate(study, params=varied)
-        total = sum(found.values())
-        return {name: value / total for name, value in found.items()} if total > 0 else None
+            divergences = evaluator.evaluate(study, params=varied)
+        total = sum(divergences.values())
+        return {name: value / total for name, value in divergences.items()} if total > 0 else None
 
     whole = shares(trials)
     if whole is None:
@@ -95,7 +95,7 @@ def importances(space: Space, settings: Sequence[Mapping[str, Any]], scores: Seq
     draws = [drawn for _ in range(DRAWS) if (drawn := shares(rng.choices(trials, k=len(trials)))) is not None]
     return sorted(
         (Importance(name, share, *_quantiles([drawn[name] for drawn in draws])) for name, share in whole.items()),
-        key=lambda found: (-found.share, found.setting),
+        key=lambda importance: (-importance.share, importance.setting),
     )
 
 
@@ -119,7 +119,7 @@ def edges(
         return []
     ranked = sorted(range(len(scores)), key=lambda index: -scores[index])
     best = [settings[index] for index in ranked[: max(1, round(_best_share(len(scores)) * len(scores)))]]
-    found = []
+    reached = []
     for name, domain in space.domains.items():
         lie = [_position(domain, row[name]) for row in best if name in places(space, row)]
         known = [where for where in lie if where is not None]
@@ -129,12 +129,12 @@ def edges(
         outside = sum((where if upper else 1 - where) >= 1 - OUTER for where in known)
         first = None if lie[0] is None else _end(lie[0])
         if first is not None and _can_move(space, name, domain, first):
-            found.append(Edge(name, best[0][name], first, "winner"))
+            reached.append(Edge(name, best[0][name], first, "winner"))
         elif len(lie) > 2 and outside >= MANY * len(lie) and _can_move(space, name, domain, upper):
-            found.append(
+            reached.append(
                 Edge(name, max(row[name] for row in best) if upper else min(row[name] for row in best), upper, "trend")
             )
-    return found + _of_prediction(space, predictions)
+    return reached + _of_prediction(space, predictions)
 
 
 def importance(log: SweepLog) -> list[Importance]:
@@ -175,7 +175,7 @@ def finished_scores(log: SweepLog) -> tuple[list[dict[str, Any]], list[float]]:
 
 def _of_prediction(space: Space, predictions: Sequence[tuple[Mapping[str, Any], float]]) -> list[Edge]:
     """Return the listed numbers of prediction that are best at an end, and better there than anywhere else."""
-    found = []
+    reached = []
     for name in (name for name in PREDICTION_SETTINGS if name in space.raw):
         domain = parse_domain(name, space.raw[name])
         best: dict[Any, float] = {}
@@ -186,8 +186,8 @@ def _of_prediction(space: Space, predictions: Sequence[tuple[Mapping[str, Any], 
         top = [value for value, goodness in best.items() if goodness == max(best.values())]
         where = _position(domain, top[0]) if len(top) == 1 else None
         if where is not None and (end := _end(where)) is not None and _can_move(space, name, domain, end):
-            found.append(Edge(name, top[0], end, "winner"))
-    return found
+            reached.append(Edge(name, top[0], end, "winner"))
+    return reached
 
 
 def _position(domain: Domain, value: Any) -> float | None:

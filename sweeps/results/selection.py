@@ -87,8 +87,8 @@ def score_trial(job: JobLog, objective: str, split: str) -> Scored:
     asked = (objective, split, len(job.sessions))
     if asked not in job.scored:
         job.scored[asked] = score_points(job, objective, split)[0]
-    found: Scored = job.scored[asked]
-    return found
+    scored: Scored = job.scored[asked]
+    return scored
 
 
 def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:

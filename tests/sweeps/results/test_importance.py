@@ -48,10 +48,10 @@ def test_the_shares_are_those_of_optunas_evaluator_over_positions_in_the_space()
         study.add_trial(trial)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
     wanted = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    found = importances(SPACE, settings, scores)
-    assert {entry.setting: entry.share for entry in found} == pytest.approx(wanted)
-    assert [entry.setting for entry in found] == list(wanted)
-    assert all(0 <= entry.low <= entry.high <= 1 for entry in found)
+    shares = importances(SPACE, settings, scores)
+    assert {entry.setting: entry.share for entry in shares} == pytest.approx(wanted)
+    assert [entry.setting for entry in shares] == list(wanted)
+    assert all(0 <= entry.low <= entry.high <= 1 for entry in shares)
 
 
 def test_what_decides_the_score_has_nearly_all_of_it_and_more_trials_make_that_surer() -> None:
@@ -113,7 +113,7 @@ def test_what_cannot_be_widened_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("goodness", "found"),
+    ("goodness", "expected"),
     [
         ([0.5, 0.6, 0.7], [Edge("aggregation.temperature", 10.0, True, "winner")]),
         ([0.7, 0.6, 0.5], [Edge("aggregation.temperature", 0.1, False, "winner")]),
@@ -122,6 +122,6 @@ def test_what_cannot_be_widened_is_left_alone() -> None:
         ([0.7, 0.7, 0.7], []),
     ],
 )
-def test_settings_of_prediction_are_judged_on_the_winners_grid(goodness: list[float], found: list[Edge]) -> None:
+def test_settings_of_prediction_are_judged_on_the_winners_grid(goodness: list[float], expected: list[Edge]) -> None:
     grid = [({"aggregation.temperature": tau}, value) for tau, value in zip([0.1, 1.0, 10.0], goodness, strict=True)]
-    assert edges(SPACE, rows([5.0] * 6), [float(i) for i in range(6)], grid) == found
+    assert edges(SPACE, rows([5.0] * 6), [float(i) for i in range(6)], grid) == expected
