@@ -11,7 +11,6 @@ from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
 from sweeps.cli.common import add_name, named_sweep
-from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
 from sweeps.spec.typed import typed
@@ -49,9 +48,7 @@ def chosen_config(log: SweepLog) -> dict[str, Any]:
     name = log.spec.name
     if log.spec.kind != "sweep":
         raise UserError(f"{name!r} is an ablation, in which nothing is chosen; export a sweep")
-    trial = log.selected["trial"].removeprefix("trial-") if log.selected else None
-    runs = [job for job in log.of_kind(Kind.FINAL) if job.id.startswith(f"{Kind.FINAL}-{trial}-")]
-    if not runs:
+    if not (runs := log.final_jobs()):
         raise UserError(
             f"{name!r} has not chosen a configuration yet; let it go on with: "
             + typed("resume", name, results=log.folder.parents[1])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safe.types import with_split
-from sweeps.ledger.jobs import Kind
+from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import JobLog, Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.results.selection import score_trial
@@ -60,19 +60,17 @@ class Bookkeeper:
         self.open_jobs: set[str] = set()
         self._noted: set[str] = set()
 
-    def started(
-        self, job_id: str, *, kind: Kind, title: str, config: Mapping[str, Any], predictions: list[dict[str, Any]]
-    ) -> None:
+    def started(self, job: Job) -> None:
         """A job begins, or goes on after an interruption."""
-        again = job_id in self.ledger.log.jobs
+        again = job.id in self.ledger.log.jobs
         if not again:
-            self.ledger.append("job", job=job_id, kind=kind, title=title, config=dict(config), predictions=predictions)
-        self.ledger.append("status", job=job_id, status=Status.RUNNING, reason=None)
-        self.open_jobs.add(job_id)
-        self._start_run(self._job(job_id))
+            self.ledger.append("job", **job.record())
+        self.ledger.append("status", job=job.id, status=Status.RUNNING, reason=None)
+        self.open_jobs.add(job.id)
+        self._start_run(self._job(job.id))
         if again:
-            self.recorder.set_tags(self.run_key(job_id), {"reason": ""})  # why it ended before is over
-        self._show(job_id)
+            self.recorder.set_tags(self.run_key(job.id), {"reason": ""})  # why it ended before is over
+        self._show(job.id)
 
     def session(self, job_id: str, record: SessionRecord) -> None:
         """A session has a result."""

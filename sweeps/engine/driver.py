@@ -145,7 +145,7 @@ class Driver:
         job = self._jobs[trial.trial_id]
         self._trials[job.id] = trial
         trial.set_experiment_tag("")  # else the whole config as text, in every result
-        self.books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
+        self.books.started(job)
         if job.heartbeat:
             self.heartbeat.started(job.id, Path(job.heartbeat))
 
@@ -220,9 +220,7 @@ class Driver:
         job = self._jobs.pop(trial.trial_id)
         forget(trial)
         if job.id not in self._trials:
-            self.books.started(
-                job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions
-            )  # its process died before it could start
+            self.books.started(job)  # its process died before it could start
         self._stopped.pop(job.id, None)
         self._broken.pop(job.id, None)
         raised = self.raised.pop(trial.trial_id)

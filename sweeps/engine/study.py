@@ -23,7 +23,7 @@ from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, local_ray, run_work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind
+from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.ledger.lock import locked
 from sweeps.search.asha import Halving
@@ -55,21 +55,24 @@ class Study:
 
     def job(
         self,
-        id: str,
         kind: Kind,
         title: str,
         config: Mapping[str, Any],
         predictions: Sequence[Mapping[str, Any]] = (),
         *,
+        trial: int | None = None,
+        repeat: int | None = None,
+        variant: str | None = None,
         until: int | None = None,
     ) -> Job:
         """Return a job; when it begins, it continues from its newest checkpoint if an earlier call left one.
 
         Args:
             kind: what it is for.
+            trial, repeat, variant: which one of its kind it is, see `sweeps.ledger.jobs.Job`; they make its id.
             until: session after which it is complete; None is the last of the stream.
         """
-        spec = self.log.spec
+        spec, id = self.log.spec, job_id(kind, trial, repeat, variant)
         stages, origins = self.folders.stages(spec), data_origins(spec)
         role = "evaluate_on" if kind in (Kind.FINAL, Kind.CONTROL) and "evaluate_on" in origins else "dataset"
         return Job(
@@ -79,6 +82,9 @@ class Study:
             located(config, origins[role]),  # a trial of an earlier call may name where the data lay then
             [dict(prediction) for prediction in predictions],
             states=str(self.folders.states / id),
+            trial=trial,
+            repeat=repeat,
+            variant=variant,
             stages=str(stages) if stages else None,
             stage_limit=int(spec.stage_limit_gb * 10**9),
             checkpoints=spec.checkpoints,

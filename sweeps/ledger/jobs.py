@@ -1,4 +1,4 @@
-"""Jobs: one training run each, and the words for what a run is for and why it ended early."""
+"""Jobs: one training run each, what it is called, and the words for what it is for and why it ended early."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ class Kind(StrEnum):
     FINAL = "final"  # the chosen configuration on all training images
     CONTROL = "control"  # the preset's own settings, refit beside the chosen ones
     AUDIT = "audit"  # a trial judged on the test images once the choice is final; it steers nothing
-    ARM = "arm"  # one arm of an ablation
+    VARIANT = "variant"  # one variant of an ablation
+
+    @classmethod
+    def _missing_(cls, value: object) -> Kind | None:
+        return cls.VARIANT if value == "arm" else None  # as it was called in older ledgers
 
 
 SEARCH_KINDS = (Kind.TRIAL, Kind.SLOW)
+PLACE = ("trial", "repeat", "variant")  # fields that say which one of its kind a job is
 
 ENDED_WELL = (Status.FINISHED, Status.STOPPED)
 
@@ -38,6 +43,9 @@ class Job:
     Attributes:
         predictions: settings to score after every session; empty for a run whose prediction is settled.
         states: folder of the run's files.
+        trial: number of the trial (or slow setting) that it is, or of the trial that it refits or judges again.
+        repeat: which one of several seeds, from 0.
+        variant: name of the variant of an ablation.
         resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
         stages: folder of the stage store; None shares nothing.
         stage_limit: its size limit in bytes; None is the store's default.
@@ -58,6 +66,9 @@ class Job:
     config: Mapping[str, Any]
     predictions: list[dict[str, Any]]
     states: str
+    trial: int | None = None
+    repeat: int | None = None
+    variant: str | None = None
     resume_from: Sequence[str] = ()
     stages: str | None = None
     stage_limit: int | None = None
@@ -70,3 +81,24 @@ class Job:
     until: int | None = None
     data: str | None = None
     imports: Sequence[str] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields of its record in a ledger: trial, repeat and variant only where they are set."""
+        place = {name: value for name in PLACE if (value := getattr(self, name)) is not None}
+        told = {"title": self.title, "config": dict(self.config), "predictions": self.predictions}
+        return {"job": self.id, "kind": self.kind, **place, **told}
+
+
+def job_id(kind: Kind, trial: int | None = None, repeat: int | None = None, variant: str | None = None) -> str:
+    """Return how a job is called: `trial-07`, `final-07-0`, `control-0`, `ranpac-0`."""
+    parts = [variant or kind, None if trial is None else f"{trial:02d}", None if repeat is None else f"{repeat}"]
+    return "-".join(part for part in parts if part is not None)
+
+
+def place_of(id: str, kind: Kind) -> dict[str, Any]:
+    """Return what `job_id` made an id from, for ledgers whose records of jobs do not say it."""
+    if kind == Kind.VARIANT:
+        variant, _, repeat = id.rpartition("-")
+        return {"variant": variant, "repeat": int(repeat)}
+    names = ("repeat",) if kind == Kind.CONTROL else ("trial", "repeat")
+    return dict(zip(names, (int(part) for part in id.split("-") if part.isdigit()), strict=False))

@@ -8,7 +8,7 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "data", "sets": {"dataset": {"digest": ..., "classes": [["ant", 60, 25], ...]}}}
     {"type": "environment", "tags": {"version.python": ..., "git.commit": ...}}
     {"type": "tracking", "tracking_uri": ..., "experiment": ..., "parent_run_id": ...}
-    {"type": "job", "job": "trial-00", "kind": "trial", "title": ..., "config": {...}, "predictions": [...]}
+    {"type": "job", "job": "trial-00", "kind": "trial", "trial": 0, "title": ..., "config": {...}, "predictions": [...]}
     {"type": "status", "job": "trial-00", "status": "RUNNING", "reason": null}
     {"type": "session", "job": "trial-00", "session": 1, "metrics": {...}, "grid": [...], ...}
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import BUDGET, ENDED_WELL, SEARCH_KINDS, Kind
+from sweeps.ledger.jobs import BUDGET, ENDED_WELL, PLACE, SEARCH_KINDS, Kind, place_of
 from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line
 from sweeps.ledger.record import SessionRecord, named_once
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
@@ -46,6 +46,7 @@ class JobLog:
 
     Attributes:
         predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
+        trial, repeat, variant: which one of its kind it is; see `sweeps.ledger.jobs.Job`.
         sessions: one record per finished session, in order.
         checkpoints: folder of the resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
@@ -57,6 +58,9 @@ class JobLog:
     title: str
     config: dict[str, Any]
     predictions: list[dict[str, Any]]
+    trial: int | None = None
+    repeat: int | None = None
+    variant: str | None = None
     status: Status = Status.RUNNING
     reason: str | None = None
     sessions: list[SessionRecord] = field(default_factory=list)
@@ -65,9 +69,9 @@ class JobLog:
     scored: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
-    def order(self) -> tuple[int, ...]:
-        """Return the numbers in the id, which sort as people count."""
-        return tuple(int(part) for part in self.id.split("-") if part.isdigit())
+    def order(self) -> tuple[int, int]:
+        """Return trial and repeat, by which the jobs of a kind are sorted."""
+        return self.trial or 0, self.repeat or 0
 
     @property
     def complete(self) -> bool:
@@ -128,6 +132,19 @@ class SweepLog:
         """Return the jobs of a kind, in the order of their numbers."""
         return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
 
+    def trials(self) -> dict[int, JobLog]:
+        """Return the trials by number, in its order."""
+        return {job.trial: job for job in self.of_kind(Kind.TRIAL) if job.trial is not None}
+
+    @property
+    def chosen(self) -> JobLog | None:
+        """Return the trial that the sweep chose, or None before it did."""
+        return self.jobs[self.selected["trial"]] if self.selected else None
+
+    def final_jobs(self) -> list[JobLog]:
+        """Return the final runs of the chosen trial, in seed order, without those of an earlier choice."""
+        return [job for job in self.of_kind(Kind.FINAL) if self.chosen and job.trial == self.chosen.trial]
+
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
         match record["type"]:
@@ -141,8 +158,10 @@ class SweepLog:
                 # Version 2 does not notice that the line is lost which ends a run.
                 self.finished = all(job.status != Status.RUNNING for job in self.jobs.values())
             case "job":
+                id, kind = record["job"], Kind(record["kind"])
                 fields = {key: named_once(record[key]) for key in ("title", "config", "predictions")}
-                self.jobs[record["job"]] = JobLog(record["job"], Kind(record["kind"]), **fields)
+                place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
+                self.jobs[id] = JobLog(id, kind, **fields, **place)
             case "status":
                 job = self.jobs[record["job"]]
                 job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False

@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.model.saving import save_model
 from sweeps.spec.marks import Mark, marked
@@ -43,7 +42,7 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
         unless the policy keeps no states, `later`: MLflow may take it another time. None before the first final run
         is finished.
     """
-    job = next((job for job in log.of_kind(Kind.FINAL) if _is_first(job, log) and job.status == Status.FINISHED), None)
+    job = next((job for job in log.final_jobs() if job.repeat == 0 and job.status == Status.FINISHED), None)
     if job is None:
         return None
     state = folders.states / job.id / CHECKPOINTS / f"session-{len(job.sessions):02d}.pt"
@@ -71,11 +70,6 @@ def protocol(log: SweepLog) -> dict[str, Any]:
     return {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)} | {
         f"data.{name}": spec.base[f"data.{name}"] for name in of_data
     }
-
-
-def _is_first(job: JobLog, log: SweepLog) -> bool:
-    chosen = (log.selected or {}).get("trial", "")
-    return job.id == f"final-{chosen.removeprefix('trial-')}-0"
 
 
 def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Recorder) -> dict[str, Any]:
@@ -202,9 +196,9 @@ def _crown(client: MlflowClient, name: str, entry: ModelVersion, log: SweepLog) 
         return False, f"the champion, {other}, was chosen on {reasons}, so their scores cannot be compared"
     best = float(present.tags["holdout_score"])
     if wish.goodness(score) <= wish.goodness(best):
-        return False, f"{what} does not heartbeat the {best:.4f} of the champion, {other}"
+        return False, f"{what} does not beat the {best:.4f} of the champion, {other}"
     client.set_registered_model_alias(name, CHAMPION, entry.version)
-    return True, f"{what} heartbeats the {best:.4f} of {other}"
+    return True, f"{what} beats the {best:.4f} of {other}"
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

@@ -64,10 +64,7 @@ def status_of(log: SweepLog) -> str:
 
 def final_runs(log: SweepLog) -> list[JobLog]:
     """Return the finished final runs of the chosen trial, in seed order."""
-    if log.selected is None:
-        return []
-    prefix = f"final-{log.selected['trial'].removeprefix('trial-')}-"
-    return [job for job in log.of_kind(Kind.FINAL) if job.id.startswith(prefix) and job.status == Status.FINISHED]
+    return [job for job in log.final_jobs() if job.status == Status.FINISHED]
 
 
 def control_runs(log: SweepLog) -> list[JobLog]:
@@ -91,8 +88,8 @@ def difference(log: SweepLog) -> dict[str, dict[str, Any]] | None:
     Each has `mean`, `half_width` of the 95 % interval and `verdict`: `within noise` where the interval covers 0, else
     `better` or `worse`. None with fewer than two seeds that both have.
     """
-    final, control = ({job.order[-1]: _tests(job) for job in runs} for runs in (final_runs(log), control_runs(log)))
-    seeds = sorted(final.keys() & control.keys())
+    final, control = ({job.repeat: _tests(job) for job in runs} for runs in (final_runs(log), control_runs(log)))
+    seeds = [repeat for repeat in final if repeat in control]
     if len(seeds) < 2:
         return None
     maximise = {"accuracy": True, "average_accuracy": True, "forgetting": False}
@@ -121,22 +118,23 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     `gap` the difference as an improvement, never below 0. None before the audit of the chosen trial.
     """
     spec = log.sweep_spec
-    if log.selected is None:
-        return None
-    audits = {
-        job.id.replace(Kind.AUDIT, Kind.TRIAL): job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED
+    audits = {job.trial: job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED}
+    points = {
+        trial.id: score_points(audits[number], spec.objective, "test")
+        for number, trial in log.trials().items()
+        if number in audits
     }
-    if log.selected["trial"] not in audits:
+    if log.selected is None or log.selected["trial"] not in points:
         return None
-    points = {trial: score_points(job, spec.objective, "test") for trial, job in audits.items()}
-    best = max((board[0] for board in points.values()), key=lambda point: point.goodness[0])
+    claimant = max(points, key=lambda trial: points[trial][0].goodness[0])
+    best = points[claimant][0]
     own = next(p for p in points[log.selected["trial"]] if p.prediction == log.selected["prediction"])
     if best.score is None or own.score is None:
         return None
     return {
         "metric": with_split("test", objectives(spec.objective)[0].name),
         "claimed": best.score,
-        "claimed_by": {"trial": best.trial.replace(Kind.AUDIT, Kind.TRIAL), "prediction": best.prediction},
+        "claimed_by": {"trial": claimant, "prediction": best.prediction},
         "honest": own.score,
         "gap": best.goodness[0] - own.goodness[0],
         "trials": len(points),

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from safe.errors import tell
-from sweeps.ledger.jobs import Kind
+from sweeps.ledger.jobs import Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import grid, random_, staged, tpe
 from sweeps.search.history import read_history
@@ -34,9 +34,8 @@ STRATEGIES: dict[str, ModuleType] = {"random": random_, "grid": grid, "tpe": tpe
 
 @dataclass(frozen=True)
 class Proposal:
-    """One job of the search: its id and full configuration."""
+    """One job of the search: its number among those of its kind, and its full configuration."""
 
-    id: str
     kind: Kind
     index: int
     config: dict[str, Any]
@@ -58,12 +57,12 @@ def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
     """
     space = spec.parsed_space()
     for now in layout(spec):
-        ids = {index: f"{now.kind}-{index:02d}" for index in now.indices}
+        ids = {index: job_id(now.kind, index) for index in now.indices}
         fresh: dict[int, dict[str, Any]] = {}
         if any(id not in log.jobs for id in ids.values()):
             fresh = STRATEGIES[spec.search].propose(spec, space, now, read_history(spec, space, log, now))
         yield [
-            Proposal(id, now.kind, index, log.jobs[id].config if id in log.jobs else _config(spec, now, fresh[index]))
+            Proposal(now.kind, index, log.jobs[id].config if id in log.jobs else _config(spec, now, fresh[index]))
             for index, id in ids.items()
             if id in log.jobs or index in fresh
         ]

@@ -50,15 +50,15 @@ class History:
 
 def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> History:
     """Return what the ledger knows before a round."""
-    trials, ranked = log.of_kind(Kind.TRIAL), []
+    trials, ranked = log.trials(), []
     earlier: list[JobLog] = []
     if now.kind == Kind.TRIAL:
-        earlier = [job for job in trials if job.order[0] < now.indices.start and job.status in ENDED_WELL]
+        earlier = [job for number, job in trials.items() if number < now.indices.start and job.status in ENDED_WELL]
         ranked = slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split)
     return History(
         trials=[_observation(spec, space, job) for job in earlier if job.sessions],
         slow=[_settings(space, job) for job in ranked],
-        begun={job.order[0]: _settings(space, job) for job in trials},
+        begun={number: _settings(space, job) for number, job in trials.items()},
     )
 
 

@@ -112,7 +112,7 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
         for row in arm.rows:
             summary = summarise([row.source(job) for job in jobs])
             metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not arm.joint)}
-            repeats = [job.order[-1] for job in jobs]
+            repeats = [job.repeat for job in jobs]
             rows.append(
                 {"arm": name, "group": arm.group, "row": row.title, "seeds": len(jobs), "repeats": repeats, **metrics}
             )
@@ -226,7 +226,7 @@ def _run_arms(study: Study) -> Iterator[list[Job]]:
     for arm in _arms(study.log):
         for repeat in range(spec.seeds):
             config = arm_config(spec, arm, repeat)
-            jobs.append(study.job(f"{arm}-{repeat}", Kind.ARM, f"{arm} {repeat}", config))
+            jobs.append(study.job(Kind.VARIANT, f"{arm} {repeat}", config, repeat=repeat, variant=arm))
     yield leaders_first(jobs)
 
 
@@ -256,7 +256,7 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
 
 
 def _finished(log: SweepLog, arm: str) -> list[JobLog]:
-    return [job for job in log.of_kind(Kind.ARM) if job.id.rpartition("-")[0] == arm and job.status == Status.FINISHED]
+    return [job for job in log.of_kind(Kind.VARIANT) if job.variant == arm and job.status == Status.FINISHED]
 
 
 def _arms(log: SweepLog) -> list[str]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sweeps.ledger.jobs import Job, Kind
+from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec, read_spec
@@ -99,13 +99,20 @@ class Replay:
         """Record nothing."""
 
     def job(
-        self, id: str, kind: Kind, title: str, config: Mapping[str, Any], predictions: Sequence[Any] = (), **more: Any
+        self,
+        kind: Kind,
+        title: str,
+        config: Mapping[str, Any],
+        predictions: Sequence[Any] = (),
+        *,
+        until: int | None = None,
+        **place: Any,
     ) -> Job:
         """Return a job without files."""
-        return Job(id, kind, title, config, [dict(prediction) for prediction in predictions], states="", **more)
+        settings = [dict(prediction) for prediction in predictions]
+        return Job(job_id(kind, **place), kind, title, config, settings, states="", until=until, **place)
 
     def _begin(self, job: Job) -> None:
         if job.id not in self.log.jobs:
-            fields = {"kind": job.kind, "title": job.title, "config": dict(job.config), "predictions": job.predictions}
-            self.append("job", job=job.id, **fields)
+            self.append("job", **job.record())
         self.append("status", job=job.id, status=Status.RUNNING, reason=None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safe.config import validate
 from safe.data.sessions import session_count
@@ -24,7 +23,7 @@ from sweeps.report import write_report
 from sweeps.report.terminal import describe, trial_title
 from sweeps.results.selection import choose
 from sweeps.results.summary import summary_metrics
-from sweeps.search import proposals
+from sweeps.search import Proposal, proposals
 from sweeps.spec.configs import absolute, audit_config, control_config, final_config, refit_config
 from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.machine import ray_address
@@ -66,7 +65,7 @@ def work(study: Study) -> Iterator[list[Job]]:
     # Tags and no params, because a space may grow.
     study.books.recorder.set_tags(spec.name, {f"space.{name}": str(entry) for name, entry in spec.space.items()})
     for proposed in proposals(spec, log):
-        yield [_search_job(study, proposal.id, proposal.kind, proposal.config, space) for proposal in proposed]
+        yield [_search_job(study, proposal, space) for proposal in proposed]
         if not study.budget_left:
             break
     best = choose(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
@@ -81,25 +80,22 @@ def work(study: Study) -> Iterator[list[Job]]:
         yield _audit_jobs(study, space)
 
 
-def final_id(trial: str, repeat: int) -> str:
-    """Return the id of a final run; it names the trial, because an extended sweep may choose another one."""
-    return f"{Kind.FINAL}-{trial.removeprefix('trial-')}-{repeat}"
-
-
-def _search_job(study: Study, id: str, kind: Kind, config: dict[str, Any], space: Space) -> Job:
-    spec = study.log.sweep_spec
+def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:
+    kind, number, config = proposal.kind, proposal.index, proposal.config
     varied = [name for name in space.domains if kind != Kind.SLOW or acts_in_session_1(name)]
-    title = trial_title(id.replace("-", " "), config, varied)
-    return study.job(id, kind, title, config, () if kind == Kind.SLOW else space.predictions, until=spec.first_k)
+    title = trial_title(f"{kind} {number:02d}", config, varied)
+    predictions = () if kind == Kind.SLOW else space.predictions
+    return study.job(kind, title, config, predictions, trial=number, until=study.log.sweep_spec.first_k)
 
 
 def _final_jobs(study: Study) -> list[Job]:
+    """Return the runs of the chosen trial, with its number: an extended sweep may choose another one."""
     log, spec = study.log, study.log.sweep_spec
     assert log.selected is not None
-    trial = log.selected["trial"]
-    config = absolute(refit_config(spec, log.jobs[trial].config, log.selected["prediction"]))
+    assert log.chosen is not None
+    trial, config = log.chosen.trial, absolute(refit_config(spec, log.chosen.config, log.selected["prediction"]))
     return [
-        study.job(final_id(trial, repeat), Kind.FINAL, f"final {repeat}", final_config(config, repeat))
+        study.job(Kind.FINAL, f"final {repeat}", final_config(config, repeat), trial=trial, repeat=repeat)
         for repeat in range(spec.seeds)
     ]
 
@@ -109,8 +105,7 @@ def _control_jobs(study: Study) -> list[Job]:
     config = absolute(control_config(spec))
     repeats = range(spec.seeds if spec.control else 0)
     return [
-        study.job(f"{Kind.CONTROL}-{repeat}", Kind.CONTROL, f"control {repeat}", final_config(config, repeat))
-        for repeat in repeats
+        study.job(Kind.CONTROL, f"control {repeat}", final_config(config, repeat), repeat=repeat) for repeat in repeats
     ]
 
 
@@ -119,14 +114,14 @@ def _audit_jobs(study: Study, space: Space) -> list[Job]:
     spec = study.log.sweep_spec
     return [
         study.job(
-            trial.id.replace(Kind.TRIAL, Kind.AUDIT),
             Kind.AUDIT,
             trial.title.replace(Kind.TRIAL, Kind.AUDIT, 1),
             audit_config(trial.config),
             trial.predictions,
+            trial=number,
             until=spec.first_k,
         )
-        for trial in study.log.of_kind(Kind.TRIAL)
+        for number, trial in study.log.trials().items()
         if trial.status == Status.FINISHED
     ]
 

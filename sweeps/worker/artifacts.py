@@ -39,8 +39,8 @@ Policy = Literal["all", "best", "last", "none"]
 
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
-IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.ARM)  # runs that get every file
-OF_THE_BEST = (Kind.FINAL, Kind.ARM)  # runs whose states the policy `best` keeps
+IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.VARIANT)  # runs that get every file
+OF_THE_BEST = (Kind.FINAL, Kind.VARIANT)  # runs whose states the policy `best` keeps
 
 
 def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: SessionRecord) -> None:

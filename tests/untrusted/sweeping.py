@@ -93,7 +93,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
     def run_work(rounds: JobQueue, books: Bookkeeper, **_: Any) -> None:
         try:
             while (job := rounds.next()) is not None:
-                books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=job.predictions)
+                books.started(job)
                 split = "test" if job.config["data.evaluate_on"] == "test" else "val"
                 known = len(books.ledger.log.jobs[job.id].sessions)
                 for record in fake_sessions(accuracy_of(job), split, len(job.predictions), EPOCHS)[known:]:

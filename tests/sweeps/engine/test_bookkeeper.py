@@ -13,6 +13,7 @@ from rich.console import Console
 from safe.types import Work
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
+from sweeps.ledger.jobs import Job, Kind, place_of
 from sweeps.ledger.ledger import JobLog, Ledger, read_ledger
 from tracking.memory import MemoryRecorder
 from tracking.recorder import Point
@@ -42,7 +43,7 @@ def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
 
 def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "trial-00", kind: str = "trial") -> None:
     config = {"dataset": "digits", "slow.lr": 0.1, "aggregation.temperature": 1.0}
-    books.started(job, kind=kind, title=job, config=config, predictions=predictions)
+    books.started(Job(job, Kind(kind), job, config, predictions, states="", **place_of(job, Kind(kind))))
 
 
 def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(

@@ -86,8 +86,7 @@ class Place:
 
     def engine(self, rounds: JobQueue, books: Bookkeeper, **_: Any) -> None:
         while (job := rounds.next()) is not None:
-            predictions = [dict(prediction) for prediction in job.predictions]
-            books.started(job.id, kind=job.kind, title=job.title, config=job.config, predictions=predictions)
+            books.started(job)
             self.ran.append(job.id)
             self._run(job, books, again=self.ran.count(job.id) > 1)
             rounds.ended(job.id)

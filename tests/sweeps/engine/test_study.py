@@ -105,7 +105,7 @@ def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_
         (Kind.AUDIT, True),
         (Kind.FINAL, False),
         (Kind.CONTROL, False),
-        (Kind.ARM, False),
+        (Kind.VARIANT, False),
     ],
 )
 def test_a_sweep_is_finished_without_a_trial_or_an_audit_but_not_without_a_run_of_a_mean(
@@ -127,7 +127,7 @@ def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) ->
         books = Bookkeeper(ledger, MemoryRecorder(), LiveDisplay(ledger.log), folders.states, {})
         study = Study(books, folders, Budget(ledger.log))
         assert study.budget_left
-        return study.job("trial-00", Kind.TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], until=2)
+        return study.job(Kind.TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], trial=0, until=2)
 
     sweep = tmp_path / "results" / "sweeps" / "a"
     prepared = job(name="a", stage_limit_gb=0.5, checkpoints="best", objective="accuracy")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
-from sweeps.ledger.ledger import FILE_NAME, Ledger, has_ledger, read_ledger
+from sweeps.ledger.jobs import PLACE, Job, Kind, job_id
+from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
+from sweeps.studies.simulator import Replay
 
 Make = Callable[..., Any]
 
@@ -77,6 +79,54 @@ def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) 
         read_ledger(tmp_path)
     path.write_text('{"type": "sweep", "ver')
     assert not has_ledger(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("id", "kind", "place"),
+    [
+        ("trial-07", Kind.TRIAL, {"trial": 7}),
+        ("trial-123", Kind.TRIAL, {"trial": 123}),
+        ("slow-02", Kind.SLOW, {"trial": 2}),
+        ("audit-11", Kind.AUDIT, {"trial": 11}),
+        ("final-07-1", Kind.FINAL, {"trial": 7, "repeat": 1}),
+        ("control-0", Kind.CONTROL, {"repeat": 0}),
+        ("no-diag-2", Kind.VARIANT, {"variant": "no-diag", "repeat": 2}),
+        ("lambda-10-2", Kind.VARIANT, {"variant": "lambda-10", "repeat": 2}),
+    ],
+)
+def test_a_job_says_which_one_it_is_and_its_id_follows(
+    tmp_path: Path, make_spec: Make, id: str, kind: Kind, place: dict[str, Any]
+) -> None:
+    assert job_id(kind, **place) == id
+    made = Job(id, kind, "t", {"seed": 1}, [], states="", **place).record()
+    assert made == {"job": id, "kind": kind, **place, "title": "t", "config": {"seed": 1}, "predictions": []}
+    earlier = {"type": "job", **{name: value for name, value in made.items() if name not in place}}
+    earlier["kind"] = "arm" if kind == Kind.VARIANT else str(kind)
+    ledger = Ledger.create(tmp_path, make_spec())
+    ledger.append("job", **made)
+    log = SweepLog(make_spec(), tmp_path)
+    log.apply(earlier)
+    assert read_ledger(tmp_path).jobs == ledger.log.jobs == log.jobs, "an earlier record says the same by its id"
+    job = log.jobs[id]
+    assert {"trial": job.trial, "repeat": job.repeat, "variant": job.variant} == {**dict.fromkeys(PLACE), **place}
+
+
+def test_a_sweep_whose_ledger_names_its_jobs_by_id_alone_goes_on_as_it_would_have(make_spec: Make, fake: Make) -> None:
+    space = {"fast.cross_weight": {"loguniform": [0.01, 10]}, "aggregation.temperature": {"grid": [0.1, 1.0, 10.0]}}
+    spec = make_spec(search="tpe", trials=4, round_size=2, space=space)
+    runner = fake(lambda config: min(config["fast.cross_weight"], 1.0))
+    whole = Replay(spec)
+    log = whole.run(runner)
+    assert [(job.trial, job.repeat) for job in log.final_jobs()] == [(log.chosen.trial, 0), (log.chosen.trial, 1)]
+    earlier = []
+    for text in whole.records[: len(whole.records) // 2]:
+        record = json.loads(text)
+        dropped = PLACE if record["type"] == "job" else ()
+        earlier.append(json.dumps({name: value for name, value in record.items() if name not in dropped}))
+    assert earlier != whole.records[: len(earlier)]
+    resumed = Replay(spec, earlier)
+    assert resumed.run(runner) == log
+    assert 0 < len(resumed.done) < len(whole.done)
 
 
 def test_trials_sort_as_people_count(tmp_path: Path, make_spec: Make) -> None:

@@ -27,6 +27,7 @@ from safe.training.trainer import SafeTrainer
 from safe.types import Provenance, SessionResult
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.fetched import fetch_state
@@ -88,7 +89,8 @@ class Store:
         folders.make()
         folders.tracking_uri = lambda: f"sqlite:///{self.results / 'mlflow.db'}"  # type: ignore[method-assign]
         ledger = Ledger.create(folders.sweep, spec)
-        ledger.append("job", job="final-03-0", kind="final", title="final 0", config=base, predictions=[])
+        for kind, place in ((Kind.TRIAL, {"trial": 3}), (Kind.FINAL, {"trial": 3, "repeat": 0})):
+            ledger.append("job", **Job(job_id(kind, **place), kind, str(kind), base, [], states="", **place).record())
         for session in (1, 2):
             result = SessionResult(session, 2, "test", classes_seen=session, metrics={})
             record = SessionRecord.of(result, Provenance(digest, "weights", "0,1"), [1] * session)
@@ -193,7 +195,7 @@ def test_it_is_registered_once(store: Store) -> None:
 def test_who_becomes_champion(store: Store) -> None:
     worse = store.finish("worse", 0.7)
     assert (worse["champion"], store.champion()) == (False, "1")
-    assert "0.7000 on held-out images does not heartbeat the 0.8000 of the champion, version 1" in worse["words"]
+    assert "0.7000 on held-out images does not beat the 0.8000 of the champion, version 1" in worse["words"]
     equal = store.finish("equal", 0.8)
     assert not equal["champion"]
     other = store.finish("other-data", 0.99, digest="other")
@@ -208,7 +210,7 @@ def test_who_becomes_champion(store: Store) -> None:
     assert store.champion() == "1"
     better = store.finish("better", 0.9)
     assert (better["champion"], better["version"], store.champion()) == (True, "7", "7")
-    assert better["words"].endswith("average_accuracy 0.9000 on held-out images heartbeats the 0.8000 of version 1")
+    assert better["words"].endswith("average_accuracy 0.9000 on held-out images beats the 0.8000 of version 1")
 
 
 def test_less_forgetting_is_better(store: Store) -> None:

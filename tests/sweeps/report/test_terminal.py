@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps.ledger.jobs import Job
+from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.report.page import render
@@ -22,6 +22,7 @@ from sweeps.results.summary import difference, sweep_summary
 from sweeps.search.random_ import draw
 from sweeps.spec.titles import short_value, title_of, trial_title
 from sweeps.spec.typed import BY_MAKE
+from tracking.recorder import Status
 
 from .made_up import make_log
 
@@ -172,12 +173,13 @@ def test_results_that_were_moved_are_shown_with_the_database_that_they_have_now(
 def replicated(spec: Any, final: list[float], control: list[float]) -> SweepLog:
     """A sweep whose final runs and controls have these accuracies and twice the forgetting."""
     log = SweepLog(spec, selected={"trial": "trial-00", "prediction": {}, "score": 0.5})
-    for kind, values in (("final-00", final), ("control", control)):
+    log.jobs["trial-00"] = JobLog("trial-00", Kind.TRIAL, "trial 00", {}, [], trial=0)
+    for kind, trial, values in ((Kind.FINAL, 0, final), (Kind.CONTROL, None, control)):
         for repeat, value in enumerate(values):
             metrics = {"test/accuracy": value, "test/average_accuracy": 0.5, "test/forgetting": 2 * value}
-            session = SessionRecord(1, 1, "test", metrics)
-            id = f"{kind}-{repeat}"
-            log.jobs[id] = JobLog(id, kind.partition("-")[0], id, {}, [], status="FINISHED", sessions=[session])
+            job = JobLog(job_id(kind, trial, repeat), kind, "", {}, [], trial, repeat, status=Status.FINISHED)
+            job.sessions = [SessionRecord(1, 1, "test", metrics)]
+            log.jobs[job.id] = job
     return log
 
 

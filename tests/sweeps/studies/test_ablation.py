@@ -13,7 +13,7 @@ from rich.console import Console
 
 from safe.errors import UserError
 from sweeps.cli import main
-from sweeps.ledger.jobs import Job
+from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.spec.continuing import continued
 from sweeps.studies.ablation import (
@@ -141,9 +141,10 @@ def test_arms_are_added_to_those_under_a_name() -> None:
 def test_jobs_that_train_a_slow_learner_first_stand_in_front() -> None:
     chosen = spec()
     arms = ("ranpac-plain", "safe", "mean", "ranpac", "no-diag")
-    names = [f"{arm}-{repeat}" for arm in arms for repeat in (0, 1)]
     jobs = [
-        Job(name, "arm", name, arm_config(chosen, name.rpartition("-")[0], int(name[-1])), [], "") for name in names
+        Job(f"{arm}-{repeat}", Kind.VARIANT, "", arm_config(chosen, arm, repeat), [], "")
+        for arm in arms
+        for repeat in (0, 1)
     ]
     leaders = ["ranpac-plain-0", "ranpac-plain-1", "safe-0", "safe-1", "no-diag-0", "no-diag-1"]
     followers = ["mean-0", "mean-1", "ranpac-0", "ranpac-1"]
@@ -156,8 +157,8 @@ def test_jobs_that_train_a_slow_learner_first_stand_in_front() -> None:
 def write_arm(ledger: Ledger, arm: str, last: Mapping[str, float], repeats: range, **record: Any) -> None:
     """One session; the numbers of repeat r are those of repeat 0 plus r / 10."""
     for repeat in repeats:
-        job = f"{arm}-{repeat}"
-        ledger.append("job", job=job, kind="arm", title=job, config={}, predictions=[])
+        job = job_id(Kind.VARIANT, repeat=repeat, variant=arm)
+        ledger.append("job", **Job(job, Kind.VARIANT, job, {}, [], "", repeat=repeat, variant=arm).record())
         split = record.get("split", "test")
         shifted = {f"{split}/{name}": value + repeat / 10 for name, value in last.items()}
         ledger.append(

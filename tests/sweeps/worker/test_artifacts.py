@@ -207,7 +207,7 @@ def test_a_trial_shows_itself_at_the_settings_the_sweep_will_choose(tmp_path: Pa
         ("last", "final", {2}),
         ("best", "trial", set()),
         ("best", "final", {1, 2}),
-        ("best", "arm", {1, 2}),
+        ("best", "variant", {1, 2}),
         ("best", "control", set()),
         ("none", "final", set()),
     ],
