@@ -75,7 +75,7 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
     folders.make()
     monkeypatch.setattr(module, "study_recorder", lambda *_: recorder)
     with pytest.raises(KeyboardInterrupt):
-        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None)
+        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None, "usual")
     assert recorder.runs[spec.name].status == "KILLED"
 
 
