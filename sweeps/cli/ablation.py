@@ -18,18 +18,18 @@ ABOUT = {
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands to the parser."""
     for catalogue, about in ABOUT.items():
-        known = ", ".join(CATALOGUES[catalogue].arms)
+        known = ", ".join(CATALOGUES[catalogue].variants)
         command = commands.add_parser(catalogue, help=about)
         command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
         command.add_argument(
-            "--seeds", type=int, default=DEFAULT_SEEDS, help="runs of every arm (default: %(default)s)"
+            "--seeds", type=int, default=DEFAULT_SEEDS, help="runs of every variant (default: %(default)s)"
         )
         command.add_argument("--name", help=f"name of its results (default: <data set>-{catalogue})")
-        command.add_argument("--arms", default="", help=f"comma-separated, of {known} (default: all)")
+        command.add_argument("--variants", default="", help=f"comma-separated, of {known} (default: all)")
         command.add_argument(
             "--concurrency", type=int, help="runs at the same time (default: one per GPU, else per core)"
         )
-        command.add_argument("settings", nargs="*", metavar="key=value", help="settings of every arm: fast.epochs=3")
+        command.add_argument("settings", nargs="*", metavar="key=value", help="settings of all of them: fast.epochs=3")
         add_detail(command)
         add_imports(command)
         add_results(command)
@@ -42,7 +42,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
         seeds=arguments.seeds,
         catalogue=arguments.catalogue,
         name=arguments.name,
-        arms=[arm for arm in arguments.arms.split(",") if arm],
+        variants=[variant for variant in arguments.variants.split(",") if variant],
         overrides=arguments.settings,
         concurrency=arguments.concurrency,
         imports=arguments.imports,

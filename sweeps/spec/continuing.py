@@ -20,7 +20,7 @@ def continued(old: Spec, new: Spec) -> Spec:
     """
     stays = {name: getattr(old, name) for name in marked(type(old), Mark.SETTLED) if hasattr(new, name)}
     if isinstance(old, AblationSpec) and isinstance(new, AblationSpec):
-        stays["arms"] = [*old.arms, *(arm for arm in new.arms if arm not in old.arms)]
+        stays["variants"] = [*old.variants, *(variant for variant in new.variants if variant not in old.variants)]
     new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
     before, now = old.comparable(), new.comparable()
     differing = [

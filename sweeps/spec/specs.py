@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from safe.config import validate
 from sweeps.spec.marks import Group, Mark, Option, marked
@@ -119,13 +119,13 @@ class RunsSpec(BaseModel):
 
 
 class AblationSpec(RunsSpec):
-    """The specification of an ablation: the same runs for every arm, nothing selected."""
+    """The specification of an ablation: the same runs for every variant, nothing selected."""
 
     kind: Literal["ablation"] = "ablation"
     catalogue: Literal["ablation", "variants"] = "ablation"
     """What is compared, and on which images; see `sweeps.studies.catalogues`."""
-    arms: Annotated[list[str], Mark.GROWS]
-    """Names of its arms; those asked for later are added."""
+    variants: Annotated[list[str], Field(validation_alias=AliasChoices("variants", "arms")), Mark.GROWS]
+    """Names of its variants (`arms` in ledgers of 0.1.0); those asked for later are added."""
 
     @property
     def selection(self) -> Literal["none"]:
@@ -135,7 +135,7 @@ class AblationSpec(RunsSpec):
     @property
     def runs(self) -> int:
         """How many training runs there will be."""
-        return len(self.arms) * self.seeds
+        return len(self.variants) * self.seeds
 
 
 class SweepSpec(RunsSpec):

@@ -1,4 +1,4 @@
-"""Running an ablation and showing it: every arm of a catalogue over the same seeds and class orders, paired by seed."""
+"""Running an ablation and showing it: the variants of a catalogue over the same seeds and class orders, in pairs."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def build_ablation(
     seeds: int,
     catalogue: Literal["ablation", "variants"] = "ablation",
     name: str | None = None,
-    arms: Sequence[str] = (),
+    variants: Sequence[str] = (),
     overrides: Sequence[str] = (),
     concurrency: int | None = None,
     imports: Sequence[str] = (),
 ) -> AblationSpec:
-    """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its arms all, unless given.
+    """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its variants all, unless given.
 
     Raises:
-        UserError: a name, number, arm or setting is not valid.
+        UserError: a name, number, variant or setting is not valid.
     """
     import_own(imports)
-    known = CATALOGUES[catalogue].arms
+    known = CATALOGUES[catalogue].variants
     check_numbers(seeds=seeds, concurrency=concurrency)
-    for arm in arms:
-        if arm not in known:
-            raise UserError(choices(arm, known, "arm"))
+    for variant in variants:
+        if variant not in known:
+            raise UserError(choices(variant, known, "variant"))
     given = parse_overrides(overrides)
     if "data.evaluate_on" in given:
         images = "test images" if CATALOGUES[catalogue].split == "test" else "holdout"
@@ -69,26 +69,26 @@ def build_ablation(
         dataset=config.dataset,
         seeds=seeds,
         catalogue=catalogue,
-        arms=[arm for arm in known if arm in arms or not arms],
+        variants=[variant for variant in known if variant in variants or not variants],
         base=config.flat(),
         threads=threads,
         concurrency=concurrency,
         imports=list(imports),
-        checkpoints="last",  # it is read for its numbers; every state of every arm would be gigabytes
+        checkpoints="last",  # it is read for its numbers; every state of every variant would be gigabytes
     )
 
 
 def run_ablation(spec: AblationSpec, results: Path, *, detail: Detail = "usual") -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     # Refuses now what would only come out later.
-    check_room(spec, [validate(arm_config(spec, arm, spec.seeds - 1)) for arm in spec.arms])
-    return carry_out(spec, results, _run_arms, summarise=_summarise, detail=detail)
+    check_room(spec, [validate(variant_config(spec, variant, spec.seeds - 1)) for variant in spec.variants])
+    return carry_out(spec, results, _run_variants, summarise=_summarise, detail=detail)
 
 
-def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
-    """Return the flat configuration of one run of an arm; `repeat` counts from 0 and shifts seed and class order."""
+def variant_config(spec: AblationSpec, variant: str, repeat: int) -> dict[str, Any]:
+    """Return the flat configuration of one run of a variant; `repeat` counts from 0 and shifts seed and class order."""
     catalogue = CATALOGUES[spec.catalogue]
-    chosen = catalogue.arms[arm]
+    chosen = catalogue.variants[variant]
     settings = {**chosen.settings, **{name: factor * spec.base[name] for name, factor in chosen.factors.items()}}
     if settings.get("data.init_classes") == ALL_CLASSES:
         classes = class_count(spec.dataset, spec.base["data.root"])
@@ -101,20 +101,27 @@ def arm_config(spec: AblationSpec, arm: str, repeat: int) -> dict[str, Any]:
 
 
 def table(log: SweepLog) -> list[dict[str, Any]]:
-    """Return the rows: `arm`, `group`, `row`, `seeds`, `repeats`, and mean, std and values of each metric.
+    """Return the rows: `variant`, `group`, `row`, `seeds`, `repeats`, and mean, std and values of each metric.
 
     The differences of the catalogue's columns are paired by seed, over the seeds that both rows have.
-    Forgetting and the average over sessions mean nothing for a joint arm, which has one session: they are absent.
+    Forgetting and the average over sessions mean nothing for a joint variant, which has one session: they are absent.
     """
     catalogue, rows = _catalogue(log), []
-    for name in _arms(log):
-        arm, jobs = catalogue.arms[name], _finished(log, name)
-        for row in arm.rows:
+    for name in _variants(log):
+        variant, jobs = catalogue.variants[name], _finished(log, name)
+        for row in variant.rows:
             summary = summarise([row.source(job) for job in jobs])
-            metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not arm.joint)}
+            metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not variant.joint)}
             repeats = [job.repeat for job in jobs]
             rows.append(
-                {"arm": name, "group": arm.group, "row": row.title, "seeds": len(jobs), "repeats": repeats, **metrics}
+                {
+                    "variant": name,
+                    "group": variant.group,
+                    "row": row.title,
+                    "seeds": len(jobs),
+                    "repeats": repeats,
+                    **metrics,
+                }
             )
     _compare(rows, catalogue)
     return rows
@@ -185,14 +192,14 @@ def markdown(log: SweepLog) -> str:
 
 
 def _seeds(log: SweepLog) -> tuple[str, str]:
-    """Return in words over how many seeds the table is, and which arms have fewer; nothing where all have as many."""
-    spec, done = _spec(log), {arm: len(_finished(log, arm)) for arm in _arms(log)}
+    """Return in words over how many seeds the table is, and which variants have fewer, if any."""
+    spec, done = _spec(log), {variant: len(_finished(log, variant)) for variant in _variants(log)}
     most = max(done.values())
     words = f"{most}{f' of {spec.seeds}' if most < spec.seeds else ''} seed{'s' if spec.seeds > 1 else ''}"
     if min(done.values()) == most:
         return words, ""
-    fewer = ", ".join(f"{arm} {number}" for arm, number in done.items() if number < most)
-    return f"at most {words}", f"seeds of the arms that have fewer so far: {fewer}"
+    fewer = ", ".join(f"{variant} {number}" for variant, number in done.items() if number < most)
+    return f"at most {words}", f"seeds of the variants that have fewer so far: {fewer}"
 
 
 def _cells(log: SweepLog, row: Mapping[str, Any]) -> list[str]:
@@ -212,28 +219,28 @@ def csv_text(log: SweepLog) -> str:
     """Return the table as CSV, one line per row and seed, fractions in [0, 1]."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "group", "row", "repeat", *METRICS])
+    writer.writerow(["variant", "group", "row", "repeat", *METRICS])
     for row in table(log):
         for position, repeat in enumerate(row["repeats"]):
             values = [row[m]["values"][position] if m in row else "" for m in METRICS]
-            writer.writerow([row["arm"], row["group"], row["row"], repeat, *values])
+            writer.writerow([row["variant"], row["group"], row["row"], repeat, *values])
     return text.getvalue()
 
 
-def _run_arms(study: Study) -> Iterator[list[Job]]:
+def _run_variants(study: Study) -> Iterator[list[Job]]:
     spec = _spec(study.log)
     jobs = []
-    for arm in _arms(study.log):
+    for variant in _variants(study.log):
         for repeat in range(spec.seeds):
-            config = arm_config(spec, arm, repeat)
-            jobs.append(study.job(Kind.VARIANT, f"{arm} {repeat}", config, repeat=repeat, variant=arm))
+            config = variant_config(spec, variant, repeat)
+            jobs.append(study.job(Kind.VARIANT, f"{variant} {repeat}", config, repeat=repeat, variant=variant))
     yield leaders_first(jobs)
 
 
 def leaders_first(jobs: Sequence[Job]) -> list[Job]:
     """Return the jobs with those in front that train a slow learner no earlier job trains.
 
-    Arms that share it then find it finished, instead of waiting for the run beside them.
+    Variants that share it then find it finished, instead of waiting for the run beside them.
     """
     from safe.sharing.stages import sharing_key  # brings torch
 
@@ -255,13 +262,13 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     recorder.log_directory(spec.name, tables, "tables")
 
 
-def _finished(log: SweepLog, arm: str) -> list[JobLog]:
-    return [job for job in log.of_kind(Kind.VARIANT) if job.variant == arm and job.status == Status.FINISHED]
+def _finished(log: SweepLog, variant: str) -> list[JobLog]:
+    return [job for job in log.of_kind(Kind.VARIANT) if job.variant == variant and job.status == Status.FINISHED]
 
 
-def _arms(log: SweepLog) -> list[str]:
-    """The arms of an ablation in the order of its catalogue, in which they may have been added in any."""
-    return [arm for arm in _catalogue(log).arms if arm in _spec(log).arms]
+def _variants(log: SweepLog) -> list[str]:
+    """The variants of an ablation in the order of its catalogue, in which they may have been added in any."""
+    return [variant for variant in _catalogue(log).variants if variant in _spec(log).variants]
 
 
 def _catalogue(log: SweepLog) -> Catalogue:

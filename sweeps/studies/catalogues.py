@@ -1,9 +1,9 @@
-"""What an ablation compares: arms, each a configuration, and the rows that the runs of an arm give.
+"""What an ablation compares: variants, each a configuration, and the rows that the runs of a variant give.
 
 `ABLATION` is SAFE beside its baselines and bounds, on the test images. `VARIANTS` are the choices that the method
 leaves open, each against the preset, on held-out training images: what is decided there has seen no test image.
 
-Arms that share training share it through the stage store: one that only predicts otherwise trains nothing.
+Variants that share training share it through the stage store: one that only predicts otherwise trains nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """One configuration and its rows.
 
     Attributes:
@@ -59,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The arms of one kind of ablation and how they are shown.
+    """The variants of one kind of ablation and how they are shown.
 
     Attributes:
         split: images that judge, `test` or `val` (the holdout).
@@ -69,7 +69,7 @@ class Catalogue:
     split: str
     reference: str
     columns: tuple[Column, ...]
-    arms: Mapping[str, Arm]
+    variants: Mapping[str, Variant]
 
 
 def logged(job: JobLog, prefix: str = "") -> Mapping[str, float]:
@@ -82,8 +82,8 @@ def best_learner(job: JobLog) -> Mapping[str, float]:
     return max((logged(job, "slow/"), logged(job, "fast/")), key=lambda metrics: metrics["accuracy"])
 
 
-def _one(group: str, title: str, settings: Mapping[str, Any], **more: Any) -> Arm:
-    return Arm(group, settings, (Row(title, logged),), **more)
+def _one(group: str, title: str, settings: Mapping[str, Any], **more: Any) -> Variant:
+    return Variant(group, settings, (Row(title, logged),), **more)
 
 
 # ---------------------------------------------------------------- SAFE beside its baselines and bounds
@@ -120,13 +120,13 @@ ABLATION = Catalogue(
         Column("forgetting", "forgetting", "forgetting"),
         Column("SAFE - this", "safe_minus_this", "accuracy", +1),
     ),
-    arms={
+    variants={
         "class-means": _one(FROZEN, "class means", {**_UNTRAINED, "head.kind": "class_means"}),
         "frozen-plain": _one(FROZEN, "ridge", {**_UNTRAINED, **_UNPROJECTED}),
         "frozen": _one(FROZEN, "projection + ridge", _UNTRAINED),
         "ranpac-plain": _one(FIRST, "RanPAC, no projection", {**_RANPAC, **_UNPROJECTED}),
         "ranpac": _one(FIRST, "RanPAC", _RANPAC),
-        "safe": Arm(
+        "safe": Variant(
             SAFE,
             {"aggregation.kind": "entropy"},
             (
@@ -162,7 +162,7 @@ TEMPERATURES = (0.001, 0.01, 0.1, 1.0)
 BATCH_FACTORS = {"slow.diag_weight": 20.0, "slow.offdiag_weight": 8.0}
 
 
-def _batch(title: str, strength: float) -> Arm:
+def _batch(title: str, strength: float) -> Variant:
     factors = {name: strength * factor for name, factor in BATCH_FACTORS.items()}
     return _one("", title, {"slow.correlation": "batch"}, factors=factors)
 
@@ -176,7 +176,7 @@ VARIANTS = Catalogue(
         Column("final", "accuracy", "accuracy"),
         Column("- default", "final_minus_default", "accuracy", -1),
     ),
-    arms={
+    variants={
         "default": _one("", DEFAULT, {}),
         "batch": _batch("correlation batch", 1),
         "batch-strong": _batch("correlation batch, x 10", 10),

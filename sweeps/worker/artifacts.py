@@ -49,7 +49,7 @@ def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: SessionRe
     Doing it again, after a kill, gives the same files. Which states are kept is `job["checkpoints"]`:
 
     `all`: of every session; `last`: of the newest; `best`: of every session of the runs of the chosen configuration
-    (final runs, arms of an ablation), none of the search's trials; `none`.
+    (final runs, variants of an ablation), none of the search's trials; `none`.
     """
     folder = Path(job["states"])
     _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record.session)

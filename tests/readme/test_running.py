@@ -42,7 +42,7 @@ NOT_RUN = {
 }
 # Run with smaller settings, because the whole takes an hour.
 SHORT = "slow.epochs=1 fast.epochs=1"
-SMALLER = {"make ablation DATASET=glyphs SEEDS=3": f' ARGS="--arms ranpac,safe {SHORT}"'}
+SMALLER = {"make ablation DATASET=glyphs SEEDS=3": f' ARGS="--variants ranpac,safe {SHORT}"'}
 # They serve until they are stopped: what answers, on which port.
 SERVERS = {
     "make ui": "/",

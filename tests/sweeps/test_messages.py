@@ -29,7 +29,7 @@ from sweeps.worker.stage_store import VERSION, DiskStages
 
 
 def _ablation() -> AblationSpec:
-    return build_ablation(dataset="digits", seeds=2, concurrency=1, overrides=["runtime.device=cpu"], name="arms")
+    return build_ablation(dataset="digits", seeds=2, concurrency=1, overrides=["runtime.device=cpu"], name="baselines")
 
 
 def _twice(folder: Path) -> None:
@@ -59,15 +59,15 @@ def _no_session(folder: Path) -> None:
         ),
         (
             lambda _: extended(_ablation(), {"trials": 9}, None),
-            "'arms' is an ablation, which has no --trials; it can be given more --seeds",
+            "'baselines' is an ablation, which has no --trials; it can be given more --seeds",
         ),
         (
             lambda folder: extended(_ablation(), {}, folder / "space.yaml"),
-            "'arms' is an ablation, which has no --space; it can be given more --seeds",
+            "'baselines' is an ablation, which has no --space; it can be given more --seeds",
         ),
         (
             lambda _: chosen_config(SweepLog(_ablation())),
-            "'arms' is an ablation, in which nothing is chosen; export a sweep",
+            "'baselines' is an ablation, in which nothing is chosen; export a sweep",
         ),
         (_judged_elsewhere, "trial-00 was judged on ['test'], but only 'val' may steer this sweep"),
         (_no_session, "trial-00 has no finished session"),

@@ -378,7 +378,7 @@ def test_an_unknown_name_and_an_ablation_are_refused(
     assert main(["report", "dema", "--results", str(tmp_path)]) == 2
     assert "Did you mean 'demo'?" in capsys.readouterr().err
     base: dict[str, Any] = load_config("digits").flat()
-    spec = AblationSpec(name="x", dataset="digits", seeds=1, base=base, threads=1, concurrency=1, arms=["safe"])
+    spec = AblationSpec(name="x", dataset="digits", seeds=1, base=base, threads=1, concurrency=1, variants=["safe"])
     with pytest.raises(UserError, match="'x' is an ablation"):
         write_report(SweepLog(spec), tmp_path)
 

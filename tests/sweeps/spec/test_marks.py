@@ -19,7 +19,7 @@ def test_what_may_become_of_a_field_is_said_once() -> None:
         for name, field in spec.model_fields.items():
             assert sum(mark in kinds for mark in field.metadata) <= 1, name
     assert marked(SweepSpec, Mark.GROWS) == ("seeds", "trials")
-    assert marked(AblationSpec, Mark.GROWS) == ("seeds", "arms")
+    assert marked(AblationSpec, Mark.GROWS) == ("seeds", "variants")
     assert set(marked(SweepSpec, Mark.MORE)) == {"max_sessions", "max_hours", "control", "audit"}
     assert set(marked(SweepSpec, Mark.SETTLED)) == {"round_size", "created"}
     assert set(marked(SweepSpec, Mark.WHERE)) == {"dataset", "base", "target", "evaluate_on"}

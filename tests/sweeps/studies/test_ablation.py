@@ -1,4 +1,4 @@
-"""Arms as configurations, and the tables against numbers a person can check."""
+"""Variants as configurations, and the tables against numbers a person can check."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from sweeps.cli import main
 from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.spec.continuing import continued
+from sweeps.spec.specs import read_spec
 from sweeps.studies.ablation import (
     CATALOGUES,
     ablation_summary,
-    arm_config,
     build_ablation,
     csv_text,
     leaders_first,
     markdown,
     show_ablation,
     table,
+    variant_config,
 )
 from sweeps.studies.catalogues import ABLATION, VARIANTS
 
-ARMS = ABLATION.arms
+KNOWN = ABLATION.variants
 UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
 CE_ONLY = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0}
 PLAIN = {"head.projection_dim": 0, "head.ridge_grid": [10.0**k for k in range(-2, 9)]}
@@ -67,18 +68,18 @@ def differing(config: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, A
     return {name: value for name, value in config.items() if value != base[name]}
 
 
-def test_arms_differ_from_the_preset_in_what_they_leave_out() -> None:
-    assert set(DIFFERING) == set(ARMS)
-    base = arm_config(spec(), "safe", 0)
+def test_variants_differ_from_the_preset_in_what_they_leave_out() -> None:
+    assert set(DIFFERING) == set(KNOWN)
+    base = variant_config(spec(), "safe", 0)
     assert (base["data.evaluate_on"], base["data.holdout_share"]) == ("test", 0.0)
-    for arm, expected in DIFFERING.items():
-        assert differing(arm_config(spec(), arm, 0), base) == expected, arm
+    for variant, expected in DIFFERING.items():
+        assert differing(variant_config(spec(), variant, 0), base) == expected, variant
 
 
 def test_variants_differ_in_one_choice_and_are_judged_on_the_holdout() -> None:
     chosen = spec(catalogue="variants", overrides=["slow.diag_weight=0.5", "slow.offdiag_weight=3"])
     assert chosen.name == "digits-variants"
-    base = arm_config(chosen, "default", 0)
+    base = variant_config(chosen, "default", 0)
     assert (base["data.evaluate_on"], base["data.holdout_share"]) == ("holdout", 0.2)
     expected: dict[str, dict[str, Any]] = {
         "default": {},
@@ -92,32 +93,34 @@ def test_variants_differ_in_one_choice_and_are_judged_on_the_holdout() -> None:
         "scale1-tau0.1": {"head.logit_scale": 1.0, "aggregation.temperature": 0.1},
         "scale1-tau1": {"head.logit_scale": 1.0},
     }
-    assert {arm: differing(arm_config(chosen, arm, 0), base) for arm in VARIANTS.arms} == expected
-    seeds = [arm_config(chosen, "default", repeat) for repeat in (0, 1)]
+    assert {variant: differing(variant_config(chosen, variant, 0), base) for variant in VARIANTS.variants} == expected
+    seeds = [variant_config(chosen, "default", repeat) for repeat in (0, 1)]
     assert differing(seeds[1], seeds[0]) == {"seed": 1, "class_order_seed": 1994}
     assert {config["data.holdout_seed"] for config in seeds} == {0}
 
 
-def test_repeats_shift_seed_and_class_order_for_every_arm_alike() -> None:
-    for arm in ARMS:
-        first, second = (arm_config(spec(), arm, repeat) for repeat in (0, 1))
+def test_repeats_shift_seed_and_class_order_for_every_variant_alike() -> None:
+    for variant in KNOWN:
+        first, second = (variant_config(spec(), variant, repeat) for repeat in (0, 1))
         changed = {name: (first[name], second[name]) for name in first if first[name] != second[name]}
         assert changed == {"seed": (0, 1), "class_order_seed": (1993, 1994)}
 
 
-def test_overrides_reach_every_arm_that_does_not_set_them() -> None:
+def test_overrides_reach_every_variant_that_does_not_set_them() -> None:
     changed = spec(overrides=["slow.lr=0.5", "slow.epochs=3"])
     own = {"joint-probe": 0.1, "joint-full": 0.01}
-    assert {arm: arm_config(changed, arm, 0)["slow.lr"] for arm in ARMS} == {arm: own.get(arm, 0.5) for arm in ARMS}
-    assert arm_config(changed, "ranpac", 0)["slow.epochs"] == 3
-    assert arm_config(changed, "frozen", 0)["slow.epochs"] == 0
+    assert {variant: variant_config(changed, variant, 0)["slow.lr"] for variant in KNOWN} == {
+        variant: own.get(variant, 0.5) for variant in KNOWN
+    }
+    assert variant_config(changed, "ranpac", 0)["slow.epochs"] == 3
+    assert variant_config(changed, "frozen", 0)["slow.epochs"] == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ["ranpack"]}, r"unknown arm 'ranpack'.*Did you mean 'ranpac'"),
-        ({"catalogue": "variants", "arms": ["ranpac"]}, r"unknown arm 'ranpac'; choose one of: default, batch"),
+        ({"variants": ["ranpack"]}, r"unknown variant 'ranpack'.*Did you mean 'ranpac'"),
+        ({"catalogue": "variants", "variants": ["ranpac"]}, r"unknown variant 'ranpac'; choose one of: default, batch"),
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
         ({"overrides": ["data.evaluate_on=holdout"]}, r"what judges it \(the test images\)"),
         ({"catalogue": "variants", "overrides": ["data.evaluate_on=test"]}, r"what judges it \(the holdout\)"),
@@ -128,22 +131,28 @@ def test_bad_input_is_one_message(changes: dict[str, Any], message: str) -> None
         spec(**changes)
 
 
-def test_arms_are_added_to_those_under_a_name() -> None:
-    old, more = spec(arms=["safe", "ranpac"]), spec(arms=["finetune", "safe"], seeds=3)
+def test_variants_are_added_to_those_under_a_name() -> None:
+    old, more = spec(variants=["safe", "ranpac"]), spec(variants=["finetune", "safe"], seeds=3)
     merged = continued(old, more)
-    assert merged.arms == ["ranpac", "safe", "finetune"]
+    assert merged.variants == ["ranpac", "safe", "finetune"]
     assert (merged.seeds, merged.digest()) == (3, old.digest())
-    assert continued(merged, spec(seeds=3, arms=["safe"])).arms == merged.arms
+    assert continued(merged, spec(seeds=3, variants=["safe"])).variants == merged.variants
     with pytest.raises(UserError, match="catalogue: ablation -> variants"):
         continued(old, spec(catalogue="variants", name="digits-ablation"))
 
 
+def test_variants_under_their_old_key_are_read() -> None:
+    written = spec(variants=["safe", "ranpac"]).model_dump(mode="json")
+    old = {("arms" if name == "variants" else name): value for name, value in written.items()}
+    assert read_spec(old) == read_spec(written) == spec(variants=["safe", "ranpac"])
+
+
 def test_jobs_that_train_a_slow_learner_first_stand_in_front() -> None:
     chosen = spec()
-    arms = ("ranpac-plain", "safe", "mean", "ranpac", "no-diag")
+    variants = ("ranpac-plain", "safe", "mean", "ranpac", "no-diag")
     jobs = [
-        Job(f"{arm}-{repeat}", Kind.VARIANT, "", arm_config(chosen, arm, repeat), [], "")
-        for arm in arms
+        Job(f"{variant}-{repeat}", Kind.VARIANT, "", variant_config(chosen, variant, repeat), [], "")
+        for variant in variants
         for repeat in (0, 1)
     ]
     leaders = ["ranpac-plain-0", "ranpac-plain-1", "safe-0", "safe-1", "no-diag-0", "no-diag-1"]
@@ -154,11 +163,11 @@ def test_jobs_that_train_a_slow_learner_first_stand_in_front() -> None:
 # ---------------------------------------------------------------- tables
 
 
-def write_arm(ledger: Ledger, arm: str, last: Mapping[str, float], repeats: range, **record: Any) -> None:
+def write_variant(ledger: Ledger, variant: str, last: Mapping[str, float], repeats: range, **record: Any) -> None:
     """One session; the numbers of repeat r are those of repeat 0 plus r / 10."""
     for repeat in repeats:
-        job = job_id(Kind.VARIANT, repeat=repeat, variant=arm)
-        ledger.append("job", **Job(job, Kind.VARIANT, job, {}, [], "", repeat=repeat, variant=arm).record())
+        job = job_id(Kind.VARIANT, repeat=repeat, variant=variant)
+        ledger.append("job", **Job(job, Kind.VARIANT, job, {}, [], "", repeat=repeat, variant=variant).record())
         split = record.get("split", "test")
         shifted = {f"{split}/{name}": value + repeat / 10 for name, value in last.items()}
         ledger.append(
@@ -178,11 +187,11 @@ def write_arm(ledger: Ledger, arm: str, last: Mapping[str, float], repeats: rang
 
 
 def write_ablation(folder: Path) -> None:
-    ledger = Ledger.create(folder, spec(name="demo", arms=["class-means", "safe", "joint"]))
+    ledger = Ledger.create(folder, spec(name="demo", variants=["class-means", "safe", "joint"]))
     safe = {"accuracy": 0.6, "average_accuracy": 0.7, "forgetting": 0.1, "slow/accuracy": 0.5, "fast/accuracy": 0.4}
-    write_arm(ledger, "safe", safe, range(2))
-    write_arm(ledger, "joint", {"accuracy": 0.8, "average_accuracy": 0.8}, range(2))
-    write_arm(ledger, "class-means", {"accuracy": 0.2, "average_accuracy": 0.3, "forgetting": 0.4}, range(2))
+    write_variant(ledger, "safe", safe, range(2))
+    write_variant(ledger, "joint", {"accuracy": 0.8, "average_accuracy": 0.8}, range(2))
+    write_variant(ledger, "class-means", {"accuracy": 0.2, "average_accuracy": 0.3, "forgetting": 0.4}, range(2))
     ledger.append("finished")
     ledger.close()
 
@@ -200,15 +209,15 @@ def test_the_table_has_mean_and_spread_of_every_row(tmp_path: Path) -> None:
     assert rows["slow learner"]["safe_minus_this"]["mean"] == pytest.approx(0.1)
     assert "safe_minus_this" not in rows["SAFE (entropy)"]
     assert rows["better learner (oracle)"]["accuracy"]["values"] == rows["slow learner"]["accuracy"]["values"]
-    assert set(rows["joint PET"]) == {"arm", "group", "row", "seeds", "repeats", "accuracy", "safe_minus_this"}
+    assert set(rows["joint PET"]) == {"variant", "group", "row", "seeds", "repeats", "accuracy", "safe_minus_this"}
 
 
 def test_differences_pair_the_seeds_that_both_rows_have(tmp_path: Path) -> None:
-    """SAFE lacks seed 0, the frozen arm lacks seed 2: seeds 1 and 3 remain."""
-    ledger = Ledger.create(tmp_path, spec(name="demo", arms=["frozen", "safe"], seeds=4))
-    write_arm(ledger, "safe", {"accuracy": 0.5, "slow/accuracy": 0.5, "fast/accuracy": 0.5}, range(1, 4))
-    write_arm(ledger, "frozen", {"accuracy": 0.1}, range(2))
-    write_arm(ledger, "frozen", {"accuracy": 0.3}, range(3, 4))
+    """SAFE lacks seed 0, the frozen variant lacks seed 2: seeds 1 and 3 remain."""
+    ledger = Ledger.create(tmp_path, spec(name="demo", variants=["frozen", "safe"], seeds=4))
+    write_variant(ledger, "safe", {"accuracy": 0.5, "slow/accuracy": 0.5, "fast/accuracy": 0.5}, range(1, 4))
+    write_variant(ledger, "frozen", {"accuracy": 0.1}, range(2))
+    write_variant(ledger, "frozen", {"accuracy": 0.3}, range(3, 4))
     ledger.close()
     rows = {row["row"]: row for row in table(read_ledger(tmp_path))}
     assert rows["projection + ridge"]["repeats"] == [0, 1, 3]
@@ -220,7 +229,7 @@ def test_differences_pair_the_seeds_that_both_rows_have(tmp_path: Path) -> None:
 
 
 def test_a_table_says_over_how_many_seeds_it_is(tmp_path: Path) -> None:
-    ledger = Ledger.create(tmp_path, spec(name="demo", arms=["frozen", "safe"], seeds=3))
+    ledger = Ledger.create(tmp_path, spec(name="demo", variants=["frozen", "safe"], seeds=3))
     last = {"accuracy": 0.5, "slow/accuracy": 0.5, "fast/accuracy": 0.5}
 
     def shown() -> str:
@@ -229,25 +238,25 @@ def test_a_table_says_over_how_many_seeds_it_is(tmp_path: Path) -> None:
         return console.export_text()
 
     assert "mean ± std over 0 of 3 seeds;" in shown()
-    write_arm(ledger, "safe", last, range(2))
-    write_arm(ledger, "frozen", {"accuracy": 0.1}, range(1))
+    write_variant(ledger, "safe", last, range(2))
+    write_variant(ledger, "frozen", {"accuracy": 0.1}, range(1))
     assert "mean ± std over at most 2 of 3 seeds;" in shown()
-    fewer = "seeds of the arms that have fewer so far: frozen 1\n"
+    fewer = "seeds of the variants that have fewer so far: frozen 1\n"
     assert fewer in shown()
     assert f"{markdown(read_ledger(tmp_path))}\n".endswith(f"|\n\n{fewer}")
-    write_arm(ledger, "frozen", {"accuracy": 0.1}, range(1, 2))
+    write_variant(ledger, "frozen", {"accuracy": 0.1}, range(1, 2))
     assert "mean ± std over 2 of 3 seeds;" in shown()
-    for arm in ("safe", "frozen"):
-        write_arm(ledger, arm, last, range(2, 3))
+    for variant in ("safe", "frozen"):
+        write_variant(ledger, variant, last, range(2, 3))
     assert "mean ± std over 3 seeds;" in shown()
     assert "fewer" not in shown() + markdown(read_ledger(tmp_path))
     ledger.close()
 
 
 def test_the_better_learner_is_chosen_run_by_run(tmp_path: Path) -> None:
-    ledger = Ledger.create(tmp_path, spec(name="demo", arms=["safe"]))
-    write_arm(ledger, "safe", {"slow/accuracy": 0.5, "fast/accuracy": 0.4, "slow/forgetting": 0.3}, range(1))
-    write_arm(ledger, "safe", {"slow/accuracy": 0.5, "fast/accuracy": 0.7, "fast/forgetting": 0.2}, range(1, 2))
+    ledger = Ledger.create(tmp_path, spec(name="demo", variants=["safe"]))
+    write_variant(ledger, "safe", {"slow/accuracy": 0.5, "fast/accuracy": 0.4, "slow/forgetting": 0.3}, range(1))
+    write_variant(ledger, "safe", {"slow/accuracy": 0.5, "fast/accuracy": 0.7, "fast/forgetting": 0.2}, range(1, 2))
     ledger.close()
     best = next(row for row in table(read_ledger(tmp_path)) if row["row"].startswith("better learner"))
     assert best["accuracy"]["values"] == pytest.approx([0.5, 0.8])
@@ -255,9 +264,9 @@ def test_the_better_learner_is_chosen_run_by_run(tmp_path: Path) -> None:
 
 
 def test_variants_are_compared_with_the_default_in_both_metrics(tmp_path: Path) -> None:
-    ledger = Ledger.create(tmp_path, spec(name="demo", catalogue="variants", arms=["default", "new-zeros"]))
-    write_arm(ledger, "default", {"accuracy": 0.5, "average_accuracy": 0.6}, range(2), split="val")
-    write_arm(ledger, "new-zeros", {"accuracy": 0.3, "average_accuracy": 0.5}, range(2), split="val")
+    ledger = Ledger.create(tmp_path, spec(name="demo", catalogue="variants", variants=["default", "new-zeros"]))
+    write_variant(ledger, "default", {"accuracy": 0.5, "average_accuracy": 0.6}, range(2), split="val")
+    write_variant(ledger, "new-zeros", {"accuracy": 0.3, "average_accuracy": 0.5}, range(2), split="val")
     ledger.close()
     log = read_ledger(tmp_path)
     rows = {row["row"]: row for row in table(log)}
@@ -284,21 +293,21 @@ def test_markdown_csv_terminal_and_json_say_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("catalogue", ["ablation", "variants"])
 def test_the_widest_table_fits_80_columns(tmp_path: Path, catalogue: str) -> None:
-    arms = CATALOGUES[catalogue].arms
+    variants = CATALOGUES[catalogue].variants
     ledger = Ledger.create(tmp_path, spec(name="demo", catalogue=catalogue, seeds=3))
     names = [
         f"{learner}{m}" for learner in ("", "slow/", "fast/") for m in ("accuracy", "average_accuracy", "forgetting")
     ]
-    for number, arm in enumerate(arms):
+    for number, variant in enumerate(variants):
         for repeat in range(2):  # differences of two digits with intervals of two digits
             last = dict.fromkeys(names, 0.5 + 0.02 * number - 0.1 * repeat + 0.012 * number * repeat)
-            write_arm(ledger, arm, last, range(repeat, repeat + 1), split=CATALOGUES[catalogue].split)
+            write_variant(ledger, variant, last, range(repeat, repeat + 1), split=CATALOGUES[catalogue].split)
     ledger.close()
     console = Console(record=True, width=80)
     show_ablation(read_ledger(tmp_path), Path("x"), console)
     shown = console.export_text()
     assert all(len(line) <= 80 for line in shown.splitlines())
-    titles = [row.title for arm in arms.values() for row in arm.rows]
+    titles = [row.title for variant in variants.values() for row in variant.rows]
     assert [title for title in titles if title not in shown] == []
     assert "…" not in shown
     assert "± 15.2" in shown

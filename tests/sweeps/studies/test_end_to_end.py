@@ -243,8 +243,8 @@ def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.Captu
     words = [
         "ablation",
         "--name",
-        "arms",
-        "--arms",
+        "parts",
+        "--variants",
         "class-means,joint",
         "--seeds",
         "1",
@@ -253,19 +253,19 @@ def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.Captu
     ]
     assert main([*words, *SETTINGS, "backbone.weights=random"]) == 0
     assert "class means" in capsys.readouterr().out
-    rows = place.outcome("arms")["rows"]
-    runs = place.runs("arms")
+    rows = place.outcome("parts")["rows"]
+    runs = place.runs("parts")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    for row, key in zip(rows, ("arms/class-means-0", "arms/joint-0"), strict=True):
+    for row, key in zip(rows, ("parts/class-means-0", "parts/joint-0"), strict=True):
         assert place.history(runs[key], "test/accuracy")[5 if "means" in key else 1] == row["accuracy"]["mean"]
-        assert runs[key].data.tags["mlflow.parentRunId"] == runs["arms"].info.run_id
+        assert runs[key].data.tags["mlflow.parentRunId"] == runs["parts"].info.run_id
     client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
-    tables = {Path(item.path).name for item in client.list_artifacts(runs["arms"].info.run_id, "tables")}
+    tables = {Path(item.path).name for item in client.list_artifacts(runs["parts"].info.run_id, "tables")}
     assert tables == {"ablation.md", "ablation.csv"}
 
     more = ["frozen" if word == "class-means,joint" else word for word in words]
     assert main([*more, *SETTINGS, "backbone.weights=random"]) == 0
-    grown = place.outcome("arms")["rows"]
-    assert [row["arm"] for row in grown] == ["class-means", "frozen", "joint"]
-    assert [row for row in grown if row["arm"] != "frozen"] == rows
-    assert len(place.runs("arms")) == len(runs) + 1
+    grown = place.outcome("parts")["rows"]
+    assert [row["variant"] for row in grown] == ["class-means", "frozen", "joint"]
+    assert [row for row in grown if row["variant"] != "frozen"] == rows
+    assert len(place.runs("parts")) == len(runs) + 1
