@@ -50,7 +50,7 @@ class JobLog:
         sessions: one record per finished session, in order.
         checkpoints: folder of the resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
-        scored: what `sweeps.results.selection` reckoned from the sessions, which a copy does not take over.
+        scored: what `sweeps.results.selection` reckoned from the sessions; a copy does not take it over.
     """
 
     id: str
@@ -184,7 +184,6 @@ class SweepLog:
             raise ValueError("the session before it is missing")
         replaced = job.sessions[session.session - 1 :]
         job.sessions[session.session - 1 :] = [session]
-        job.scored.clear()
         if job.kind in SEARCH_KINDS:
             self._count(session, 1)
             for old in replaced:

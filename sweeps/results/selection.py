@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from safe.errors import UserError
@@ -24,19 +25,26 @@ class Scored:
     Attributes:
         values: the objectives after the last session, as they were measured; None where the trial has no such metric.
         goodness: the same, turned so that more is better, and worst where there is none.
-        sessions: the metrics after each session that depend on the settings of prediction, names without prefix.
+        records: sessions of the trial.
+        index: position of the settings in the list of predictions.
     """
 
     trial: str
     prediction: dict[str, Any]
     values: tuple[float | None, ...]
     goodness: tuple[float, ...]
-    sessions: tuple[dict[str, float], ...]
+    records: tuple[SessionRecord, ...] = field(compare=False, repr=False)
+    index: int
 
     @property
     def score(self) -> float | None:
         """Return the first objective."""
         return self.values[0]
+
+    @cached_property
+    def sessions(self) -> tuple[dict[str, float], ...]:
+        """Return the metrics after each session that depend on the settings of prediction, names without prefix."""
+        return aggregated(self.records, self.index)
 
     def dominates(self, other: Scored) -> bool:
         """Return whether it is nowhere worse and somewhere better."""
@@ -51,44 +59,49 @@ def aggregated(sessions: Sequence[SessionRecord], index: int) -> tuple[dict[str,
         sessions: those of one run, from the first.
         index: position in the list of predictions.
     """
-    rows = [record.grid[index] for record in sessions]
-    return tuple(
-        session_metrics(rows[: t + 1], record.counts) | dict(record.grid_metrics[index])
-        for t, record in enumerate(sessions)
-    )
+    return tuple(_after(sessions[:t], index) for t in range(1, len(sessions) + 1))
 
 
-def score_points(job: JobLog, objective: str, split: str) -> list[Scored]:
+def _after(sessions: Sequence[SessionRecord], index: int) -> dict[str, float]:
+    """Return the metrics after the last of these sessions."""
+    last, rows = sessions[-1], [record.grid[index] for record in sessions]
+    return session_metrics(rows, last.counts) | dict(last.grid_metrics[index])
+
+
+def score_points(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
     """Return a trial at each of its settings of prediction, best first.
 
-    Of equals the temperature nearest to 1 comes first, then the one listed first.
+    Of equals the temperature nearest to 1 comes first, then the one listed first. A search asks before every round for
+    all trials, tables and reports for each several times: it is reckoned once while the sessions stay as they are.
 
     Raises:
         ValueError: no session is finished, or a session was judged on other images than `split` allows.
     """
+    points: tuple[Scored, ...]
+    sessions, points = job.scored.get((objective, split), ([], ()))
+    if not points or sessions != job.sessions:  # of equal records most are the same ones, which takes no time
+        points = _scored(job, objective, split)
+        job.scored[objective, split] = list(job.sessions), points
+    return points
+
+
+def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
     if not job.sessions:
         raise ValueError(f"{job.id} has no finished session")
     if wrong := {record.split for record in job.sessions} - {split}:
         raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
-    wanted, points = objectives(objective), []
+    wanted, points, records = objectives(objective), [], tuple(job.sessions)
     for index, prediction in enumerate(job.predictions):
-        sessions = aggregated(job.sessions, index)
-        values = tuple(measured(job, wish.name, split, sessions[-1]) for wish in wanted)
+        metrics = _after(records, index)
+        values = tuple(measured(job, wish.name, split, metrics) for wish in wanted)
         goodness = tuple(wish.goodness(value) for wish, value in zip(wanted, values, strict=True))
-        points.append(Scored(job.id, prediction, values, goodness, sessions))
-    return sorted(points, key=_rank, reverse=True)
+        points.append(Scored(job.id, prediction, values, goodness, records, index))
+    return tuple(sorted(points, key=_rank, reverse=True))
 
 
 def score_trial(job: JobLog, objective: str, split: str) -> Scored:
-    """Return the trial at the settings of prediction that are best by the objective; see `score_points`.
-
-    A search asks for it before every round, of all trials: it is reckoned once after every session.
-    """
-    asked = (objective, split, len(job.sessions))
-    if asked not in job.scored:
-        job.scored[asked] = score_points(job, objective, split)[0]
-    scored: Scored = job.scored[asked]
-    return scored
+    """Return the trial at the settings of prediction that are best by the objective; see `score_points`."""
+    return score_points(job, objective, split)[0]
 
 
 def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:

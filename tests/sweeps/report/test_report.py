@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,23 +16,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from safe.config import load_config, validate
 from safe.errors import UserError
 from sweeps.cli import main, parser
 from sweeps.cli.asking import asked_options
-from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.ledger.jobs import Kind
+from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.report import write_report
 from sweeps.report.cost import disk_usage
 from sweeps.report.page import Figure, Page, Section, Table, Text, render
 from sweeps.report.reproduce import sweep_command
 from sweeps.report.sections import report_page
-from sweeps.report.terminal import ON_TEST
+from sweeps.report.terminal import ON_TEST, describe, show
+from sweeps.results import selection
+from sweeps.results.summary import summary_metrics, sweep_summary
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.asked import sweep_spec
 
 from .made_up import SPACE, make_log
 
+SCORED = selection._scored
 EVIL = "<script>alert(1)</script>"
 
 
@@ -407,3 +414,30 @@ def test_a_table_aligns_numbers_to_the_right() -> None:
 def test_texts_of_a_page_are_escaped() -> None:
     page = Page(EVIL, EVIL, [Section("x", EVIL, [Text(EVIL), Table([EVIL], [[EVIL]], EVIL)])], [EVIL])
     assert "<script" not in render(page)
+
+
+def test_a_trial_is_scored_once_for_all_that_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables, summaries and the report ask for every trial, several times each."""
+    log = make_log(trials=200, sessions=3, audit=True, objective="average_accuracy,forgetting")
+    calls: Counter[tuple[str, str, str]] = Counter()
+
+    def counted(job: JobLog, objective: str, split: str) -> Any:
+        calls[job.id, objective, split] += 1
+        return SCORED(job, objective, split)
+
+    monkeypatch.setattr(selection, "_scored", counted)
+    sweep_summary(log)
+    summary_metrics(log)
+    describe(log)
+    show(log, tmp_path, Console(file=io.StringIO(), width=80))
+    report_page(log, {})
+    best = selection.choose(log.of_kind(Kind.TRIAL), log.sweep_spec.objective, "val")
+    judged = [(Kind.TRIAL, "val"), (Kind.AUDIT, "test")]
+    assert calls == {
+        (job.id, log.sweep_spec.objective, split): 1 for kind, split in judged for job in log.of_kind(kind)
+    }
+    assert best is not None
+    job = log.jobs[best.trial]
+    job.sessions.pop()
+    assert selection.score_trial(job, log.sweep_spec.objective, "val").sessions == best.sessions[:-1]
+    assert calls[job.id, log.sweep_spec.objective, "val"] == 2, "its sessions are others"
