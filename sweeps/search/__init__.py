@@ -59,14 +59,14 @@ def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
     for now in layout(spec):
         ids = {index: job_id(now.kind, index) for index in now.indices}
         fresh: dict[int, dict[str, Any]] = {}
-        if any(id not in log.jobs for id in ids.values()):
+        if missing := [id for id in ids.values() if id not in log.jobs]:
             fresh = STRATEGIES[spec.search].propose(spec, space, now, read_history(spec, space, log, now))
         yield [
             Proposal(now.kind, index, log.jobs[id].config if id in log.jobs else _config(spec, now, fresh[index]))
             for index, id in ids.items()
             if id in log.jobs or index in fresh
         ]
-        if len(fresh) < sum(id not in log.jobs for id in ids.values()):
+        if len(fresh) < len(missing):
             tell(used_up(len(log.of_kind(Kind.TRIAL)), spec.trials))
             return
 

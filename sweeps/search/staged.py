@@ -4,7 +4,8 @@ The frozen slow learner with its closed-form head is a complete continual learne
 sessions for the price of training one (`slow_candidates` of them, number 0 the preset's). Trials are made of the best
 `carried`: which one is a choice, and the other settings are proposed, as TPE does it. The first round of trials goes
 through the carried ones from the best on. A space that varies only settings of session 1, or none of them, has no
-stages and is searched by plain TPE.
+stages and is searched by plain TPE. Trial 0 is the preset as in every search, whether its slow setting is carried on or
+not.
 """
 
 from __future__ import annotations
@@ -45,23 +46,28 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
         return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
     carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
     within = _carried_space(space, carried)
+    first: dict[int, dict[str, Any]] = {}
     if now.first:
-        proposals = _first_round(spec, within, now, len(carried))
+        first = {0: space.settings(random_.draw(space, spec.search_seed, 0))}
+        tried = {key(_within(space, carried, first[0]))}
+        proposals = _first_round(spec, within, now.indices[1:], len(carried), tried)
     else:
         told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
         begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
         proposals = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
-    return {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
+    return first | {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
 
 
-def _first_round(spec: SweepSpec, within: Space, now: Round, carried: int) -> dict[int, dict[str, Any]]:
-    """Go through the carried slow settings; trial 0 takes the preset's wherever they lie in the space."""
-    proposals, tried = {}, set[str]()
-    draws = itertools.count()
-    for index in now.indices:
+def _first_round(
+    spec: SweepSpec, within: Space, indices: range, carried: int, tried: set[str]
+) -> dict[int, dict[str, Any]]:
+    """Go through the carried slow settings from the best on; what is `tried`, by its key, comes no second time."""
+    proposals = {}
+    draws = itertools.count(1)
+    for index in indices:
         for draw in itertools.islice(draws, random_.DRAWN_AGAIN):
             values = random_.draw(within, spec.search_seed, draw)
-            proposals[index] = within.settings(values if index == 0 else {**values, CARRIED: index % carried})
+            proposals[index] = within.settings({**values, CARRIED: (index - 1) % carried})
             if key(proposals[index]) not in tried:
                 break
         else:
@@ -98,9 +104,9 @@ def _slow(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
 def _carried_space(space: Space, carried: list[dict[str, Any]]) -> Space:
     """Return the space of the trials: one choice among the carried slow settings, and the settings that act later."""
     choice = Domain("choice", tuple(range(len(carried))))
-    own = _slow(space, space.base)
-    base = {**space.base, CARRIED: carried.index(own) if own in carried else 0}
-    return replace(space, domains={CARRIED: choice, **_part(space, slow=False).domains}, base=base)
+    return replace(
+        space, domains={CARRIED: choice, **_part(space, slow=False).domains}, base={**space.base, CARRIED: 0}
+    )
 
 
 def _within(space: Space, carried: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:

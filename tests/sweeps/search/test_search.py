@@ -144,7 +144,7 @@ def test_staged_makes_trials_of_the_best_slow_settings_alone(make_spec: MakeSpec
     assert candidates[0]["slow.lr"] == BASE["slow.lr"], "the preset's is a candidate"
     best = sorted(candidates, key=alone, reverse=True)[:3]
     trials = [job.config for job in log.of_kind(Kind.TRIAL)]
-    assert {config["slow.lr"] for config in trials} == {config["slow.lr"] for config in best}
+    assert {config["slow.lr"] for config in trials[1:]} == {config["slow.lr"] for config in best}
     assert {config["fast.epochs"] for config in trials} == {BASE["fast.epochs"]}
     assert len({config["fast.cross_weight"] for config in trials}) > 3
     assert not any(job.predictions for job in log.of_kind(Kind.SLOW))
@@ -218,9 +218,25 @@ def test_a_wider_space_adds_only_what_is_new(make_spec: MakeSpec, search: str, f
 
 def test_the_carried_settings_that_were_asked_for_bound_a_staged_search(make_spec: MakeSpec, fake: Any) -> None:
     space, _ = ENDS["lists"]
-    with pytest.warns(Notice, match="used up: 2 different trials"):
+    with pytest.warns(Notice, match="used up: 3 different trials are all there are of the 4 asked for"):
         log = Replay(sweep(make_spec, "staged", space=space, trials=4, carried=1)).run(fake(bowl))
-    assert len({job.config["slow.lr"] for job in log.of_kind(Kind.TRIAL)}) == 1
+    trials = [job.config for job in log.of_kind(Kind.TRIAL)]
+    assert [config["slow.lr"] for config in trials] == [BASE["slow.lr"], 0.02, 0.02], "the preset, then the best"
+
+
+@pytest.mark.parametrize("search", ["staged", "tpe", "random"])
+def test_trial_0_is_the_preset_wherever_its_values_lie_in_the_space(
+    make_spec: MakeSpec, search: str, fake: Any
+) -> None:
+    space = {"slow.lr": SLOW_LR, "fast.cross_weight": FAST_LR, "fast.lr": {"loguniform": [1e-3, 1e-1]}}
+    # The preset's slow setting is the worst of all alone, so staged search carries it on to no other trial.
+    log = Replay(sweep(make_spec, search, space=space, trials=6, slow_candidates=6, carried=2)).run(
+        fake(bowl, lambda config: abs(math.log10(config["slow.lr"] / BASE["slow.lr"])))
+    )
+    first, *others = (job.config for job in log.of_kind(Kind.TRIAL))
+    assert first["slow.lr"] == BASE["slow.lr"]
+    assert first["fast.lr"] == BASE["fast.lr"]
+    assert BASE["slow.lr"] not in {config["slow.lr"] for config in others}
 
 
 def test_what_a_space_holds_is_counted_where_it_has_an_end() -> None:
