@@ -14,7 +14,8 @@ from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Code, Section, Table, Text
 from sweeps.spec.configs import final_config, refit_config
 from sweeps.spec.marks import Mark, marked, options
-from sweeps.spec.specs import PLACES, SweepSpec
+from sweeps.spec.runs import PLACES
+from sweeps.spec.specs import SweepSpec
 
 
 def reproduce(gathered: Gathered) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
-from sweeps.spec.specs import RunsSpec
+from sweeps.spec.runs import RunsSpec
 
 
 def work_account(log: SweepLog) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from safe.numerics import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
+from sweeps.spec.runs import DEFAULT_SEEDS
 from sweeps.spec.space import Space, parse_space, read_space, without_effect
-from sweeps.spec.specs import DEFAULT_SEEDS, DEFAULT_TRIALS, Selection, SweepSpec
+from sweeps.spec.specs import DEFAULT_TRIALS, Selection, SweepSpec
 
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4

@@ -6,116 +6,21 @@ it; any other difference is refused, because two searches would be mixed in one 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
 from safe.config import validate
-from sweeps.spec.marks import Group, Mark, Option, marked
+from sweeps.spec.marks import Group, Mark, Option
+from sweeps.spec.runs import MOST, RunsSpec, without_places
 from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
 Selection = Literal["holdout", "first-k", "transfer", "test"]
 Stop = Literal["none", "asha"]
-Checkpoints = Literal["all", "best", "last", "none"]
-
-# Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.ledger.data`).
-PLACES = ("dataset", "data.root")
-NOT_COMPARED = (Mark.GROWS, Mark.MORE, Mark.MANNER, Mark.SETTLED, Mark.WHERE)  # or not field by field
-MOST = 2**31 - 1
 DEFAULT_TRIALS = 6
-DEFAULT_SEEDS = 3
-
-
-class RunsSpec(BaseModel):
-    """What every named set of runs has: where it starts from and how it is run."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-    name: Annotated[str, Option("name of the sweep (default: data set and time)", Group.LIMITS)]
-    """Names the folder, the parent run and every later call."""
-    dataset: Annotated[str, Mark.WHERE]
-    """Canonical name of the data set."""
-    seeds: Annotated[
-        int,
-        Field(ge=1, le=1_000),
-        Mark.GROWS,
-        Option(
-            f"final runs of the chosen configuration (default: {DEFAULT_SEEDS})",
-            Group.LIMITS,
-            extend="runs of one configuration there shall be in all",
-        ),
-    ]
-    """Runs of one configuration on all training images; seed and class order both change."""
-    base: Annotated[dict[str, Any], Mark.WHERE]
-    """Preset and overrides under dotted names: what every run starts from."""
-    threads: Annotated[int, Field(ge=1)]
-    """CPU threads of a run; part of the results, which are equal for equal thread counts."""
-    concurrency: Annotated[
-        int,
-        Field(ge=1, le=1_000),
-        Mark.MANNER,
-        Option("runs at the same time (default: one per GPU, else per core)", Group.MACHINE),
-    ]
-    """Runs at the same time; no result depends on it once `threads` is set."""
-    retries: Annotated[
-        int,
-        Field(ge=0, le=MOST),
-        Mark.MANNER,
-        Option("how often a failed run is tried again (default: 1)", Group.MACHINE),
-    ] = 1
-    """How often a failed run is tried again from its last checkpoint."""
-    trial_timeout: Annotated[
-        float | None,
-        Field(gt=0),
-        Mark.MANNER,
-        Option("seconds without a sign of life after which a run has failed (default: none)", Group.MACHINE),
-    ] = None
-    """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
-    gpus_per_trial: Annotated[
-        float | Literal["auto"] | None,
-        Mark.MANNER,
-        Option("share of a GPU for a run, or auto (default: 1)", Group.MACHINE, str),
-    ] = None
-    """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
-    stages: Annotated[bool, Mark.MANNER, Option("share no work between runs", Group.MACHINE)] = True
-    """Whether runs share the work they have in common."""
-    fresh: Annotated[bool, Mark.MANNER, Option("share no work with earlier sweeps", Group.MACHINE)] = False
-    """Whether the runs share among themselves only and take nothing from earlier sweeps."""
-    stage_limit_gb: Annotated[
-        float, Field(gt=0), Mark.MANNER, Option("disk for the work that runs share, in GB (default: 20)", Group.MACHINE)
-    ] = 20.0
-    """Disk that the shared work may take, in 10^9 bytes."""
-    checkpoints: Annotated[
-        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: all)", Group.MACHINE)
-    ] = "all"
-    """Which inference states are kept; see `sweeps.worker.artifacts.POLICIES`."""
-    system_metrics: Annotated[
-        bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session", Group.MACHINE)
-    ] = False
-    """Whether every session records how busy the machine was: CPU, memory, GPUs."""
-
-    imports: list[str] = Field(default_factory=list)
-    """Modules of a user's own, imported before anything is trained: they bring data sets, PET, heads, backbones."""
-
-    def comparable(self) -> dict[str, Any]:
-        """Return what must stay equal under one name, one entry per setting."""
-        own = self.model_dump(mode="json", exclude={"name", *marked(type(self), *NOT_COMPARED)})
-        if not self.imports:
-            del own["imports"]  # as it was before there were any
-        return own | _without_places(self.base)
-
-    def places(self) -> dict[str, Any]:
-        """Return where the data lie, by setting."""
-        return {name: self.base[name] for name in PLACES}
-
-    def digest(self) -> str:
-        """Return a digest of what defines the results."""
-        return hashlib.sha256(json.dumps(self.comparable(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class AblationSpec(RunsSpec):
@@ -268,7 +173,7 @@ class SweepSpec(RunsSpec):
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, the space setting by setting."""
         rest = super().comparable()
-        target = None if self.target is None else _without_places(self.target)
+        target = None if self.target is None else without_places(self.target)
         own = {k: v for k, v in rest.items() if k != "space"} | {"target": target}
         return own | {f"space {k}": v for k, v in self.space.items()}
 
@@ -296,10 +201,6 @@ class SweepSpec(RunsSpec):
 
 
 Spec = SweepSpec | AblationSpec
-
-
-def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in PLACES}
 
 
 def located(config: Mapping[str, Any], origin: tuple[str, str]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import pytest
 
 from safe.config import setting_names
-from sweeps.spec.specs import DEFAULT_SEEDS, DEFAULT_TRIALS, SweepSpec
+from sweeps.spec.runs import DEFAULT_SEEDS
+from sweeps.spec.specs import DEFAULT_TRIALS, SweepSpec
 
 from .commands import ROOT, Command, commands, commands_of, python_blocks
 
