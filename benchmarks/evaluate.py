@@ -85,6 +85,7 @@ def items() -> list[dict[str, Any]]:
             fast_scale=fast.scale("learned"),
             labels=labels,
             counts=counts,
+            owned=[s.own for s in sessions],
         )
 
     def ours(temperatures: list[float], kept: list[Tensor] | None = None) -> list[list[float]]:

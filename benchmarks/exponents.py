@@ -109,7 +109,8 @@ def _features_by_images(images: int) -> Callable[[], Any]:
 def _logits(images: int, classes: int) -> SessionLogits:
     slow, fast = _normal(images, classes), _normal(images, classes).flip(0)
     labels = torch.arange(images) % classes
-    return SessionLogits(slow, fast, 10.0, 10.0, labels, [images // 2, images - images // 2])
+    counts = [images // 2, images - images // 2]
+    return SessionLogits(slow, fast, 10.0, 10.0, labels, counts, [range(classes)] * 2)
 
 
 def _grid_by_images(images: int) -> Callable[[], Any]:

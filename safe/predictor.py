@@ -173,6 +173,7 @@ class Predictor:
             fast_scale=self.scales["fast"],
             labels=torch.cat([subset.labels for subset in subsets]),
             counts=[len(subset) for subset in subsets],
+            owned=[session.own for session in sessions],
         )
 
     def _batches(self, images: Tensor | Sequence[str | Path]) -> Iterator[Tensor]:

@@ -73,10 +73,13 @@ class SessionResult:
         sessions: how many sessions the stream has.
         split: `val` when judged on held-out training images, else `test`.
         metrics: names without prefix: `accuracy`, `slow/accuracy`, ...; fractions in [0, 1] save for
-            `backward_transfer` and `forgetting`, which lie in [-1, 1]. Undefined ones are absent.
+            `backward_transfer` and the forgettings, which lie in [-1, 1]. Undefined ones are absent.
         losses: per epoch of this session, (epochs done so far in the run, terms).
         ridge: lambda chosen for each learner's head.
         row: accuracy of each session group so far, of the aggregate.
+        within: the same where only the classes of the group's own session compete.
+        confusion: how many images of each session group (row) are taken for a class of each session (column) by the
+            aggregate; empty where sessions are domains of the same classes.
         seconds: wall time by phase: `train`, `features`, `head`, `evaluate`.
         resources: metrics of speed and memory under their full names (`time/images_per_second`, `memory/peak_mib`).
         work: what was computed for it and what was reused.
@@ -92,6 +95,8 @@ class SessionResult:
     losses: tuple[tuple[int, Mapping[str, float]], ...] = ()
     ridge: Mapping[str, float] = field(default_factory=dict)
     row: tuple[float, ...] = ()
+    within: tuple[float, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     resources: Mapping[str, float] = field(default_factory=dict, compare=False)
     work: Work = field(default=Work("none", 0.0), compare=False)

@@ -75,6 +75,11 @@ class Session:
         """Classes that have rows after the session."""
         return self.classes.stop
 
+    @property
+    def own(self) -> range:
+        """The classes that its images show: those that it brings or, in a later domain, all."""
+        return self.classes or range(self.seen)
+
 
 @dataclass(frozen=True)
 class Stream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ class SessionLogits:
         slow_scale, fast_scale: each learner's own factor of its scores before the softmax, its sigma where learned.
         labels: int64 (N,).
         counts: images of each group; they add up to N.
+        owned: the classes that the images of each group show, of which there may be more than these images have.
     """
 
     slow: Tensor
@@ -48,12 +49,18 @@ class SessionLogits:
     fast_scale: float
     labels: Tensor
     counts: list[int]
+    owned: list[range]
 
     def first(self, groups: int) -> SessionLogits:
         """Return the logits of the first `groups` session groups alone."""
         n = sum(self.counts[:groups])
         return replace(
-            self, slow=self.slow[:n], fast=self.fast[:n], labels=self.labels[:n], counts=self.counts[:groups]
+            self,
+            slow=self.slow[:n],
+            fast=self.fast[:n],
+            labels=self.labels[:n],
+            counts=self.counts[:groups],
+            owned=self.owned[:groups],
         )
 
     def scaled(self, logit_scale: float | str) -> tuple[Tensor, Tensor]:
@@ -72,6 +79,12 @@ def accuracy_row(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> list[
     return group_shares(logits.argmax(dim=1) == labels, counts)
 
 
+def predicted_within(logits: Tensor, counts: Sequence[int], owned: Sequence[range]) -> Tensor:
+    """Return int64 (N,): for each row of logits (N, C) the class of its largest logit among its group's own classes."""
+    groups = zip(logits.split(list(counts)), owned, strict=True)
+    return torch.cat([group[:, own.start : own.stop].argmax(dim=1) + own.start for group, own in groups])
+
+
 def group_shares(correct: Tensor, counts: Sequence[int]) -> list[float]:
     """Return the share of true entries in each consecutive group of `counts` entries of bool (N,)."""
     return [group.sum().item() / len(group) for group in correct.split(list(counts))]
@@ -88,11 +101,13 @@ class Grid(NamedTuple):
 
     Attributes:
         rows: accuracy of each session group.
+        within: the same where only the group's own classes compete.
         metrics: over all images: `nll` and `ece` of the aggregate and, as `slow/...` and `fast/...`, of each learner at
             the setting's scale; `aggregation/weight_fast`, the mean weight of the fast learner, where entropies weigh.
     """
 
     rows: list[list[float]]
+    within: list[list[float]]
     metrics: list[dict[str, float]]
 
 
@@ -103,17 +118,18 @@ def score_grid(logits: SessionLogits, predictions: Sequence[Prediction]) -> Grid
     """
     learners = {scale: _learner_metrics(logits, scale) for scale in {p.logit_scale for p in predictions}}
     rows: dict[int, list[float]] = {}
+    within: dict[int, list[float]] = {}
     metrics: dict[int, dict[str, float]] = {}
     for (scale, kind), places in _alike(predictions).items():
         temperatures = [predictions[place].temperature for place in places]
-        judged, weights = _judge_all(*logits.scaled(scale), logits.labels, kind, temperatures)
-        for place, one, weight in zip(places, judged, weights, strict=True):
-            rows[place] = group_shares(one.predicted == logits.labels, logits.counts)
-            metrics[place] = probability_metrics(one, logits.labels) | learners[scale]
-            if weight is not None:
-                metrics[place]["aggregation/weight_fast"] = weight.double().mean().item()
+        for place, said in zip(places, _judge_all(logits, scale, kind, temperatures), strict=True):
+            rows[place] = group_shares(said.judged.predicted == logits.labels, logits.counts)
+            within[place] = group_shares(said.within == logits.labels, logits.counts)
+            metrics[place] = probability_metrics(said.judged, logits.labels) | learners[scale]
+            if said.weight_fast is not None:
+                metrics[place]["aggregation/weight_fast"] = said.weight_fast.double().mean().item()
     order = range(len(predictions))
-    return Grid([rows[place] for place in order], [metrics[place] for place in order])
+    return Grid([rows[p] for p in order], [within[p] for p in order], [metrics[p] for p in order])
 
 
 def _learner_metrics(logits: SessionLogits, scale: float | str) -> dict[str, float]:
@@ -133,22 +149,39 @@ def _alike(predictions: Sequence[Prediction]) -> dict[tuple[float | str, str], l
     return groups
 
 
-def _judge_all(
-    slow: Tensor, fast: Tensor, labels: Tensor, kind: str, temperatures: list[float]
-) -> tuple[list[Judged], list[Tensor | None]]:
-    """Return for every temperature what the aggregate of scaled logits (N, C) says, and the fast learner's weights."""
-    count = len(temperatures)
+class _Said(NamedTuple):
+    """What a setting of prediction says of all images; `weight_fast` where entropies weigh."""
+
+    judged: Judged
+    within: Tensor
+    weight_fast: Tensor | None
+
+
+def _judge_all(logits: SessionLogits, scale: float | str, kind: str, temperatures: list[float]) -> list[_Said]:
+    """Return for every temperature what the aggregate says."""
+    (slow, fast), labels, count = logits.scaled(scale), logits.labels, len(temperatures)
     if kind != "entropy":  # no temperature in it
-        return [judge_images(aggregate(slow, fast, kind, 1.0), labels)] * count, [None] * count
+        combined = aggregate(slow, fast, kind, 1.0)
+        within = predicted_within(combined, logits.counts, logits.owned)
+        return [_Said(judge_images(combined, labels), within, None)] * count
     tau = torch.tensor(temperatures, dtype=torch.float64, device=slow.device).unsqueeze(1)
     w_slow, w_fast = entropy_weights(slow, fast, tau)
-    size = max(1, _CHUNK_ELEMENTS // (count * slow.shape[1]))
-    parts = zip(
-        *(x.split(size, dim=-1) for x in (w_slow, w_fast, labels)), slow.split(size), fast.split(size), strict=True
-    )
-    judged = [judge_images(weighted(z_slow, z_fast, a, b), truth) for a, b, truth, z_slow, z_fast in parts]
-    whole = [torch.cat(field, dim=1) for field in zip(*judged, strict=True)]
-    return [Judged(*(field[t] for field in whole)) for t in range(count)], list(w_fast)
+    parts = []
+    for rows, own in _pieces(logits, max(1, _CHUNK_ELEMENTS // (count * slow.shape[1]))):
+        combined = weighted(slow[rows], fast[rows], w_slow[:, rows], w_fast[:, rows])
+        within = combined[..., own.start : own.stop].argmax(dim=-1) + own.start
+        parts.append((*judge_images(combined, labels[rows]), within))
+    whole = [torch.cat(field, dim=1) for field in zip(*parts, strict=True)]
+    return [_Said(Judged(*judged), within, weight) for *judged, within, weight in zip(*whole, w_fast, strict=True)]
+
+
+def _pieces(logits: SessionLogits, size: int) -> Iterator[tuple[slice, range]]:
+    """Yield all rows, at most `size` at a time and those of one group alone, with the classes that the group shows."""
+    stop = 0
+    for count, own in zip(logits.counts, logits.owned, strict=True):
+        start, stop = stop, stop + count
+        for first in range(start, stop, size):
+            yield slice(first, min(first + size, stop)), own
 
 
 @torch.no_grad()

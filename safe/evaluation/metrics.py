@@ -13,27 +13,39 @@ LEARNERS = ("slow", "fast")
 _BETWEEN_LEARNERS = ("agreement", "complementarity", "oracle_accuracy")
 
 
-def session_metrics(rows: Sequence[Sequence[float]], counts: Sequence[int]) -> dict[str, float]:
+def session_metrics(
+    rows: Sequence[Sequence[float]], counts: Sequence[int], within: Sequence[Sequence[float]] = ()
+) -> dict[str, float]:
     """Return the metrics after the last session of `rows`.
 
     Args:
         rows: t >= 1 rows, row s with s entries.
         counts: images of each group, at least t entries, each above 0.
+        within: as `rows`, accuracies where only the group's own classes compete, never below those of `rows`; what
+            is made of them is absent without.
 
     Returns:
         accuracy: over all images of the classes seen so far.
         accuracy_session_mean: unweighted mean over the groups.
         average_accuracy: mean of `accuracy` over the sessions so far.
         plasticity: accuracy on the newest group.
+        accuracy_within_session: as `accuracy`, of `within`.
         forgetting: mean over old groups of (best accuracy at an earlier session - now); Chaudhry et al. 2018.
+        forgetting_within, forgetting_confusion: what it is made of, exactly. With A of `rows`, I of `within`, the
+            confusion with other sessions C = I - A and s* the first earlier session where A was best, the means over
+            old groups of I(s*) - I(now), really forgotten, and of C(now) - C(s*), more classes to be taken for.
+        forgetting_nonneg: the same with the present session among those of which the best is taken, so never below 0;
+            the definition of mammoth and PILOT.
         backward_transfer: mean over old groups of (now - accuracy when the group was new), Lopez-Paz & Ranzato 2017.
-        The last two are absent in session 1, where nothing is old.
+        Those of old groups are absent in session 1, where nothing is old.
 
     Raises:
         ValueError: rows or counts of the wrong length.
     """
     if not rows or any(len(row) != s for s, row in enumerate(rows, start=1)) or len(counts) < len(rows):
         raise ValueError(f"need rows of length 1..t and t counts, got {[len(r) for r in rows]} and {len(counts)}")
+    if within and [len(row) for row in within] != [len(row) for row in rows]:
+        raise ValueError(f"need as many accuracies within sessions as over all, got {[len(r) for r in within]}")
     now, old = rows[-1], range(len(rows) - 1)
     overall = [_overall(row, counts) for row in rows]
     metrics = {
@@ -42,10 +54,32 @@ def session_metrics(rows: Sequence[Sequence[float]], counts: Sequence[int]) -> d
         "average_accuracy": fmean(overall),
         "plasticity": now[-1],
     }
+    if within:
+        metrics["accuracy_within_session"] = _overall(within[-1], counts)
     if old:
-        metrics["forgetting"] = fmean(max(row[k] for row in rows[k:-1]) - now[k] for k in old)
+        lost = [rows[s][k] - now[k] for k, s in enumerate(_best(rows))]
+        metrics["forgetting"] = fmean(lost)
+        if within:
+            parts = zip(*losses(rows, within), strict=True)
+            metrics["forgetting_within"], metrics["forgetting_confusion"] = map(fmean, parts)
+        metrics["forgetting_nonneg"] = fmean(max(loss, 0.0) for loss in lost)
         metrics["backward_transfer"] = fmean(now[k] - rows[k][k] for k in old)
     return metrics
+
+
+def losses(rows: Sequence[Sequence[float]], within: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
+    """Return for each old group what its forgetting is made of: really forgotten, and more classes to be taken for.
+
+    The arguments and the two parts, whose means are `forgetting_within` and `forgetting_confusion`, are those of
+    `session_metrics`; after one session there is none.
+    """
+    now, own = rows[-1], within[-1]
+    return [(within[s][k] - own[k], (own[k] - now[k]) - (within[s][k] - rows[s][k])) for k, s in enumerate(_best(rows))]
+
+
+def _best(rows: Sequence[Sequence[float]]) -> list[int]:
+    """Return for each old group the first of the earlier sessions after which its accuracy was best."""
+    return [max(range(k, len(rows) - 1), key=lambda s, k=k: rows[s][k]) for k in range(len(rows) - 1)]  # type: ignore[misc]
 
 
 def depends_on_prediction(name: str) -> bool:

@@ -102,7 +102,8 @@ class SessionEnd:
 
     def session_logits(self, slow: Learner, fast: Learner, scores: Mapping[str, Tensor], session: int) -> SessionLogits:
         """Return both learners' scores with what judges them."""
-        subsets = [s.evaluation for s in self._stream.judged(session)]
+        judged = self._stream.judged(session)
+        subsets = [s.evaluation for s in judged]
         return SessionLogits(
             slow=scores["slow"],
             fast=scores["fast"],
@@ -110,6 +111,7 @@ class SessionEnd:
             fast_scale=fast.scale("learned"),
             labels=torch.cat([subset.labels for subset in subsets]),
             counts=[len(subset) for subset in subsets],
+            owned=[s.own for s in judged],
         )
 
     def ridges(self, learners: Mapping[str, Learner]) -> dict[str, float]:

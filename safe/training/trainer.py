@@ -212,6 +212,8 @@ class SafeTrainer:
             losses=tuple(self._losses),
             ridge=self._session_end.ridges(self._learners()),
             row=tuple(self._judge.rows["aggregated"][-1]),
+            within=tuple(self._judge.within["aggregated"][-1]),
+            confusion=self._judge.confusion,
             seconds={"train": self._train_seconds, **self._session_end.seconds, "evaluate": ended - heads_done},
             resources=measured(self.device, *self._steps_here),
             work=self._client.work(training, seconds),
@@ -245,7 +247,7 @@ class SafeTrainer:
             "session": self.session,
             "epoch": self._epoch,
             "total_epochs": self._total_epochs,
-            "rows": {name: [list(row) for row in rows] for name, rows in self._judge.rows.items()},
+            **self._judge.state_dict(),
             "losses": [[step, dict(terms)] for step, terms in self._losses],
             "train_seconds": self._train_seconds,
             "learners": {name: learner.state_dict() for name, learner in self._learners().items()},
@@ -264,7 +266,7 @@ class SafeTrainer:
         self._inputs.require_same(state)
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
-        self._judge.rows = {name: [list(row) for row in rows] for name, rows in state["rows"].items()}
+        self._judge.load_state_dict(state)
         self._losses = [(step, dict(terms)) for step, terms in state["losses"]]
         self.close()
         self._client.restart()

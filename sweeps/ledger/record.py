@@ -24,7 +24,10 @@ class SessionRecord:
         metrics: all that is logged at step = session, under full names (`val/accuracy`, `time/train_seconds`).
         losses: per epoch, (epochs done so far in the run, terms).
         row: accuracy of each session group so far; empty in ledgers that kept none.
+        within: the same where only the group's own classes compete; empty in ledgers that kept none.
+        confusion: images of each session group (row) by the session whose class is predicted (column); empty likewise.
         grid, grid_metrics: the row, and other metrics without prefix, at each setting of prediction.
+        grid_within: `within` at each setting of prediction; empty in ledgers that kept none.
         counts: images of each session group.
         provenance: what the run was fed with (`safe.types.Provenance`); empty in ledgers that kept none.
         work: what it cost; a record that does not say trained the session itself, in all the time it tells of.
@@ -39,6 +42,9 @@ class SessionRecord:
     row: tuple[float, ...] = ()
     grid: tuple[tuple[float, ...], ...] = ()
     grid_metrics: tuple[Mapping[str, float], ...] = ()
+    grid_within: tuple[tuple[float, ...], ...] = ()
+    within: tuple[float, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
     counts: tuple[int, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     work: Work = Work("trained", 0.0)  # noqa: RUF009 (frozen)
@@ -52,6 +58,7 @@ class SessionRecord:
         counts: Sequence[int],
         grid: Sequence[Sequence[float]] = (),
         grid_metrics: Sequence[Mapping[str, float]] = (),
+        grid_within: Sequence[Sequence[float]] = (),
         *,
         until: int | None = None,
         machine: Mapping[str, float] | None = None,
@@ -61,7 +68,8 @@ class SessionRecord:
 
         Args:
             counts: images of each session group.
-            grid, grid_metrics: accuracies of the groups and metrics at each setting of prediction; none without.
+            grid, grid_metrics, grid_within: accuracies of the groups, metrics, and accuracies where only a group's own
+                classes compete, at each setting of prediction; none without.
             until: session after which the run is complete; `None` is the last of the stream.
             machine: how busy the machine was, by metric.
             notes: what its user should know, by kind.
@@ -75,6 +83,9 @@ class SessionRecord:
             row=tuple(result.row),
             grid=tuple(map(tuple, grid)),
             grid_metrics=tuple(dict(metrics) for metrics in grid_metrics or [{}] * len(grid)),
+            grid_within=tuple(map(tuple, grid_within)),
+            within=tuple(result.within),
+            confusion=tuple(map(tuple, result.confusion)),
             counts=tuple(counts),
             provenance=asdict(provenance),
             work=result.work,
@@ -82,8 +93,13 @@ class SessionRecord:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON holds it, without notes where there are none."""
-        notes = {"notes": dict(self.notes)} if self.notes else {}
+        """Return it as JSON holds it, without notes and what lies within sessions where there is none."""
+        notes: dict[str, Any] = {"notes": dict(self.notes)} if self.notes else {}
+        inner = {
+            "within": list(self.within),
+            "confusion": [list(row) for row in self.confusion],
+            "grid_within": [list(row) for row in self.grid_within],
+        }
         work = {**asdict(self.work), "trained": self.work.training == "trained"}
         return {
             "session": self.session,
@@ -97,7 +113,9 @@ class SessionRecord:
             "counts": list(self.counts),
             "provenance": dict(self.provenance),
             "work": work,
-        } | notes
+            **{name: value for name, value in inner.items() if value},
+            **notes,
+        }
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
@@ -118,6 +136,9 @@ class SessionRecord:
             row=tuple(line.get("row", ())),
             grid=tuple(map(tuple, line["grid"])),
             grid_metrics=tuple(map(named_once, line.get("grid_metrics") or [{}] * len(line["grid"]))),
+            grid_within=tuple(map(tuple, line.get("grid_within", ()))),
+            within=tuple(line.get("within", ())),
+            confusion=tuple(map(tuple, line.get("confusion", ()))),
             counts=tuple(line["counts"]),
             provenance=named_once(line.get("provenance", {})),
             work=Work(**{"training": "trained", "seconds": took, **named_once(work)}),

@@ -25,10 +25,11 @@ def write_report(log: SweepLog, folder: Path) -> Path:
         UserError: the log is an ablation's, which has its own table.
     """
     from sweeps.report.cost import disk_usage
+    from sweeps.report.losses import read_confused
     from sweeps.report.page import render
     from sweeps.report.sections import report_page
 
-    return _write(folder / FOLDER / FILE_NAME, render(report_page(log, disk_usage(folder))))
+    return _write(folder / FOLDER / FILE_NAME, render(report_page(log, disk_usage(folder), read_confused(log, folder))))
 
 
 def write_comparison(first: SweepLog, second: SweepLog, folder: Path) -> Path:

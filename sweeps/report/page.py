@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,20 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG picture, and in words what it shows."""
+
+    png: bytes
+    caption: str
+    kind: str = field(default="picture", init=False)
+
+    @property
+    def address(self) -> str:
+        """Return the picture itself as an address, so that nothing is loaded."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True)
 class Code:
     """Text to copy; `title` set: folded under it."""
 
@@ -80,7 +95,7 @@ class Facts:
     kind: str = field(default="facts", init=False)
 
 
-Block = Text | Table | Figure | Code | Facts
+Block = Text | Table | Figure | Picture | Code | Facts
 
 
 @dataclass(frozen=True)
@@ -102,12 +117,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: `banners` are warnings that stand above everything."""
+    """A page: `banners` are warnings that stand above everything, `foot` explains words at its end."""
 
     title: str
     subtitle: str
     sections: Sequence[Section | Missing]
     banners: Sequence[str] = ()
+    foot: Sequence[str] = ()
 
     @property
     def shown(self) -> list[Section]:

@@ -11,6 +11,7 @@ from sweeps.report.cost import DiskUse, disk_use, work
 from sweeps.report.final import by_session, forgetting, learners
 from sweeps.report.formatting import plural
 from sweeps.report.gather import Gathered
+from sweeps.report.losses import DEFINITIONS, Confused, confused, lost
 from sweeps.report.page import Block, Figure, Missing, Page, Section, Table
 from sweeps.report.prediction import at_prediction
 from sweeps.report.reproduce import reproduce
@@ -28,22 +29,23 @@ from sweeps.results.summary import status_of
 from sweeps.spec.titles import title_of
 
 PARTS: tuple[Callable[[Gathered], Section | Missing], ...] = (
-    answer, by_session, forgetting, learners, at_prediction, slow_settings, parallel, importance, search_progress,
+    answer, by_session, forgetting, lost, learners, at_prediction, slow_settings, parallel, importance, search_progress,
     pareto_front, work, optimism, leaderboard,
 )  # fmt: skip
 
 
-def report_page(log: SweepLog, disk: DiskUse) -> Page:
-    """Return the report of a sweep; `disk` maps a folder to its (files, bytes)."""
+def report_page(log: SweepLog, disk: DiskUse, pairs: Confused | None = None) -> Page:
+    """Return the report of a sweep; `disk` maps a folder to its (files, bytes), `pairs` are of its first final run."""
     gathered = Gathered(log)
     complete = gathered.winner is not None and len(gathered.finals) == log.spec.seeds
     told = plural(len(gathered.finals), "final run") if complete else status_of(log)
-    sections = [*(part(gathered) for part in PARTS), disk_use(disk), reproduce(gathered)]
+    sections = [*(part(gathered) for part in PARTS), confused(pairs), disk_use(disk), reproduce(gathered)]
     return Page(
         title=log.spec.name,
         subtitle=f"{title_of(gathered.spec)} · {plural(len(gathered.trials), 'trial')} · {told}",
         sections=[marked(section) for section in sections] if gathered.on_test else sections,
         banners=[f"Attention: {ON_TEST}."] if gathered.on_test else [],
+        foot=DEFINITIONS,
     )
 
 

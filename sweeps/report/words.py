@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.accounting import work_account
 from sweeps.results.importance import edge_words, importance, range_edges
-from sweeps.results.summary import difference, optimism_gap
+from sweeps.results.summary import difference, final_summary, optimism_gap
 from sweeps.spec.objective import OWN_GROUPS
 from sweeps.spec.titles import short_name
 
@@ -15,7 +18,25 @@ MOST_SHARES = 4
 
 def outcome_lines(log: SweepLog) -> list[str]:
     """Return all of them."""
-    return [*difference_lines(log), *importance_lines(log), *gap_lines(log), *work_lines(log)]
+    words = forgetting_words(final_summary(log) or {}, "test/")
+    return [*words, *difference_lines(log), *importance_lines(log), *gap_lines(log), *work_lines(log)]
+
+
+def forgetting_words(metrics: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return in sentences what forgetting is made of; none where the metrics do not say.
+
+    Args:
+        metrics: `mean` of each after the last session, by its name after `prefix`.
+    """
+    names = ("forgetting", "forgetting_within", "forgetting_confusion", "accuracy_within_session")
+    if any(prefix + name not in metrics for name in names):
+        return []
+    lost, really, confusion, own = (f"{100 * metrics[prefix + name]['mean']:z.1f}" for name in names)
+    return [
+        f"Of {lost} points of forgetting, {really} are really forgotten and {confusion} are more confusion "
+        "with other sessions.",
+        f"Among the classes of its own session alone, {own} % of the images are right.",
+    ]
 
 
 def importance_lines(log: SweepLog) -> list[str]:

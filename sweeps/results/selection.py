@@ -65,7 +65,9 @@ def aggregated(sessions: Sequence[SessionRecord], index: int) -> tuple[dict[str,
 def _after(sessions: Sequence[SessionRecord], index: int) -> dict[str, float]:
     """Return the metrics after the last of these sessions."""
     last, rows = sessions[-1], [record.grid[index] for record in sessions]
-    return session_metrics(rows, last.counts) | dict(last.grid_metrics[index])
+    within = [record.grid_within[index] for record in sessions if record.grid_within]
+    known = within if len(within) == len(sessions) else ()
+    return session_metrics(rows, last.counts, known) | dict(last.grid_metrics[index])
 
 
 def score_points(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:

@@ -13,7 +13,9 @@ from functools import lru_cache
 from safe.errors import UserError, choices
 from safe.evaluation.metrics import LEARNERS, session_metrics
 
-SMALL_IS_BETTER = ("forgetting", "nll", "ece", "ridge", "time", "memory", "train")
+FORGETTING = ("forgetting", "forgetting_within", "forgetting_confusion", "forgetting_nonneg")
+SMALL_IS_BETTER = (*FORGETTING, "nll", "ece", "ridge", "time", "memory", "train")
+EXAMPLE = [[1.0], [1.0, 1.0]]  # a stream of two sessions has every metric
 OWN_GROUPS = ("ridge/", "time/", "memory/", "train/")
 OF_BOTH = ("agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast")
 DIRECTIONS = ("max", "min")
@@ -49,7 +51,7 @@ def objectives(text: str) -> tuple[Objective, ...]:
 
 def metric_names() -> tuple[str, ...]:
     """Return the metrics that may steer a sweep, without those of times, losses and the like."""
-    single = (*session_metrics([[1.0], [1.0, 1.0]], [1, 1]), "nll", "ece")
+    single = (*session_metrics(EXAMPLE, [1, 1], EXAMPLE), "nll", "ece")
     return (*single, *(f"{learner}/{name}" for learner in LEARNERS for name in single), *OF_BOTH)
 
 

@@ -11,6 +11,8 @@ and of a run that the result rests on, not of a search's trial:
 
     tables/predictions.csv      what the final state says of every image that judges it
     tables/confusion.csv        true by predicted class; plots/confusion.png (of many, the most confused)
+    tables/session_confusion.csv  images of each session by the session whose class is predicted, where those differ
+    tables/confused_pairs.csv   the classes most often taken for another; plots/confused_pairs.png with images of both
     environment.json            versions, device, commit
 
 All but the first three are written after the last session.
@@ -31,6 +33,7 @@ from safe.io.writable import naming, whole
 from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.record import VERSION, SessionRecord
+from sweeps.results.confused import HEADER, PICTURE, TABLE, table_of
 
 if TYPE_CHECKING:
     from safe.training.trainer import SafeTrainer
@@ -149,11 +152,12 @@ def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records:
     _write_csv(folder / "tables" / "sessions.csv", ["session", *names], by_session)
     session_curves(sessions, title, folder / "plots" / "curves.png")
     if job["kind"] in IN_FULL:
-        _finish_in_full(folder, title, trainer)
+        _finish_in_full(folder, title, trainer, records)
 
 
-def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer) -> None:
-    from sweeps.worker.plots import confusion_heat_map
+def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer, records: Sequence[SessionRecord]) -> None:
+    from sweeps.worker.confused import confused_pairs
+    from sweeps.worker.plots import confusion_heat_map, image_rows
     from sweeps.worker.predictions import confusion, predicted_images
     from tracking.environment import environment_tags
 
@@ -168,6 +172,14 @@ def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer) -> None:
     _write_csv(folder / "tables" / "confusion.csv", ["true class", *classes], named)
     boundaries = [session.seen for session in judged]
     confusion_heat_map(counts, classes, boundaries, title, folder / "plots" / "confusion.png")
+    pairs, images = confused_pairs(logits, trainer.config, classes, judged)
+    _write_csv(folder / TABLE, HEADER, table_of(pairs))
+    if pairs:
+        image_rows(images, [(pair.true, pair.predicted) for pair in pairs], folder / PICTURE)
+    if confused := records[-1].confusion:
+        groups = [f"session {number}" for number in range(1, len(confused) + 1)]
+        cells = [[group, *row] for group, row in zip(groups, confused, strict=True)]
+        _write_csv(folder / "tables" / "session_confusion.csv", ["images of", *groups], cells)
     runtime = trainer.config.runtime
     about = {**environment_tags(), "device": str(trainer.device), "precision": trainer.precision}
     about |= {"threads": str(runtime.threads), "deterministic": str(runtime.deterministic).lower()}

@@ -9,9 +9,12 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safe.errors import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CELLS_WITH_NUMBERS = 20  # per side; with more the numbers could not be read
 CLASSES_WITH_NAMES = 40  # per side; with more the names could not be read
@@ -89,6 +92,31 @@ def session_curves(sessions: Sequence[Mapping[str, float]], title: str, path: Pa
     figure.axes[0].legend()
     figure.suptitle(title)
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.16, top=0.88, wspace=0.26)
+    _save(figure, path, bounds=None)
+
+
+def image_rows(
+    rows: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], names: Sequence[tuple[str, str]], path: Path
+) -> None:
+    """Draw a line for each pair of classes: images, uint8 (3, H, W), of one that are taken for the other, and of that."""
+    from matplotlib.figure import Figure
+
+    most = max(len(images) for row in rows for images in row)
+    figure = Figure(figsize=(2 * most + 1, 1.25 * len(rows)))
+    for line, (row, pair) in enumerate(zip(rows, names, strict=True)):
+        for side, (images, name) in enumerate(zip(row, pair, strict=True)):
+            for place in range(most):
+                axes = figure.add_subplot(
+                    len(rows), 2 * most + 1, line * (2 * most + 1) + side * (most + 1) + place + 1
+                )
+                axes.axis("off")
+                if place < len(images):
+                    axes.imshow(images[place].permute(1, 2, 0).numpy(), interpolation="nearest")
+                if place == 0:
+                    axes.set_title(
+                        _short(name) + ("" if side else ", taken for"), fontsize=8, loc="left", pad=2, parse_math=False
+                    )
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - 0.18 / len(rows), wspace=0.06, hspace=0.28)
     _save(figure, path, bounds=None)
 
 

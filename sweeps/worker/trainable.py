@@ -96,6 +96,7 @@ class SafeTrainable(tune.Trainable):
             logits.counts,
             grid.rows,
             grid.metrics,
+            grid.within,
             until=self.job.get("until"),
             machine=self._meter.read() if self._meter else None,
             notes=notes,
