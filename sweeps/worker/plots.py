@@ -98,7 +98,7 @@ def session_curves(sessions: Sequence[Mapping[str, float]], title: str, path: Pa
 def image_rows(
     rows: Sequence[tuple[Sequence[Tensor], Sequence[Tensor]]], names: Sequence[tuple[str, str]], path: Path
 ) -> None:
-    """Draw a line for each pair of classes: images, uint8 (3, H, W), of one that are taken for the other, and of that."""
+    """Draw a line for each pair of classes: images, uint8 (3, H, W), taken for the other class, and of that class."""
     from matplotlib.figure import Figure
 
     most = max(len(images) for row in rows for images in row)

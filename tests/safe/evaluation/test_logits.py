@@ -7,7 +7,16 @@ import torch
 
 from safe.evaluation.aggregation import aggregate
 from safe.evaluation.image_metrics import judge_images
-from safe.evaluation.logits import Prediction, SessionLogits, accuracy_row, extract, probability_metrics, score_grid
+from safe.evaluation.logits import (
+    Prediction,
+    SessionLogits,
+    accuracy_row,
+    extract,
+    group_shares,
+    predicted_within,
+    probability_metrics,
+    score_grid,
+)
 from safe.seeding import generator
 
 
@@ -20,6 +29,7 @@ def session_logits(scales: tuple[float, float] = (2.0, 3.0)) -> SessionLogits:
         fast_scale=scales[1],
         labels=torch.randint(4, (30,), generator=draw),
         counts=[10, 15, 5],
+        owned=[range(2), range(2, 3), range(3, 4)],
     )
 
 
@@ -47,7 +57,7 @@ def test_score_grid_has_one_entry_per_setting_in_order() -> None:
     assert grid.rows == [accuracy_row(logits.combined(s), logits.labels, logits.counts) for s in settings]
     assert grid.rows[0] == grid.rows[3] != grid.rows[1]
     assert grid.metrics[0] == grid.metrics[3] != grid.metrics[1]
-    assert score_grid(logits, []) == ([], [])
+    assert score_grid(logits, []) == ([], [], [])
 
 
 @pytest.mark.parametrize("elements", [1, 50, 333, 2**20])
@@ -63,6 +73,7 @@ def test_the_grid_in_one_pass_has_the_bits_of_one_setting_at_a_time(
         fast_scale=9.0,
         labels=torch.randint(13, (211,), generator=draw),
         counts=[100, 111],
+        owned=[range(6), range(6, 13)],
     )
     settings = [
         Prediction(kind, tau, scale)
@@ -71,11 +82,20 @@ def test_the_grid_in_one_pass_has_the_bits_of_one_setting_at_a_time(
         for tau in (1e-3, 0.1, 1.0, 30.0)
     ]
     grid = score_grid(logits, settings)
-    for setting, row, metrics in zip(settings, *grid, strict=True):
+    for setting, row, within, metrics in zip(settings, *grid, strict=True):
         combined = logits.combined(setting)
         assert row == accuracy_row(combined, logits.labels, logits.counts), setting
+        own = predicted_within(combined, logits.counts, logits.owned)
+        assert within == group_shares(own == logits.labels, logits.counts), setting
         alone = probability_metrics(judge_images(combined, logits.labels), logits.labels)
         assert alone.items() <= metrics.items(), setting
+
+
+def test_within_a_session_only_its_own_classes_compete() -> None:
+    """Classes 0 and 1 are the first session's, class 2 the second's."""
+    scores = torch.tensor([[1.0, 2.0, 9.0], [3.0, 2.0, 1.0], [9.0, 8.0, 0.0], [1.0, 2.0, 2.0]])
+    assert predicted_within(scores, [2, 2], [range(2), range(2, 3)]).tolist() == [1, 0, 2, 2]
+    assert predicted_within(scores, [2, 2], [range(3)] * 2).tolist() == scores.argmax(dim=1).tolist() == [2, 0, 0, 1]
 
 
 def test_score_grid_of_one_learner_ignores_scale_and_temperature() -> None:

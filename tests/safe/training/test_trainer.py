@@ -122,12 +122,20 @@ def test_results_hold_what_the_epochs_told_and_metrics_of_the_rows(make: MakeTra
     assert [losses for r in results for _, losses in r.losses] == [e.losses for e in told]
     assert [r.classes_seen for r in results] == [2, 4, 6]
     assert {r.split for r in results} == {"test"}
-    rows = trainer.state_dict()["rows"]
+    rows, within = trainer.state_dict()["rows"], trainer.state_dict()["within"]
     for t, result in enumerate(results, start=1):
-        expected = dict(session_metrics(rows["aggregated"][:t], [8, 8, 8]))
-        for name in ("slow", "fast"):
-            expected |= {f"{name}/{m}": v for m, v in session_metrics(rows[name][:t], [8, 8, 8]).items()}
+        expected = {}
+        for name, prefix in (("aggregated", ""), ("slow", "slow/"), ("fast", "fast/")):
+            own = session_metrics(rows[name][:t], [8, 8, 8], within[name][:t])
+            expected |= {f"{prefix}{m}": v for m, v in own.items()}
         assert result.metrics.items() >= expected.items()
+        for prefix in ("", "slow/", "fast/") if t > 1 else ():
+            parts = result.metrics[f"{prefix}forgetting_within"] + result.metrics[f"{prefix}forgetting_confusion"]
+            assert result.metrics[f"{prefix}forgetting"] == pytest.approx(parts, abs=1e-12)
+        assert all(inner >= whole for inner, whole in zip(result.within, result.row, strict=True))
+        right_session = [row[s] / 8 for s, row in enumerate(result.confusion)]
+        assert [sum(row) for row in result.confusion] == [8] * t
+        assert all(share >= whole for share, whole in zip(right_session, result.row, strict=True))
         assert list(result.row) == pytest.approx(rows["aggregated"][t - 1], abs=0)
         assert set(result.ridge) == {"slow", "fast"}
         assert set(result.ridge.values()) <= {1.0, 10.0, 100.0}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,8 @@ def test_its_json_has_the_keys_that_ledgers_have_always_had(make_session: Make) 
 def test_what_is_read_is_what_was_written(make_session: Make) -> None:
     work = Work("reused", 2.0, 3.0, 0.5, {"slow": {"computed": 0, "reused": 1}})
     record = make_session(2, [[0.5, 0.25]], work=work, notes={"memory": "little"})
+    inner = {"within": (0.75, 0.5), "confusion": ((99, 1), (20, 280)), "grid_within": ((0.75, 0.5),)}
+    record = replace(record, **inner)
     assert (
         SessionRecord.from_json({"type": "session", "job": "a", **json.loads(json.dumps(record.to_json()))}) == record
     )
@@ -67,6 +70,7 @@ def test_a_record_of_an_earlier_version_lacks_what_nobody_wrote_then() -> None:
     assert record.work == Work("trained", seconds=2.0), "it trained itself, in all the time that it tells of"
     assert (record.trained, record.reused) == (True, False)
     assert (record.row, record.losses, record.grid_metrics, record.provenance, record.notes) == ((), (), ({},), {}, {})
+    assert (record.within, record.confusion, record.grid_within) == ((), (), ())
 
 
 @pytest.mark.parametrize("missing", ["session", "sessions", "split", "metrics", "grid", "counts"])

@@ -36,6 +36,20 @@ def row(top: float, session: int) -> list[float]:
     return [top - 0.01 * (session - group) for group in range(1, session + 1)]
 
 
+def within(top: float, session: int) -> list[float]:
+    """Return accuracies among the classes of a group's own session: half of what is lost is confusion with others."""
+    return [top - 0.005 * (session - group) for group in range(1, session + 1)]
+
+
+def confusion(session: int) -> tuple[tuple[int, ...], ...]:
+    """Return images by predicted session: all but one of every old group are taken for their own session's."""
+    last = session - 1
+    return tuple(
+        tuple(COUNT - (g < last) if g == p else int(g < last and p == last) for p in range(session))
+        for g in range(session)
+    )
+
+
 def record(
     session: int,
     sessions: int,
@@ -51,8 +65,21 @@ def record(
         metrics[f"{prefix}accuracy"] = accuracies[-1]
         metrics[f"{prefix}average_accuracy"] = sum(accuracies) / session
         if session > 1:
-            metrics[f"{prefix}forgetting"] = sum(0.01 * (session - g) for g in range(1, session)) / (session - 1)
-    result = SessionResult(session, sessions, split, session, metrics, row=tuple(row(top, session)), work=work)
+            forgotten = sum(0.01 * (session - g) for g in range(1, session)) / (session - 1)
+            metrics[f"{prefix}forgetting"] = metrics[f"{prefix}forgetting_nonneg"] = forgotten
+            metrics[f"{prefix}forgetting_within"] = metrics[f"{prefix}forgetting_confusion"] = forgotten / 2
+        metrics[f"{prefix}accuracy_within_session"] = sum(within(top, session)) / session - loss
+    result = SessionResult(
+        session,
+        sessions,
+        split,
+        session,
+        metrics,
+        row=tuple(row(top, session)),
+        within=tuple(within(top, session)),
+        confusion=confusion(session),
+        work=work,
+    )
     provenance = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
     return SessionRecord.of(result, provenance, [COUNT] * session, grid)
 

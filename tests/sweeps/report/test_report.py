@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -26,11 +27,13 @@ from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.report import write_report
 from sweeps.report.cost import disk_usage
+from sweeps.report.losses import read_confused
 from sweeps.report.page import Figure, Page, Section, Table, Text, render
 from sweeps.report.reproduce import sweep_command
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import ON_TEST, describe, show
 from sweeps.results import selection
+from sweeps.results.confused import HEADER, PICTURE, TABLE, Pair, table_of
 from sweeps.results.summary import summary_metrics, sweep_summary
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.asked import sweep_spec
@@ -145,7 +148,7 @@ def test_every_figure_has_its_main_numbers_in_a_table(log: SweepLog) -> None:
         count = sum(isinstance(block, Figure) for block in section.blocks)
         figures += count
         assert not count or tables(section) or name == "parallel", name  # that one's table is the leaderboard
-    assert figures == 9
+    assert figures == 11
 
 
 def test_the_leaderboard_is_sorted_marked_and_cut(log: SweepLog) -> None:
@@ -211,6 +214,55 @@ def test_a_better_other_temperature_is_chosen_and_marked(log: SweepLog) -> None:
     assert star.y[0] == pytest.approx(float(table.rows[0][1]), abs=0.05)
 
 
+def test_what_accuracy_is_lost_to_by_session(log: SweepLog) -> None:
+    """Groups lose a point a session, half of it to other sessions; old groups give one of 50 images to the last."""
+    section = sections(log)["losses"]
+    assert "Of 2.0 points of forgetting, 1.0 are really forgotten and 1.0 are more confusion" in words(section)
+    assert "Among the classes of its own session alone, 90.2 % of the images are right." in words(section)
+    lost, spreads, sessions = tables(section)
+    assert lost.rows == [["1", "3.0", "1.5", "1.5"], ["2", "2.0", "1.0", "1.0"], ["3", "1.0", "0.5", "0.5"]]
+    assert [row[:3] for row in spreads.rows] == [
+        [name, "2.0 ± 0.0", "1.0 ± 0.0"] for name in ("SAFE", "slow learner", "fast learner")
+    ]
+    assert sessions.rows[0] == ["1", "98.0", "0.0", "0.0", "2.0"]
+    assert sessions.rows[3] == ["4", "0.0", "0.0", "0.0", "100.0"]
+    bars = next(block.figure for block in section.blocks if isinstance(block, Figure))
+    assert bars.layout.barmode == "relative"
+    assert [list(trace.y) for trace in bars.data] == [[pytest.approx(value) for value in (1.5, 1.0, 0.5)]] * 2
+
+
+def test_a_ledger_that_knows_nothing_of_single_sessions_says_so() -> None:
+    log = make_log()
+    for job in log.jobs.values():
+        job.sessions[:] = [replace(record, within=(), confusion=()) for record in job.sessions]
+    assert "losses" not in sections(log)
+    missing = {entry.title: entry.why for entry in report_page(log, {}).missing}
+    assert missing["Why accuracy is lost"] == "no final run tells what was right among the classes of one session."
+
+
+def test_the_most_confused_classes_stand_with_their_images(log: SweepLog, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "final-01-0"
+    for file, content in ((run / TABLE, b""), (run / PICTURE, b"\x89PNG")):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+    pairs = [Pair("a<b", 1, "c", 3, 7, 50)]
+    with (run / TABLE).open("w", newline="") as stream:
+        csv.writer(stream).writerows([HEADER, *table_of(pairs)])
+    page = render(report_page(log, {}, read_confused(log, tmp_path)))
+    assert "a&lt;b" in page
+    assert "7 of 50" in page
+    image = next(attributes for tag, attributes in Outline(page).elements if tag == "img")
+    assert image["src"] == "data:image/png;base64,iVBORw=="
+    assert image["alt"]
+    assert read_confused(log, tmp_path / "elsewhere") is None
+
+
+def test_the_foot_says_what_forgetting_is(page: str) -> None:
+    foot = page[page.index("<footer>") : page.index("</footer>")]
+    for words in ("earlier session", "may be negative", "mammoth and PILOT", "Really forgotten", "More confusion"):
+        assert words in foot
+
+
 # ---------------------------------------------------------------- how it is made
 
 
@@ -237,9 +289,9 @@ def test_figures_are_data_with_a_place_each(page: str) -> None:
     places = [a["id"] for tag, a in outline.elements if tag == "div" and a.get("class") == "plot"]
     data = [a["data-plot"] for tag, a in outline.elements if tag == "script" and "data-plot" in a]
     assert places == data
-    assert len(set(places)) == len(places) == 9
+    assert len(set(places)) == len(places) == 11
     specs = [json.loads(script) for script in outline.scripts if script.startswith("{")]
-    assert len(specs) == 9
+    assert len(specs) == 11
     assert {trace["type"] for spec in specs for trace in spec["data"]} <= {"scatter", "bar", "heatmap", "icicle"}
 
 
@@ -402,7 +454,7 @@ def test_a_browser_draws_every_figure(page: str, tmp_path: Path) -> None:
     done = subprocess.run([BROWSER, *words, file.as_uri()], capture_output=True, timeout=120)
     outline = Outline(done.stdout.decode())
     drawn = [a for tag, a in outline.elements if "js-plotly-plot" in (a.get("class") or "")]
-    assert len(drawn) == 9
+    assert len(drawn) == 11
     assert outline.text.count("SAFE") > 3
 
 

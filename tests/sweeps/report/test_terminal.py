@@ -94,6 +94,8 @@ def test_a_control_with_another_number_of_seeds_says_so(tmp_path: Path) -> None:
     text = io.StringIO()
     show(log, tmp_path, Console(file=text, width=100))
     assert "preset (control) " in text.getvalue()
+    assert "1.0 are really forgotten and 1.0 are more confusion with other" in text.getvalue()
+    assert "Among the classes of its own session alone, 90.2 % of the images are right." in describe(log)
     log.jobs["control-2"].status = "KILLED"
     show(log, tmp_path, Console(file=text, width=100))
     assert "mean ± std over 3 seeds" in text.getvalue()

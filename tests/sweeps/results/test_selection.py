@@ -40,6 +40,18 @@ def test_the_temperature_with_the_highest_average_accuracy_is_taken(job: NewJob)
     assert scored.sessions[1]["forgetting"] == pytest.approx(0.0)
 
 
+def test_forgetting_at_a_setting_has_the_parts_that_the_grid_tells(job: NewJob) -> None:
+    trial = job("trial-00", [[[0.8], [0.9], [0.7]], [[0.5, 0.6], [0.2, 0.6], [0.7, 0.7]]])
+    assert "forgetting_within" not in score_trial(trial, "average_accuracy", "val").sessions[-1]
+    inner = [[[0.9], [0.9], [0.9]], [[0.7, 0.8], [0.9, 0.9], [0.9, 0.9]]]
+    trial.sessions = [replace(r, grid_within=tuple(map(tuple, g))) for r, g in zip(trial.sessions, inner, strict=True)]
+    scored = score_trial(trial, "forgetting_within:max", "val")
+    assert scored.prediction["aggregation.temperature"] == 0.1
+    assert scored.score == pytest.approx(0.2)
+    assert scored.sessions[-1]["forgetting_confusion"] == pytest.approx(0.1)
+    assert scored.sessions[-1]["accuracy_within_session"] == pytest.approx((0.7 * 100 + 0.8 * 300) / 400)
+
+
 def test_of_equal_temperatures_the_one_nearest_to_one_wins(job: NewJob) -> None:
     tied = job("trial-00", [[[0.8]] * 3, [[0.8, 0.6]] * 3])
     assert score_trial(tied, "average_accuracy", "val").prediction["aggregation.temperature"] == 1.0

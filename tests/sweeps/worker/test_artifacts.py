@@ -17,14 +17,16 @@ from PIL import Image
 from safe.config import load_config
 from safe.data.images import FileImages
 from safe.data.sources import ArrayImages
-from safe.data.stream import Subset
+from safe.data.stream import Session, Subset
 from safe.errors import UserError
 from safe.evaluation.aggregation import entropy_weights
 from safe.evaluation.logits import SessionLogits, accuracy_row
 from safe.states.inference import load_inference_state
 from safe.types import Provenance, SessionResult, Split
 from sweeps.ledger.record import VERSION, SessionRecord
+from sweeps.results.confused import Pair, read_pairs
 from sweeps.worker.artifacts import disk_use, keep_session, read_records
+from sweeps.worker.confused import confused_pairs
 from sweeps.worker.predictions import confusion, predicted_images
 
 CLASSES = ["eins", "zwei", "drei $x$"]
@@ -36,6 +38,7 @@ LOGITS = SessionLogits(
     fast_scale=1.0,
     labels=torch.tensor([0, 1, 2, 2]),
     counts=[1, 3],
+    owned=[range(1), range(1, 3)],
 )
 PREDICTIONS = [
     {"aggregation.kind": kind, "aggregation.temperature": 1.0, "head.logit_scale": "learned"}
@@ -49,8 +52,8 @@ def trainer(session: int) -> Any:
     images = ArrayImages(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10, dtype=torch.int64))
     index = [torch.tensor([7]), torch.tensor([1, 2, 9])]
     sessions = [
-        SimpleNamespace(evaluation=Subset(images, index[0], LOGITS.labels[:1]), seen=1),
-        SimpleNamespace(evaluation=Subset(images, index[1], LOGITS.labels[1:]), seen=3),
+        SimpleNamespace(evaluation=Subset(images, index[0], LOGITS.labels[:1]), seen=1, classes=range(1)),
+        SimpleNamespace(evaluation=Subset(images, index[1], LOGITS.labels[1:]), seen=3, classes=range(1, 3)),
     ]
     slow = {"w": torch.ones(1000)}
     fast = slow if session == 1 else {"w": torch.zeros(1000)}
@@ -78,6 +81,7 @@ def record(session: int, split: Split = "test") -> SessionRecord:
         metrics={"slow/accuracy": 0.5, "accuracy": 0.75},
         losses=((session, {"train/slow/ce": 0.25}),),
         row=((1.0,), (0.5, 0.25))[session - 1],
+        confusion=(((1,),), ((1, 0), (1, 2)))[session - 1],
         seconds={"train": 1.0},
     )
     return SessionRecord.of(result, Provenance("d", "w", "0,1"), [1, 3][:session])
@@ -113,7 +117,16 @@ SMALL = {
     "plots/accuracy_matrix.png",
     "plots/curves.png",
 }
-FULL = {*SMALL, "tables/predictions.csv", "tables/confusion.csv", "plots/confusion.png", "environment.json"}
+FULL = {
+    *SMALL,
+    "tables/predictions.csv",
+    "tables/confusion.csv",
+    "plots/confusion.png",
+    "tables/session_confusion.csv",
+    "tables/confused_pairs.csv",
+    "plots/confused_pairs.png",
+    "environment.json",
+}
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +160,31 @@ def test_the_tables_by_hand(final: Path) -> None:
     cells = table(final / "tables/confusion.csv")
     assert cells[0] == ["true class", *CLASSES]
     assert [row[1:] for row in cells[1:]] == [["1", "0", "0"], ["0", "1", "0"], ["0", "1", "1"]]
+
+
+def test_confusion_by_session_and_by_pairs_by_hand(final: Path) -> None:
+    sessions = table(final / "tables/session_confusion.csv")
+    assert sessions == [["images of", "session 1", "session 2"], ["session 1", "1", "0"], ["session 2", "1", "2"]]
+    assert read_pairs(final) == [Pair(CLASSES[2], 2, "zwei", 2, images=1, of=2)]
+    assert read_pairs(final / "nothing") == []
+
+
+def test_the_images_of_a_pair_are_those_taken_and_those_recognised() -> None:
+    pixels = torch.arange(10, dtype=torch.uint8).reshape(10, 1, 1, 1).expand(-1, 3, 8, 8)
+    images = ArrayImages(pixels, torch.zeros(10, dtype=torch.int64))
+    judged = [
+        Session(number, own, subset, subset)
+        for number, own, subset in (
+            (1, range(1), Subset(images, torch.tensor([7]), LOGITS.labels[:1])),
+            (2, range(1, 3), Subset(images, torch.tensor([1, 2, 9]), LOGITS.labels[1:])),
+        )
+    ]
+    pairs, ((taken, recognised),) = confused_pairs(LOGITS, CONFIG, CLASSES, judged)
+    assert [pair.images for pair in pairs] == [1]
+    assert [int(image.max()) for image in taken] == [2], "the third image, of class 2, is taken for class 1"
+    assert [int(image.max()) for image in recognised] == [1]
+    right = replace(LOGITS, labels=torch.tensor([0, 1, 1, 2]))
+    assert confused_pairs(right, CONFIG, CLASSES, judged) == ([], [])
 
 
 def test_the_predictions_by_hand(final: Path) -> None:
@@ -293,7 +331,9 @@ def test_images_of_files_are_named_below_the_data_folder(tmp_path: Path) -> None
     config = load_config("digits", overrides={"data.root": str(tmp_path)})
     paths = (str(tmp_path / "birds/test/wren/1.jpg"), "/elsewhere/2.jpg")
     judging = Subset(FileImages(paths, torch.zeros(2, dtype=torch.int64), 224), torch.tensor([1, 0]), torch.zeros(2))
-    two = replace(LOGITS, slow=LOGITS.slow[:2], fast=LOGITS.fast[:2], labels=LOGITS.labels[:2], counts=[2])
+    two = replace(
+        LOGITS, slow=LOGITS.slow[:2], fast=LOGITS.fast[:2], labels=LOGITS.labels[:2], counts=[2], owned=[range(3)]
+    )
     _, lines = predicted_images(two, config, CLASSES, [judging])
     assert [line[0] for line in lines] == ["/elsewhere/2.jpg", "birds/test/wren/1.jpg"]
 
