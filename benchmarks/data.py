@@ -23,6 +23,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import functional as by_pillow
 
+from safe.backbones.network_input import NetworkInput
 from safe.config import validate
 from safe.data.cache import ImageCache
 from safe.data.folders.dataset import load_folder
@@ -107,9 +108,9 @@ def in_cache(dataset: Dataset, folder: Path) -> Dataset:
 def train_batches(dataset: Dataset, epoch: int) -> Iterator[Tensor]:
     """Give the augmented batches of an epoch, as a training run gets them."""
     config = validate({"data.init_classes": CLASSES, "slow.batch_size": BATCH})
-    features = FeatureExtractor(CPU, SIZE, BATCH, "float32")
+    features = FeatureExtractor(CPU, NetworkInput(SIZE), BATCH, "float32")
     session = build_stream(config, dataset).sessions[0]
-    steps = GradientSteps(config, SIZE, CPU, "float32", features)
+    steps = GradientSteps(config, NetworkInput(SIZE), CPU, "float32", features)
     return (images for images, _ in steps.batches(session, epoch, BATCH))
 
 

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from safe.backbones.loading import load_backbone
+from safe.backbones.network_input import NetworkInput
 from safe.config import load_config
 from safe.data.loading import load_dataset
 from safe.data.stream import Subset
@@ -31,7 +32,7 @@ def items() -> list[dict[str, Any]]:
     vit = load_backbone(config.backbone.name)
     sessions = build_stream(config, dataset).sessions
     device, batch = torch.device("cpu"), config.runtime.eval_batch_size
-    extract = FeatureExtractor(device, 32, batch, "float32")
+    extract = FeatureExtractor(device, NetworkInput(32), batch, "float32")
 
     def learners(backbone: VisionTransformer) -> list[Learner]:
         slow, fast = (build_learner(config, backbone, len(dataset.classes), device) for _ in range(2))

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.head import GRID, SPLIT
 from safe.backbones.loading import load_backbone
+from safe.backbones.network_input import NetworkInput
 from safe.config import load_config
 from safe.data.loading import load_dataset
 from safe.evaluation.logits import Prediction, SessionLogits, score_grid
@@ -102,7 +103,7 @@ def _features_by_images(images: int) -> Callable[[], Any]:
     subset = build_stream(config, dataset).sessions[0].train
     chosen = subset.where(torch.arange(len(subset)) < images)
     learner = build_learner(config, vit, 10, torch.device("cpu"))
-    extract = FeatureExtractor(torch.device("cpu"), 32, 100, "float32")
+    extract = FeatureExtractor(torch.device("cpu"), NetworkInput(32), 100, "float32")
     return lambda: extract(learner, chosen)
 
 

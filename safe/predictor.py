@@ -16,11 +16,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from safe.backbones.loading import load_backbone, weights_digest
+from safe.backbones.network_input import network_input
 from safe.backbones.precision import autocast, resolve_precision
-from safe.config import Config, flatten, validate
+from safe.config import Config, completed, flatten, validate
 from safe.data.images import read_square
 from safe.data.sources import Dataset
-from safe.data.transforms import plain_view
+from safe.data.transforms import network_view
 from safe.errors import UserError
 from safe.evaluation.aggregation import aggregate, entropy_weights
 from safe.evaluation.logits import SessionLogits
@@ -73,7 +74,7 @@ class Predictor:
         config: the configuration that the state was trained with.
         classes: names of the classes seen so far, in order of arrival.
         session: sessions that were finished, from 1.
-        size: side in pixels of what the network sees.
+        seen: what the network is given.
         scales: factor of each learner's scores before the softmax, by learner.
         data_digest: of the data that the state was trained on.
     """
@@ -86,9 +87,9 @@ class Predictor:
         slow, fast = (state["learners"][name] for name in ("slow", "fast"))
         self.scales: dict[str, float] = {"slow": slow["scale"], "fast": fast["scale"]}
         self._precision = resolve_precision(config.runtime.precision, device)
-        self.size = int(vit.patch_embed.img_size[0])
-        # `FileImages` takes the side that the network sees and keeps 256/224 of it, as the data set's images had it.
-        self._file_size = round(state["image_side"] * 224 / 256)
+        chosen = config.backbone
+        self.seen = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct)
+        self._file_side: int = state["image_side"]
         # Settings that derive from others are what they were: states outlive the derivation.
         head = config.head.model_copy(update={"projection_seed": state["projection_seed"]})
         own = config.model_copy(update={"head": head})
@@ -125,7 +126,7 @@ class Predictor:
         Raises:
             UserError: names a file that cannot be read, and why.
         """
-        return read_square(image, self._file_size)
+        return read_square(image, self._file_side, self.seen.resize.interpolation)
 
     @torch.no_grad()
     def scores(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -134,7 +135,7 @@ class Predictor:
         nets = [slow.net] if fast.net is slow.net else [slow.net, fast.net]
         features: list[list[Tensor]] = [[] for _ in nets]
         for batch in batches:
-            view = plain_view(batch.to(self.device), self.size)
+            view = network_view(batch.to(self.device), self.seen)
             with autocast(self.device, self._precision):
                 for parts, net in zip(features, nets, strict=True):
                     parts.append(net(view).float())
@@ -212,9 +213,10 @@ def load_predictor(
             f"{path} is not an inference state (it lacks {', '.join(lacking)}); "
             "python -m safe train --save FILE writes one"
         )
-    config = validate(flatten(json.loads(state["config"])))
+    config = validate(completed(flatten(json.loads(state["config"]))))
     where = resolve_device(device)
-    vit = backbone or load_backbone(config.backbone.name, weights or config.backbone.weights, folder=config.data.root)
+    name, file, size = config.backbone.name, weights or config.backbone.weights, config.backbone.image_size
+    vit = backbone or load_backbone(name, file, image_size=size, folder=config.data.root)
     if (digest := weights_digest(vit)) != state["weights_digest"]:
         raise UserError(
             f"{path} was trained on other weights of {config.backbone.name} than are loaded now (digest "

@@ -63,21 +63,18 @@ def load_backbone(
     # Building a network draws its first values from the global generator, needed or not: put that back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(seed, "backbone"))
-        vit = _build(name, image_size, pretrained=weights is None)
-    patch = int(vit.patch_embed.feat_ratio())
-    if image_size is not None and (image_size < patch or image_size % patch):
-        raise UserError(f"image_size must be a multiple of the patch size {patch} of {name}, got {image_size}")
+        vit = _checked(name, image_size, pretrained=weights is None)
     if path is not None:
         _load_file(vit, path)
     return vit.float().requires_grad_(False).eval()
 
 
-def skeleton(name: str) -> VisionTransformer:
+def skeleton(name: str, image_size: int | None = None) -> VisionTransformer:
     """Return a backbone without weights and without memory for them, for its sizes; `UserError` as `load_backbone`."""
     if name != SMALL_VIT:
         _check_name(name)
     with torch.device("meta"):
-        return _build(name, None, pretrained=False)
+        return _checked(name, image_size, pretrained=False)
 
 
 def weights_file(folder: str | Path, name: str) -> Path:
@@ -92,6 +89,18 @@ def weights_digest(vit: VisionTransformer) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _checked(name: str, image_size: int | None, *, pretrained: bool) -> VisionTransformer:
+    """Return a new network for pictures of a size that its patches divide."""
+    vit = _build(name, image_size, pretrained=pretrained)
+    patch = int(vit.patch_embed.feat_ratio())
+    if image_size is not None and (image_size < patch or image_size % patch):
+        raise UserError(
+            f"backbone.image_size must be a multiple of the patch size {patch} of {name}, got {image_size}; the "
+            f"nearest is {max(patch, round(image_size / patch) * patch)}"
+        )
+    return vit
 
 
 def _build(name: str, image_size: int | None, *, pretrained: bool) -> VisionTransformer:

@@ -23,7 +23,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     name = arguments.dataset and canonical_name(arguments.dataset)
     predictor = load_predictor(arguments.checkpoint, device=arguments.device, weights=arguments.weights)
     config, own = predictor.config, predictor.config.aggregation
-    dataset = load_dataset(name or config.dataset, arguments.root or config.data.root, predictor.size)
+    root, seen = arguments.root or config.data.root, predictor.seen
+    dataset = load_dataset(name or config.dataset, root, seen.size, seen.resize)
     if dataset.digest != predictor.data_digest:
         print(f"warning: {dataset.name} is not the data that the checkpoint was trained on", file=sys.stderr)
     logits = predictor.judge(dataset)

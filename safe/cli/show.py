@@ -47,6 +47,7 @@ class Table:
             f"{config.dataset}: {trainer.sessions} sessions, seed {config.seed}, {config.pet.kind} on "
             f"{config.backbone.name}, {trainer.device}"
         )
+        self._console.print(trainer.inputs.network, highlight=False, soft_wrap=True)
         self._console.print("session  classes  accuracy  average  forgetting    slow    fast  (%)  seconds")
         self._progress.start()
 

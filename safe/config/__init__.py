@@ -7,8 +7,17 @@ Only the trainer and the builders unpack a `Config`; numerics receive plain scal
 from __future__ import annotations
 
 from safe.config.described import setting_names
-from safe.config.loading import load_config, parse_overrides, preset_names, validate
+from safe.config.loading import completed, load_config, parse_overrides, preset_names, validate
 from safe.config.settings import Config
 from safe.io.documents import flatten
 
-__all__ = ["Config", "flatten", "load_config", "parse_overrides", "preset_names", "setting_names", "validate"]
+__all__ = [
+    "Config",
+    "completed",
+    "flatten",
+    "load_config",
+    "parse_overrides",
+    "preset_names",
+    "setting_names",
+    "validate",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -13,9 +14,12 @@ from pydantic import ValidationError
 from safe.config.described import setting_names
 from safe.config.settings import Config
 from safe.datasets.facts import canonical_name
-from safe.errors import UserError, nearest, shortened
+from safe.errors import UserError, nearest, shortened, tell
 from safe.io.documents import flatten, parse_yaml
 from safe.io.opening import read_regular
+
+FITTING = "vit_small_patch14_dinov2.lvd142m"  # named to those who bring pictures and no backbone
+PUBLISHED_CROP = 0.875
 
 
 def preset_names() -> tuple[str, ...]:
@@ -48,8 +52,23 @@ def load_config(
         raise UserError(f"--dataset {dataset}, but dataset={setting} is set too; name it once")
     preset = _presets() / f"{name}.yaml"
     flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
-    flat = {**flat, **changes, "dataset": name}
-    return validate(flat)
+    if changes.get("backbone.name", own := flat.get("backbone.name")) != own:
+        # What a preset says of its network is not true of another one.
+        flat = {name: value for name, value in flat.items() if not name.startswith("backbone.")}
+    if os.path.isabs(name) and "backbone.name" not in changes:
+        tell(
+            "no backbone.name is given, so the small ViT is trained, which knows 32x32 pictures of characters; for "
+            "photographs and drawings take a pre-trained one, for example "
+            f"backbone.name={FITTING} backbone.image_size=224"
+        )
+    return validate({**flat, **changes, "dataset": name})
+
+
+def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that were written down, with what runs did before there was a setting for it."""
+    small = flat.get("backbone.name") == Config().backbone.name
+    before = {"backbone.input_norm": "none", "backbone.crop_pct": "pretrained" if small else PUBLISHED_CROP}
+    return {**Config().flat(), **before, **flat}
 
 
 def validate(flat: Mapping[str, Any]) -> Config:
@@ -131,7 +150,9 @@ def _problems(error: ValidationError) -> list[str]:
         name = ".".join(parts[:2]) if len(parts) > 1 and parts[0] in Config.model_fields else ".".join(parts)
         message = item["msg"].removeprefix("Value error, ")
         given = "" if item["type"] == "value_error" else f", got {shortened(repr(item['input']))}{_plainly(item)}"
-        told = f"{name}: {message}" if name else message  # a rule about several settings names them itself
+        # A rule about several settings of a section begins with one of their names, one about sections names them all.
+        section = name in Config.model_fields and name not in setting_names()
+        told = f"{name}{'.' if section else ': '}{message}" if name else message
         lines[name] = f"{lines[name]}; or {message}" if name in lines else f"{told}{given}"
     return list(lines.values())
 

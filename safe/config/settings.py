@@ -7,21 +7,24 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Acts, Needs
+from safe.config.values import (
+    Count,
+    CropShare,
+    InputNorm,
+    NonNegative,
+    Positive,
+    Seed,
+    Share,
+    Side,
+    WholeNumber,
+)  # fmt: skip
 from safe.errors import choices
 from safe.heads import head_kinds, is_closed_form
 from safe.io.documents import flatten
 
 FACTS, SESSION_1, EXTRACTION = Acts.FACTS, Acts.SESSION_1, Acts.EXTRACTION
 TRAINED_HEAD = ("head.kind", GRADIENT_TRAINED)  # whose rows matter without epochs too
-
-# Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
-WholeNumber = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Seed = WholeNumber
 MOST_LAMBDAS = 100  # every session tries all of them, and they are written down as one parameter
-Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 
 
 class Section(BaseModel):
@@ -83,6 +86,15 @@ class BackboneConfig(Section):
     """`safe_small_vit` (shipped) or a full timm name `arch.tag`."""
     weights: Annotated[str | None, FACTS] = None
     """Local weights file (.safetensors, .pth, .npz) or `random`; empty for the backbone's own."""
+    image_size: Annotated[Side | None, SESSION_1] = None
+    """Side in pixels of what the network sees, a multiple of its patch; empty for the one it was trained at. Position
+    embeddings are resampled."""
+    input_norm: Annotated[InputNorm, SESSION_1] = "pretrained"
+    """How pixels are scaled: `none` leaves them in [0, 1], `pretrained` takes mean and standard deviation that timm
+    states for the backbone (the small ViT was trained on [0, 1]), `[[r, g, b], [r, g, b]]` gives both."""
+    crop_pct: Annotated[Literal["pretrained"] | CropShare, EXTRACTION] = "pretrained"
+    """Side of the centre that the network sees, as a share of the shorter side to which picture files are resized for
+    tests: what timm states for the backbone, or a number; 0.875 resizes to 256 pixels and shows 224."""
 
 
 # `safe.pet.registry` adds those of a user's own. They stand here, since configurations are checked without torch.

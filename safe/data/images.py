@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
+from safe.backbones.resize import UNSTATED, Resize
 from safe.data.parallel import in_threads
 from safe.errors import UserError, shown
 from safe.io.opening import open_regular
@@ -40,7 +41,7 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class FileImages:
-    """Image files, decoded on reading: whole, or shorter side resized to 256/224 of `size` (bicubic), centre kept.
+    """Image files, decoded on reading: whole, or shorter side resized for a network that sees `size`, centre kept.
 
     `wholes` and `squares` keep what was decoded; see `kept_in`.
     """
@@ -48,6 +49,7 @@ class FileImages:
     paths: tuple[str, ...]
     labels: Tensor
     size: int
+    resize: Resize = UNSTATED
     wholes: Pack | None = None
     squares: Pack | None = None
 
@@ -57,7 +59,9 @@ class FileImages:
     def kept_in(self, cache: ImageCache, name: str) -> FileImages:
         """Return the same images, kept in a cache once they are decoded; `name` begins the names of its files."""
         wholes = cache.pack(f"{name}-whole", self.paths)
-        return replace(self, wholes=wholes, squares=cache.pack(f"{name}-{square_side(self.size)}px", self.paths))
+        by = "" if self.resize.interpolation == "bicubic" else f"-{self.resize.interpolation}"
+        squares = cache.pack(f"{name}-{self.resize.side(self.size)}px{by}", self.paths)
+        return replace(self, wholes=wholes, squares=squares)
 
     def read(self, index: Tensor) -> Tensor:
         return torch.stack(in_threads(self._square, index.tolist()))
@@ -76,21 +80,17 @@ class FileImages:
 
     def _made_square(self, i: int) -> Tensor:
         rows = self.wholes.find(i) if self.wholes else None
-        return _square((self._decoded(i) if rows is None else rows).permute(2, 0, 1), square_side(self.size))
+        whole = (self._decoded(i) if rows is None else rows).permute(2, 0, 1)
+        return _square(whole, self.resize.side(self.size), self.resize.interpolation)
 
     def _decoded(self, i: int) -> Tensor:
         """Return image `i` as Pillow lays it out, row by row, (H, W, 3)."""
         return V.pil_to_tensor(read_rgb(self.paths[i])).permute(1, 2, 0)
 
 
-def square_side(size: int) -> int:
-    """Return the side in pixels at which images are kept for the plain view of a network that sees `size`."""
-    return round(size * 256 / 224)
-
-
-def read_square(path: str | Path | BinaryIO, size: int) -> Tensor:
-    """Return an image file as uint8 (3, S, S), S = 256/224 of `size`, as `FileImages` gives it; see `read_rgb`."""
-    return _square(V.pil_to_tensor(read_rgb(path)), square_side(size))
+def read_square(path: str | Path | BinaryIO, side: int, interpolation: str = "bicubic") -> Tensor:
+    """Return an image file as uint8 (3, side, side), as `FileImages` gives it; see `read_rgb`."""
+    return _square(V.pil_to_tensor(read_rgb(path)), side, interpolation)
 
 
 def read_rgb(path: str | Path | BinaryIO) -> Image.Image:
@@ -155,11 +155,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(pixels: Tensor, side: int) -> Tensor:
+def _square(pixels: Tensor, side: int, interpolation: str) -> Tensor:
     height, width = pixels.shape[-2:]
     longest = MAX_ASPECT * min(height, width)
     if max(height, width) > longest:
         pixels = V.center_crop(pixels, [min(height, longest), min(width, longest)])
-    resized = V.resize(pixels, [side], interpolation=V.InterpolationMode.BICUBIC, antialias=True)
+    resized = V.resize(pixels, [side], interpolation=V.InterpolationMode(interpolation), antialias=True)
     # One layout in memory, kept or not. By numpy: torch would copy with threads of its own inside each of ours.
     return torch.from_numpy(np.ascontiguousarray(V.center_crop(resized, [side, side]).numpy()))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safe.backbones.resize import UNSTATED, Resize
 from safe.datasets.facts import DatasetInfo, add_dataset, require_dataset
 from safe.errors import UserError, tell
 from safe.numerics import note_source
@@ -73,18 +74,19 @@ def class_count(name: str, root: str | Path) -> int:
     return len(class_folders(info.folder(root) / "train"))
 
 
-def load_dataset(name: str, root: str | Path, image_size: int) -> Dataset:
+def load_dataset(name: str, root: str | Path, image_size: int, resize: Resize = UNSTATED) -> Dataset:
     """Return a data set by name, alias or folder; its notes and counts other than the published ones are told.
 
     Args:
         name: name, alias or path of a folder with `train` and `test`.
         root: folder that holds the data sets and the cache of generated ones.
-        image_size: side in pixels of the images of folder data sets; the embedded ones and CIFAR-100 are 32.
+        image_size: side in pixels of what the network sees; the embedded data sets and CIFAR-100 are 32 whatever it is.
+        resize: how image files are resized for the plain view.
 
     Image files are kept once they are decoded; see `safe.data.cache`.
     """
     info = require_dataset(name, root)
-    dataset = read_dataset(info, root, image_size)
+    dataset = read_dataset(info, root, image_size, resize=resize)
     for sentence in (*count_differences(info, dataset), *dataset.notes):
         tell(sentence)
     return kept_on_disk(dataset, root)
@@ -104,7 +106,9 @@ def kept_on_disk(dataset: Dataset, root: str | Path) -> Dataset:
     return replace(dataset, train=train, test=test)
 
 
-def read_dataset(info: DatasetInfo, root: str | Path, image_size: int, *, strict: bool = True) -> Dataset:
+def read_dataset(
+    info: DatasetInfo, root: str | Path, image_size: int, *, strict: bool = True, resize: Resize = UNSTATED
+) -> Dataset:
     """Return the data set of an entry, whatever it holds; see `load_dataset`, and `Contents` for `strict`."""
     from safe.data.folders.contents import Contents
 
@@ -126,10 +130,10 @@ def read_dataset(info: DatasetInfo, root: str | Path, image_size: int, *, strict
     if info.kind == "domains":
         from safe.data.benchmarks.domainnet import load_domainnet
 
-        return load_domainnet(info.name, folder, image_size, contents)
+        return load_domainnet(info.name, folder, image_size, contents, resize)
     from safe.data.folders.dataset import load_folder
 
-    return load_folder(info.name, folder, image_size, contents)
+    return load_folder(info.name, folder, image_size, contents, resize)
 
 
 def _registered(info: DatasetInfo, root: Path) -> Dataset:

@@ -1,8 +1,7 @@
 """Training and plain views of uint8 images, on the device, in one vectorised pass per batch.
 
 Images of different sizes are cropped and resized one by one, on the CPU and so to the same pixels whatever the device,
-before they are a batch. Pixels go to the network in
-[0, 1] without mean and standard deviation, as in the published settings.
+before they are a batch. Views are in [0, 1]; what more a network wants of its pixels, `NetworkInput.normalised` does.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
+from safe.backbones.network_input import NetworkInput
 from safe.data.parallel import in_threads
 
 Floats = NDArray[np.float32]
@@ -161,10 +161,15 @@ def train_view(
     return to_unit(batch.to(device))
 
 
-def plain_view(batch: Tensor, size: int) -> Tensor:
+def plain_view(batch: Tensor, size: int, interpolation: str = "bicubic") -> Tensor:
     """Return the un-augmented view: the centre `size` x `size` pixels in [0, 1]; smaller images are resized up."""
     height, width = batch.shape[-2:]
     if height < size or width < size:
-        return F.interpolate(to_unit(batch), size=(size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return F.interpolate(to_unit(batch), size=(size, size), mode=interpolation, antialias=True).clamp(0, 1)
     top, left = (height - size) // 2, (width - size) // 2
     return to_unit(batch[..., top : top + size, left : left + size])
+
+
+def network_view(batch: Tensor, seen: NetworkInput) -> Tensor:
+    """Return the plain view of uint8 images as a network takes it."""
+    return seen.normalised(plain_view(batch, seen.size, seen.resize.interpolation))

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from safe.errors import UserError
 
+_NAMES_SHOWN = 5
 _DIGESTS = {"data_digest": "data", "weights_digest": "backbone weights"}
 
 
-def require_same_settings(before: str, now: str) -> None:
-    """Refuse a state of another configuration; where its data lie may have changed.
+def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse a state of another configuration; where its data lie and how it is computed may have changed.
 
     Args:
-        before, now: configurations as JSON.
+        before, now: every setting by its dotted name.
 
     Raises:
         UserError: they differ.
     """
-    if _comparable(before) != _comparable(now):
-        raise UserError("the state belongs to another configuration; continue it with the settings it began with")
+    if differing := [name for name in now if before.get(name) != now[name] and not _free(name)]:
+        told = "; ".join(f"{name}={before.get(name)!r}, now {now[name]!r}" for name in differing[:_NAMES_SHOWN])
+        raise UserError(
+            f"the state belongs to another configuration ({told}); continue it with the settings it began with"
+        )
 
 
 def require_same_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> None:
@@ -41,6 +44,6 @@ def require_same_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> No
         raise UserError("the state belongs to another order of the classes; continue it with the seeds it began with")
 
 
-def _comparable(config: str) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads(config)
-    return settings | {"dataset": "", "data": settings["data"] | {"root": ""}}
+def _free(name: str) -> bool:
+    """Whether a setting may change while a run is continued."""
+    return name in ("dataset", "data.root") or name.startswith("runtime.")

@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbones.loading import load_backbone
+from safe.backbones.network_input import described, network_input
 from safe.config import Config
 from safe.data.loading import class_count, survey
 from safe.data.sources import Dataset
@@ -87,8 +88,11 @@ def closed_form_head(config: Config, width: int, device: torch.device) -> Closed
     return make_head(config.head.kind, width, device, settings)
 
 
-def preflight(config: Config) -> None:
+def preflight(config: Config) -> str:
     """Refuse what would stop a run at its start: a device, data, weights or session sizes that are not to be had.
+
+    Returns:
+        The backbone and what it is given, in one line for people.
 
     Raises:
         UserError: says what is missing and what to do.
@@ -97,7 +101,9 @@ def preflight(config: Config) -> None:
     survey(config.dataset, config.data.root)
     classes = class_count(config.dataset, config.data.root)
     session_sizes(classes, config.data.init_classes, config.data.increment)
-    load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+    chosen = config.backbone
+    vit = load_backbone(chosen.name, chosen.weights, image_size=chosen.image_size, folder=config.data.root)
+    return described(chosen.name, vit, network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct))
 
 
 def prediction_of(config: Config) -> Prediction:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from safe.backbones.network_input import NetworkInput
 from safe.backbones.precision import Precision, autocast
 from safe.data.parallel import ahead
 from safe.data.stream import Session, Subset
-from safe.data.transforms import plain_view
+from safe.data.transforms import network_view
 from safe.evaluation.logits import extract
 from safe.learners.learner import Learner
 from safe.sharing.client import StageClient
@@ -22,7 +23,7 @@ class FeatureExtractor:
     Always batched within one session's images, so that a resumed run adds up in the same order.
 
     Args:
-        size: side in pixels of the network's images.
+        seen: what the network is given.
         batch_size: images in a forward pass.
         precision: of the forward pass, `float32` or `bf16`.
         client: takes finished features from a stage store; `None` computes all of them.
@@ -31,12 +32,12 @@ class FeatureExtractor:
     def __init__(
         self,
         device: torch.device,
-        size: int,
+        seen: NetworkInput,
         batch_size: int,
         precision: Precision,
         client: StageClient | None = None,
     ) -> None:
-        self.device, self.size, self.batch_size, self.precision = device, size, batch_size, precision
+        self.device, self.seen, self.batch_size, self.precision = device, seen, batch_size, precision
         self._client = client or StageClient()
         self._kept: dict[tuple[str, int], Tensor] = {}
 
@@ -46,7 +47,7 @@ class FeatureExtractor:
         images: Iterator[Tensor] = map(subset.read, batches)
         if subset.from_files:
             images = ahead(images)
-        views = (plain_view(batch.to(self.device), self.size) for batch in images)
+        views = (network_view(batch.to(self.device), self.seen) for batch in images)
         with autocast(self.device, self.precision):
             return extract(learner.net, views).float()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -11,8 +12,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbones.loading import load_backbone, weights_digest
+from safe.backbones.network_input import described, network_input
 from safe.backbones.precision import resolve_precision
-from safe.config import Config
+from safe.config import Config, completed, flatten
 from safe.data.loading import load_dataset
 from safe.data.sources import Dataset
 from safe.errors import UserError
@@ -36,7 +38,7 @@ class RunInputs:
 
     Attributes:
         precision: of the networks' forward passes, `float32` or `bf16`.
-        size: side in pixels of what the network sees.
+        seen: what the network is given.
     """
 
     def __init__(self, config: Config, dataset: Dataset | None, backbone: VisionTransformer | None) -> None:
@@ -45,13 +47,19 @@ class RunInputs:
             torch.set_num_threads(config.runtime.threads)
         self.device = resolve_device(config.runtime.device)
         self.precision = resolve_precision(config.runtime.precision, self.device)
-        vit = backbone or load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
+        chosen, root = config.backbone, config.data.root
+        vit = backbone or load_backbone(chosen.name, chosen.weights, image_size=chosen.image_size, folder=root)
+        self.seen = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct)
         self.backbone = frozen_backbone(vit, self.device)
-        self.size = int(vit.patch_embed.img_size[0])
-        self.dataset = dataset or load_dataset(config.dataset, config.data.root, self.size)
+        self.dataset = dataset or load_dataset(config.dataset, root, self.seen.size, self.seen.resize)
         self.stream = build_stream(config, self.dataset)
         sizes = stream_sizes(vit, self.stream, len(self.dataset.classes))
         require_memory(config, sizes, self.device, room_here(self.device))
+
+    @property
+    def network(self) -> str:
+        """The backbone and what it is given, in one line for people."""
+        return described(self.config.backbone.name, self.backbone, self.seen)
 
     @cached_property
     def stage_keys(self) -> StageKeys:
@@ -100,7 +108,7 @@ class RunInputs:
             UserError: says what differs.
         """
         own = self.identity()
-        require_same_settings(state["config"], own["config"])
+        require_same_settings(completed(flatten(json.loads(state["config"]))), self.config.flat())
         if (begun := state["computation"]) != own["computation"]:
             told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
             raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")

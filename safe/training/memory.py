@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from safe.backbones.network_input import token_count
 from safe.config import Config, validate
 from safe.data.loading import class_count
 from safe.data.sessions import image_counts
@@ -75,9 +76,8 @@ class Needs(NamedTuple):
 def sizes_of(vit: VisionTransformer, classes: int, images: int, judged: int) -> Sizes:
     """Return the sizes of a network and a stream."""
     side = int(vit.patch_embed.img_size[0])
-    tokens = int(vit.patch_embed.num_patches) + int(vit.num_prefix_tokens)
     parameters = sum(parameter.numel() for parameter in vit.parameters())
-    return Sizes(int(vit.embed_dim), len(vit.blocks), tokens, side, parameters, classes, images, judged)
+    return Sizes(int(vit.embed_dim), len(vit.blocks), token_count(vit), side, parameters, classes, images, judged)
 
 
 def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from safe.backbones.network_input import NetworkInput
 from safe.backbones.precision import Precision
 from safe.config import Config
 from safe.data.parallel import ahead
@@ -36,7 +37,7 @@ class GradientSteps:
     after session and epoch.
 
     Args:
-        size: side in pixels of the network's images.
+        seen: what the network is given.
         precision: of the networks' forward passes.
         features: gives the features that new rows are imprinted from.
         client: takes the frozen network's features of an epoch's views from a stage store; `None` computes them.
@@ -45,13 +46,13 @@ class GradientSteps:
     def __init__(
         self,
         config: Config,
-        size: int,
+        seen: NetworkInput,
         device: torch.device,
         precision: Precision,
         features: FeatureExtractor,
         client: StageClient | None = None,
     ) -> None:
-        self._config, self._size, self._device, self._precision = config, size, device, precision
+        self._config, self._seen, self._device, self._precision = config, seen, device, precision
         self._features, self._client = features, client or StageClient()
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -157,15 +158,16 @@ class GradientSteps:
         draw = self._generator("views", session, epoch)
 
         def view(chosen: Tensor) -> Tensor:
-            return train_view(
+            views = train_view(
                 subset.whole(chosen),
-                self._size,
+                self._seen.size,
                 crop_scale=data.crop_scale,
                 crop_ratio=data.crop_ratio,
                 horizontal_flip=data.horizontal_flip,
                 generator=draw,
                 device=self._device,
             )
+            return self._seen.normalised(views)
 
         views = ahead(map(view, order)) if subset.from_files else map(view, order)
         for chosen, images in zip(order, views, strict=True):

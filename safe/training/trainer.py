@@ -53,6 +53,7 @@ class SafeTrainer:
         UserError: data, weights or device are not to be had, or the run needs more memory than there is.
 
     Attributes:
+        inputs: the stream, the network and what it is given.
         session: sessions finished so far.
         precision: of the networks' forward passes, `float32` or `bf16`.
         stream: which images are trained on and judged in each session.
@@ -67,7 +68,7 @@ class SafeTrainer:
         stages: StageStore | None = None,
     ) -> None:
         self.config = config
-        self._inputs = inputs = RunInputs(config, dataset, backbone)
+        self.inputs = inputs = RunInputs(config, dataset, backbone)
         self.device, self.precision, self.stream = inputs.device, inputs.precision, inputs.stream
         self.slow = build_learner(config, inputs.backbone, len(self.stream.sessions[0].classes), self.device)
         self.fast: Learner | None = None
@@ -82,9 +83,9 @@ class SafeTrainer:
         self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
         # What it keeps of the frozen slow learner is derived, so it is never saved.
         self._features = FeatureExtractor(
-            self.device, inputs.size, config.runtime.eval_batch_size, self.precision, self._client
+            self.device, inputs.seen, config.runtime.eval_batch_size, self.precision, self._client
         )
-        self._steps = GradientSteps(config, inputs.size, self.device, self.precision, self._features, self._client)
+        self._steps = GradientSteps(config, inputs.seen, self.device, self.precision, self._features, self._client)
         self._session_end = SessionEnd(config.seed, self.stream, self.slow, self._features, self._client)
         self._judge = Judge(prediction_of(config), domain_incremental=self.stream.domain_incremental)
         reset_peak(self.device)
@@ -106,7 +107,7 @@ class SafeTrainer:
 
     def provenance(self) -> dict[str, str]:
         """Return what identifies the inputs; see `RunInputs.provenance`."""
-        return self._inputs.provenance()
+        return self.inputs.provenance()
 
     def run_session(self, on_epoch: Callable[[EpochDone], None] | None = None) -> SessionResult:
         """Advance to the end of the present session and return its result."""
@@ -243,7 +244,7 @@ class SafeTrainer:
             self._session_end.add_pending(self._learners())
         return {
             "version": STATE_VERSION,
-            **self._inputs.identity(),
+            **self.inputs.identity(),
             "session": self.session,
             "epoch": self._epoch,
             "total_epochs": self._total_epochs,
@@ -263,7 +264,7 @@ class SafeTrainer:
         """
         if state["version"] > STATE_VERSION:
             raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
-        self._inputs.require_same(state)
+        self.inputs.require_same(state)
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]
         self._judge.load_state_dict(state)
@@ -292,9 +293,9 @@ class SafeTrainer:
             "version": WHOLE_VERSION,
             "config": self.config.model_dump_json(),
             "session": self.session,
-            "classes": self._inputs.classes(self.session),
+            "classes": self.inputs.classes(self.session),
             "projection_seed": projection_seed(self.config),
-            "image_side": self._inputs.image_side,
+            "image_side": self.inputs.image_side,
             "learners": {name: one.inference_state(scale) for name, one in self._learners().items()},
             **self.provenance(),
         }

@@ -31,9 +31,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     survey(spec.dataset, spec.base["data.root"])
     check_early(spec)
     planned = plan.plan_of(spec)
+    console = Console(markup=False, emoji=False, quiet=arguments.json)
+    plan.show_counts(planned, console)
+    if not arguments.no_probe:
+        console.print("timing a few batches on this machine ...")
     speed = None if arguments.no_probe else probe(planned.configs[0].flat())
+    if speed is not None:
+        plan.show_time(planned, speed, console)
     if arguments.json:
         print(json.dumps(plan.outcome(planned, speed), indent=2, allow_nan=False))
-    else:
-        plan.show_plan(planned, speed, Console(markup=False, emoji=False))
     return 0

@@ -135,7 +135,7 @@ def carry_out(
 
     # The head of a cluster trains nothing, so its own devices say nothing.
     elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
-    preflight(validate({**spec.base, **elsewhere}))
+    print(preflight(validate({**spec.base, **elsewhere})), flush=True)
     if not ray_address():
         check_local()
     folders = Folders(results, spec.name)

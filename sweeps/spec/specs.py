@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field
 
-from safe.config import validate
+from safe.config import completed, validate
 from sweeps.spec.marks import Group, Mark, Option
 from sweeps.spec.runs import MOST, RunsSpec, without_places
 from sweeps.spec.space import Space, parse_space
@@ -217,6 +217,7 @@ def data_origins(spec: Spec) -> dict[str, tuple[str, str]]:
 
 
 def read_spec(raw: Mapping[str, Any]) -> Spec:
-    """Return the specification that `model_dump` wrote."""
+    """Return the specification that `model_dump` wrote, maybe before there was every setting of today."""
     kind = AblationSpec if raw["kind"] == "ablation" else SweepSpec
-    return kind.model_validate(raw)
+    configs = {role: completed(raw[role]) for role in ("base", "target") if raw.get(role)}
+    return kind.model_validate({**raw, **configs})

@@ -59,6 +59,6 @@ def check_room(spec: Spec, configs: Iterable[Config]) -> None:
         return Room(None if host is None else host / runs - WORKER_BYTES, gpu, each)
 
     for config in configs:
-        sizes = expected_sizes(skeleton(config.backbone.name), config)
+        sizes = expected_sizes(skeleton(config.backbone.name, config.backbone.image_size), config)
         alone = host is not None and needs(config, sizes, device).host <= host - WORKER_BYTES
         require_memory(config, sizes, device, room(runs), "; or run one at a time: --concurrency 1" if alone else "")

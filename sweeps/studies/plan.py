@@ -173,9 +173,10 @@ def outcome(plan: Plan, speed: Speed | None = None) -> dict[str, Any]:
     }
 
 
-def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
-    """Print the plan for people."""
-    spec, most = plan.spec, "" if plan.exact else "at most "
+def show_counts(plan: Plan, console: Console) -> None:
+    """Print what is known before anything is timed, for people."""
+    spec = plan.spec
+    console.print(_network(validate(spec.base)), highlight=False, soft_wrap=True)
     console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}")
     slow = f"{plan.slow} slow settings judged alone, then " if plan.slow else ""
     console.print(f"{slow}{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions")
@@ -197,13 +198,27 @@ def show_plan(plan: Plan, speed: Speed | None, console: Console) -> None:
     limits = [f"{limit:g} {what}" for what, limit in budgets.items() if limit is not None]
     if limits:
         console.print(f"the search ends in order after {' or '.join(limits)}")
-    if speed is not None:
-        search, final = seconds(plan, speed)
-        runs = f"{spec.concurrency} run{'s' if spec.concurrency > 1 else ''} at a time, {spec.threads} threads each"
-        console.print(
-            f"estimated time ({runs}): search {most}{duration(max(1, search))}, final runs {duration(max(1, final))}; "
-            "from a probe of a few batches, so rough"
-        )
+
+
+def show_time(plan: Plan, speed: Speed, console: Console) -> None:
+    """Print how long it will take, for people."""
+    spec, most = plan.spec, "" if plan.exact else "at most "
+    search, final = seconds(plan, speed)
+    runs = f"{spec.concurrency} run{'s' if spec.concurrency > 1 else ''} at a time, {spec.threads} threads each"
+    console.print(
+        f"estimated time ({runs}): search {most}{duration(max(1, search))}, final runs {duration(max(1, final))}; "
+        "from a probe of a few batches, so rough"
+    )
+
+
+def _network(config: Config) -> str:
+    """Return the backbone and what it is given, in one line."""
+    from safe.backbones.loading import skeleton
+    from safe.backbones.network_input import described, network_input
+
+    chosen = config.backbone
+    vit = skeleton(chosen.name, chosen.image_size)
+    return described(chosen.name, vit, network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct))
 
 
 def _sessions(spec: SweepSpec, config: Config) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from safe.backbones.loading import load_backbone
+from safe.backbones.network_input import network_input
 from safe.config import Config, validate
 from safe.data.loading import load_dataset
 from safe.data.sources import Dataset, Domains, Images
@@ -46,8 +47,10 @@ def probe(flat: dict[str, Any]) -> Speed:
     """Return the speed of a run with this configuration; takes a few seconds and leaves nothing behind."""
     config = validate(flat)
     short = validate({**flat, "slow.epochs": 2, "slow.schedule_epochs": None})
-    vit = load_backbone(config.backbone.name, config.backbone.weights, folder=config.data.root)
-    dataset = load_dataset(config.dataset, config.data.root, int(vit.patch_embed.img_size[0]))
+    chosen, root = config.backbone, config.data.root
+    vit = load_backbone(chosen.name, chosen.weights, image_size=chosen.image_size, folder=root)
+    seen = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct)
+    dataset = load_dataset(config.dataset, root, seen.size, seen.resize)
     stream = build_stream(config, dataset)
     trainer = SafeTrainer(short, dataset=_part(dataset, config), backbone=vit)
     trainer.advance()  # the first epoch also warms up

@@ -44,12 +44,12 @@ class SafeTrainable(tune.Trainable):
     def trainer(self) -> SafeTrainer:
         """The job's trainer, built at first use and continued from where an earlier process left it."""
         if self._trainer is None:
-            from safe.config import validate
+            from safe.config import completed, validate
             from safe.numerics import import_own
             from safe.training.trainer import SafeTrainer
 
             import_own(self.job.get("imports", ()))
-            self._trainer = SafeTrainer(validate(self.job["config"]), stages=self._stages())
+            self._trainer = SafeTrainer(validate(completed(self.job["config"])), stages=self._stages())
             self._require_same_data()
             self._resume(self._trainer)
         return self._trainer

@@ -265,8 +265,7 @@ def test_all_errors_are_told_at_once_with_the_nearest_name() -> None:
 def test_values_out_of_range_are_refused_in_one_line_with_name_and_value(name: str, value: object) -> None:
     lines = problems({name: value})
     assert len(lines) == 1
-    section, _, leaf = name.rpartition(".")
-    assert lines[0].startswith((f"  - {name}: ", f"  - {section}: {leaf} "))
+    assert lines[0].startswith((f"  - {name}: ", f"  - {name} "))
 
 
 def test_a_section_is_no_setting() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from safe.backbones.resize import UNSTATED, Resize
 from safe.data.folders.contents import Contents, digest_of, trained_on_too
 from safe.data.images import FileImages
 from safe.data.sources import Dataset, Domains
@@ -19,7 +20,9 @@ from safe.errors import UserError, shown
 from safe.io.opening import read_regular, special_kind
 
 
-def load_domainnet(name: str, root: Path, size: int, contents: Contents | None = None) -> Dataset:
+def load_domainnet(
+    name: str, root: Path, size: int, contents: Contents | None = None, resize: Resize = UNSTATED
+) -> Dataset:
     """Return the data set whose lists and domain folders lie in `root`.
 
     A class is called after the folder of its images. The digest is of domains, labels and classes and of what the
@@ -57,7 +60,7 @@ def load_domainnet(name: str, root: Path, size: int, contents: Contents | None =
             places += [(split, domain, str(label), names[label]) for _, label in rows]
             counts.append(len(rows))
         everything += paths
-        sets[split] = FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size)
+        sets[split] = FileImages(tuple(paths), torch.tensor(labels, dtype=torch.int64), size, resize)
         domains[split] = torch.arange(len(DOMAINS)).repeat_interleave(torch.tensor(counts))
     if sorted(names) != list(range(len(names))):
         raise UserError(f"{root}: labels must be 0 to {len(names) - 1}, but the largest in the lists is {max(names)}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from safe.backbones.resize import UNSTATED, Resize
 from safe.data.folders.contents import Contents, digest_of, trained_on_too
 from safe.data.images import FileImages
 from safe.data.sources import Dataset
@@ -29,14 +30,17 @@ class Listed:
     notes: tuple[str, ...]
 
 
-def load_folder(name: str, root: Path, size: int, contents: Contents | None = None) -> Dataset:
+def load_folder(
+    name: str, root: Path, size: int, contents: Contents | None = None, resize: Resize = UNSTATED
+) -> Dataset:
     """Return the data set in `root`; its digest is of the classes and of what their images hold, in order.
 
     Args:
         name: what the data set is called.
         root: holds `train` and `test`.
-        size: side in pixels of what the network sees; for the plain view images are kept a little larger.
+        size: side in pixels of what the network sees.
         contents: what is known of the files already.
+        resize: how images are resized for the plain view.
 
     Raises:
         UserError: as `list_folder`, or files that cannot be read.
@@ -48,7 +52,7 @@ def load_folder(name: str, root: Path, size: int, contents: Contents | None = No
     for split, classes in there.files.items():
         labels = [label for label, files in enumerate(classes) for _ in files]
         sets[split] = FileImages(
-            tuple(path for files in classes for path in files), torch.tensor(labels, dtype=torch.int64), size
+            tuple(path for files in classes for path in files), torch.tensor(labels, dtype=torch.int64), size, resize
         )
         paths += sets[split].paths
         places += [(split, there.classes[label]) for label in labels]

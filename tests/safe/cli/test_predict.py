@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 
+from safe.backbones.resize import Resize
 from safe.cli.main import main
 from safe.config import Config
 from safe.data.sources import Dataset
@@ -303,7 +304,7 @@ def test_other_data_warns_and_other_classes_are_refused(
 ) -> None:
     asked: list[object] = []
 
-    def load(name: str, root: str, size: int) -> Dataset:
+    def load(name: str, root: str, size: int, resize: Resize) -> Dataset:
         asked[:] = [name, root, size]
         return replace(tiny_dataset, name="other", digest="0")
 

@@ -208,7 +208,7 @@ def test_the_table_goes_on_where_it_was(
     assert "   1/3 " in capsys.readouterr().out
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[2:]] == ["2/3", "3/3"]
+    assert [line.split()[0] for line in out.splitlines()[3:]] == ["2/3", "3/3"]
 
 
 def test_a_state_of_other_settings_is_refused(run: Run, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_state_of_other_settings_is_refused(run: Run, tmp_path: Path) -> None:
     assert run("--state", str(file))[0] == 0
     code, sessions, error = run("--state", str(file), "seed=1")
     assert (code, sessions) == (2, [])
-    assert error.startswith(f"error: --state: {file}: the state belongs to another configuration; ")
+    assert error.startswith(f"error: --state: {file}: the state belongs to another configuration (seed=0, now 1); ")
     code, _, error = run("--state", str(file), "runtime.micro_batch=3")
     assert code == 2
     assert "the state was trained with runtime.precision=float32, runtime.micro_batch=null" in error

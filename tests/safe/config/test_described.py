@@ -17,7 +17,7 @@ def test_every_setting_says_from_where_on_it_acts() -> None:
     points = {name: acts(name) for name in setting_names()}
     assert sum(len(acting(point)) for point in Acts) == len(points) > 50
     assert acting(Acts.PREDICTION) == ("head.logit_scale", "aggregation.kind", "aggregation.temperature")
-    assert acting(Acts.EXTRACTION) == ("runtime.eval_batch_size",)
+    assert acting(Acts.EXTRACTION) == ("backbone.crop_pct", "runtime.eval_batch_size")
     assert acting(Acts.EVALUATION) == ("data.evaluate_on",)
     assert points["slow.batch_size"] is points["seed"] is Acts.SESSION_1  # what is frozen sees other batches
     assert points["slow.lr"] is points["pet.rank"] is Acts.TUNING

@@ -57,7 +57,7 @@ def test_another_text_of_a_head_is_another_stage(
         monkeypatch.setitem(sys.modules, "my_head", module)
         spec.loader.exec_module(module)
         trainer = SafeTrainer(make_config({"head.kind": "mine"}), tiny_dataset, tiny_vit)
-        return trainer._inputs.stage_keys("readout", learner="slow", session=1)
+        return trainer.inputs.stage_keys("readout", learner="slow", session=1)
 
     before = key("2")
     assert key("2") == before

@@ -463,7 +463,7 @@ def test_views_that_another_run_is_computing_are_not_waited_for(
 ) -> None:
     store, alone = MemoryStages(), trial({})
     run = trainer({}, store)
-    theirs = store.try_claim("views", run._inputs.stage_keys("views", learner="ptm", session=1, epoch=1), 0)
+    theirs = store.try_claim("views", run.inputs.stage_keys("views", learner="ptm", session=1, epoch=1), 0)
     assert theirs is not None
     results = []
     while not run.done:
@@ -523,6 +523,9 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "data.horizontal_flip": (0.0, ALL),
     "backbone.name": ("vit_tiny_patch16_224.augreg_in21k", ALL),
     "backbone.weights": ("random", NOTHING),  # their digest says more
+    "backbone.image_size": (32, ALL),
+    "backbone.input_norm": ("none", ALL),
+    "backbone.crop_pct": (0.5, "all but slow training and views"),
     "pet.kind": ("ssf", "tuning"),
     "pet.bottleneck": (2, "tuning"),
     "pet.scale": (0.5, "tuning"),
