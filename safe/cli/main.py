@@ -12,7 +12,7 @@ from pathlib import Path
 import safe
 from safe.cli.parser import Parser
 from safe.errors import NonFiniteLossError, command_line, print_notices_once
-from safe.numerics import import_own
+from safe.io.sources import import_own
 
 
 @command_line(stopped="stopped")

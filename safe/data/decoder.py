@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import features
 
-from safe.numerics import sources_digest
+from safe.io.sources import sources_digest
 
 
 @cache

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from safe.backbones.resize import UNSTATED, Resize
 from safe.datasets.facts import DatasetInfo, add_dataset, require_dataset
 from safe.errors import UserError, tell
-from safe.numerics import note_source
 
 if TYPE_CHECKING:
     from safe.data.sources import Dataset, Images
@@ -40,7 +39,6 @@ def register_dataset(name: str, *, classes: int) -> Callable[[Loader], Loader]:
     def add(load: Loader) -> Loader:
         add_dataset(DatasetInfo(name, classes, None, None, kind="embedded"))
         _LOADERS[name] = load
-        note_source(load)
         return load
 
     return add

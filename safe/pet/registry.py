@@ -17,7 +17,6 @@ from timm.models.vision_transformer import Block, VisionTransformer
 
 from safe.config.settings import PET_KINDS
 from safe.errors import UserError, choices
-from safe.numerics import note_source
 from safe.pet.base import PetViT, shared_tensors
 from safe.pet.class_token import ClassTokenBlock
 
@@ -43,7 +42,6 @@ def register(kind: str) -> Callable[[Wiring], Wiring]:
         _WIRINGS[kind] = wire
         if kind not in PET_KINDS:
             PET_KINDS.append(kind)
-        note_source(wire)
         return wire
 
     return add

@@ -33,8 +33,9 @@ from safe.config.marks import Acts
 from safe.data.stream import Session, Stream, Subset
 from safe.heads import head_settings, is_closed_form
 from safe.heads.registry import head_maker
-from safe.numerics import numerics_digest, own_code_digest
+from safe.io.sources import own_code_digest
 from safe.pet.registry import default_settings, wiring
+from safe.sharing.numerics import numerics_digest
 
 FROM_THE_START = (Acts.SESSION_1, Acts.TUNING)
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")

@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from safe.errors import EXIT_INTERRUPTED
+from safe.io.sources import import_own
 from safe.io.writable import no_room
-from safe.numerics import import_own
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_sweep, newest_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger

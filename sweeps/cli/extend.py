@@ -8,7 +8,7 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from safe.numerics import import_own
+from safe.io.sources import import_own
 from sweeps.cli.asking import flag, reader
 from sweeps.cli.common import add_detail, add_results, go_on
 from sweeps.ledger.known import known_sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from safe.numerics import import_own
+from safe.io.sources import import_own
 from sweeps.cli.common import add_name, named_sweep
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
-from safe.numerics import import_own
+from safe.io.sources import import_own
 from sweeps.cli.asking import add_asking, asked_options
 from sweeps.cli.common import add_detail, carry_out
 from sweeps.spec.names import default_name

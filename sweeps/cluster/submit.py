@@ -122,7 +122,7 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
 def named(words: Sequence[str]) -> tuple[list[str], str]:
     """Return a command with its sweep's name in it, given or chosen, and the name; checks the whole command."""
     from safe.datasets.facts import canonical_name
-    from safe.numerics import import_own
+    from safe.io.sources import import_own
     from sweeps import cli
     from sweeps.spec.names import checked_name, default_name
 
@@ -135,7 +135,7 @@ def named(words: Sequence[str]) -> tuple[list[str], str]:
 
 def imports_of(words: Sequence[str]) -> list[str]:
     """Return the modules of a user's own that a command names, which a Ray elsewhere is sent too; imports them."""
-    from safe.numerics import import_own
+    from safe.io.sources import import_own
     from sweeps import cli
 
     modules: list[str] = cli.parser().parse_args([*words]).imports

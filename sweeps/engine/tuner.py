@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.numerics import own_folders
+from safe.io.sources import own_folders
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue

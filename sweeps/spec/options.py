@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from safe.config import Config, load_config, parse_overrides
 from safe.errors import UserError, choices, shortened
-from safe.numerics import import_own
+from safe.io.sources import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives

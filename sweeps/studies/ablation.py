@@ -14,7 +14,7 @@ from rich.table import Table
 from safe.config import load_config, parse_overrides, validate
 from safe.data.loading import class_count
 from safe.errors import UserError, choices
-from safe.numerics import import_own
+from safe.io.sources import import_own
 from sweeps.engine.display import Detail
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import Folders

@@ -45,7 +45,7 @@ class SafeTrainable(tune.Trainable):
         """The job's trainer, built at first use and continued from where an earlier process left it."""
         if self._trainer is None:
             from safe.config import completed, validate
-            from safe.numerics import import_own
+            from safe.io.sources import import_own
             from safe.training.trainer import SafeTrainer
 
             import_own(self.job.get("imports", ()))

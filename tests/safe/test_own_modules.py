@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from safe import numerics, register_dataset
+from safe import register_dataset
 from safe.config import load_config
 from safe.config.settings import PET_KINDS
 from safe.data.loading import class_count, load_dataset
@@ -17,8 +17,10 @@ from safe.data.sessions import image_counts
 from safe.data.sources import ArrayImages
 from safe.datasets import facts
 from safe.errors import UserError
-from safe.numerics import import_own, note_source, numerics_digest, own_folders
+from safe.io import sources
+from safe.io.sources import import_own, own_folders
 from safe.pet import registry
+from safe.sharing.numerics import numerics_digest
 from sweeps.spec.conditions import conditions
 
 
@@ -26,7 +28,7 @@ from sweeps.spec.conditions import conditions
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget what a test registers."""
     for holder, name in (
-        (numerics, "_OWN"), (numerics, "_FOLDERS"), (facts, "DATASETS"), (facts, "_BY_ALIAS"), (registry, "_WIRINGS"),
+        (sources, "_OWN"), (sources, "_FOLDERS"), (facts, "DATASETS"), (facts, "_BY_ALIAS"), (registry, "_WIRINGS"),
     ):  # fmt: skip
         monkeypatch.setattr(holder, name, dict(getattr(holder, name)))
     pets, path, modules = list(PET_KINDS), list(sys.path), set(sys.modules)
@@ -80,12 +82,6 @@ def test_what_is_not_there_is_refused_and_what_is_broken_keeps_its_traceback(
     (tmp_path / "mine_c.py").write_text("import no_such_thing\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_thing"):
         import_own(["mine_c"])
-
-
-def test_what_stands_in_the_package_itself_counts_once() -> None:
-    before = numerics_digest()
-    note_source(registry.wire_nothing)
-    assert numerics_digest() == before
 
 
 def test_a_registered_data_set_is_used_by_its_name_and_known_by_its_content() -> None:

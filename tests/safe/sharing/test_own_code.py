@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from timm.models.vision_transformer import VisionTransformer
@@ -14,7 +15,7 @@ from safe.config import Config
 from safe.data.sources import Dataset
 from safe.heads import head_kinds, registry
 from safe.heads.registry import head_maker
-from safe.numerics import own_code_digest
+from safe.io.sources import own_code_digest
 from safe.pet import kinds
 from safe.pet.registry import wiring
 from safe.training.trainer import SafeTrainer
@@ -65,6 +66,27 @@ def test_another_text_of_a_head_is_another_stage(
 
 
 def test_a_head_without_a_text_shares_with_no_other_process() -> None:
-    space: dict[str, type] = {}
-    exec("class Typed: pass", {"__name__": "nowhere"}, space)
-    assert own_code_digest(space["Typed"]) != own_code_digest(space["Typed"])
+    spaces: tuple[dict[str, type], dict[str, type]] = ({}, {})
+    for space in spaces:
+        exec("class Typed: pass", {"__name__": "nowhere"}, space)
+    one, other = (own_code_digest(space["Typed"]) for space in spaces)
+    assert one != other
+
+
+def test_an_edit_while_a_run_goes_on_does_not_pass_for_what_is_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(text: str) -> Any:
+        (tmp_path / "my_edited.py").write_text(text)
+        spec = importlib.util.spec_from_file_location("my_edited", tmp_path / "my_edited.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "my_edited", module)
+        spec.loader.exec_module(module)
+        return module.wire
+
+    running = load("def wire():\n    return 1\n")
+    before = own_code_digest(running)
+    edited = load("def wire():\n    return 2\n")
+    assert own_code_digest(running) == before != own_code_digest(edited)

@@ -21,7 +21,8 @@ from safe.config import Config, setting_names
 from safe.data.sources import Dataset, Domains
 from safe.errors import NonFiniteLossError
 from safe.heads.ridge import RidgeHead
-from safe.numerics import NUMERICS, numerics_digest, numerics_files, sources_digest
+from safe.io.sources import sources_digest
+from safe.sharing.numerics import NUMERICS, numerics_digest, numerics_files
 from safe.sharing.stages import KINDS, Stage, StageKeys, sharing_key
 from safe.states.checkpoint import load_state, save_state
 from safe.training import steps as training
@@ -696,7 +697,7 @@ def test_domains_tell_streams_apart(make_config: Callable[..., Config], domains:
 # Modules of `safe` on which no stage depends, a package for all of its own: they judge, check, show, fetch, or build on
 # finished logits.
 OTHERS = {
-    "", "__main__", "cli", "config", "datasets", "errors", "io", "numerics", "predictor", "states", "types",
+    "", "__main__", "cli", "config", "datasets", "errors", "io", "predictor", "states", "types",
     "evaluation.__init__", "evaluation.aggregation", "evaluation.image_metrics", "evaluation.metrics",
     "evaluation.session_metrics", "training.__init__", "training.memory", "training.pretrain",
     "training.resources",
@@ -712,7 +713,9 @@ def test_every_module_is_known_to_matter_or_not() -> None:
     others = {name for name in files if any(_below(_module(name), other) for other in OTHERS)}
     numerics = set(numerics_files())
     assert not numerics & others
-    assert files - numerics - others == set(), "add it to safe.numerics.NUMERICS, or here if no stage depends on it"
+    assert files - numerics - others == set(), (
+        "add it to safe.sharing.numerics.NUMERICS, or here if no stage depends on it"
+    )
     assert {"training/trainer.py", "heads/ridge.py", "pet/adapter.py", "learners/fast.py"} <= numerics
     assert all((root / name).is_file() for name in numerics)
     assert len(NUMERICS) == len(set(NUMERICS))

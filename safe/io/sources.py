@@ -1,8 +1,6 @@
-"""Which of our modules numbers depend on, and one digest of what they say.
+"""Python sources: modules of a user's own, and digests of what a source says.
 
-The digest is of the syntax tree without docstrings, so comments, layout and words change nothing, and a commit that
-leaves these modules alone keeps every finished stage valid. Modules of a user's own, which bring a data set, PET or
-backbone, are part of it: what they gave before they were edited is never mixed with what they give now.
+A digest is of the syntax tree without docstrings, so comments, layout and words change nothing.
 """
 
 from __future__ import annotations
@@ -21,15 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
-
-# Everything between the pixels of a data set (known by its digest) and a learner's scores. A package stands for all its
-# modules. What stands nowhere here must not change a stage: a test has the list of the others.
-NUMERICS = (
-    "backbones", "data.cache", "data.images", "data.parallel", "data.sources", "data.stream", "data.transforms",
-    "evaluation.logits", "heads", "learners", "losses", "pet", "seeding", "sharing", "training.build",
-    "training.features", "training.inputs", "training.session_end", "training.steps", "training.trainer",
-)  # fmt: skip
-
 
 _OWN: dict[str, str] = {}  # digests of a user's own modules as they were imported, by name
 _FOLDERS: dict[str, None] = {}  # where those lie that were imported by name, in order
@@ -71,32 +60,9 @@ def own_folders() -> list[str]:
     return list(_FOLDERS)
 
 
-def note_source(registered: Callable[..., Any]) -> None:
-    """Let the source of what a user registers tell stages apart; see `own_code_digest`."""
-    if digest := own_code_digest(registered):
-        _OWN[f"{registered.__module__}.{registered.__qualname__}"] = digest
-
-
-def numerics_digest() -> str:
-    """Return the SHA-256 of the modules in `NUMERICS` as they are installed, and of a user's own."""
-    shipped = _shipped_digest()
-    return hashlib.sha256(repr([shipped, *sorted(_OWN.items())]).encode()).hexdigest() if _OWN else shipped
-
-
-@cache
-def _shipped_digest() -> str:
-    root = Path(__file__).parent
-    return sources_digest((name, (root / name).read_text("utf-8")) for name in numerics_files())
-
-
-def numerics_files() -> list[str]:
-    """Return the files of the modules in `NUMERICS`, relative to the package, sorted."""
-    root = Path(__file__).parent
-    places = [root.joinpath(*module.split(".")) for module in NUMERICS]
-    files = [
-        file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")])
-    ]
-    return sorted(file.relative_to(root).as_posix() for file in files)
+def own_modules() -> list[tuple[str, str]]:
+    """Return the names of a user's own modules that were imported here, sorted, each with the digest of its source."""
+    return sorted(_OWN.items())
 
 
 def sources_digest(sources: Iterable[tuple[str, str]]) -> str:
@@ -112,13 +78,15 @@ def sources_digest(sources: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
+@cache
 def own_code_digest(registered: Callable[..., Any]) -> str:
     """Return the SHA-256 of the module that a registered kind stands in; the empty text for one of this package.
 
-    Of what was typed at a prompt it is the kind's own text, and where there is none, as `exec` leaves it, something
-    that never comes again: nothing is then shared with another process.
+    It is read once a process, so that an edit while a run goes on does not pass for what is running. Of what was typed
+    at a prompt it is the kind's own text, and where there is none, as `exec` leaves it, something that never comes
+    again: nothing is then shared with another process.
     """
-    if registered.__module__.split(".")[0] == __package__:
+    if registered.__module__.split(".")[0] == "safe":
         return ""
     file = getattr(sys.modules.get(registered.__module__), "__file__", None)
     try:
