@@ -6,9 +6,8 @@
 
 `id` is a random word by which one file is told from another. After the header, every line names a method and its
 arguments, and ends in `at`, when it was called in seconds since 1970, and, as the header does, in its number and its
-checksum (`tracking.lines`); version 2 has no numbers. Each line reaches the operating system at once, so that a killed
-process loses nothing; `sync` waits for the disk, after which not even a power cut does. One process at a time writes a
-file.
+checksum (`tracking.lines`). Each line reaches the operating system at once, so that a killed process loses nothing;
+`sync` waits for the disk, after which not even a power cut does. One process at a time writes a file.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ from tracking.recorder import Point, Recorder, Status
 
 FORMAT = "tracking-journal"
 VERSION = 3
-_OLDEST = 2  # that is read
-_NUMBERS = 3  # since which every line has its number
 
 _log = logging.getLogger(__name__)
 
@@ -99,13 +96,13 @@ def read_header(path: Path) -> dict[str, Any]:
         version = None
     if not isinstance(version, int):
         raise _damaged(path, 1, "no header")
-    if not _OLDEST <= version <= VERSION:
+    if version != VERSION:
         age, advice = ("newer", "use the program that wrote it") if version > VERSION else ("older", "remove it")
         raise TrackingError(
             f"{path} has format version {version}, {age} than the {VERSION} this program reads; {advice}, or choose "
             "another file"
         )
-    header, _ = _parsed(path, 0, line, 1, version)
+    header, _ = _parsed(path, 0, line, 1)
     if not isinstance(header.get("id"), str):
         raise _damaged(path, 1, "no id")
     return header
@@ -134,7 +131,7 @@ def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, An
     Raises:
         TrackingError: the file is no journal, of another format version, or damaged.
     """
-    version = read_header(path)["version"]
+    read_header(path)
     number = 1 if start == 0 else None  # in the middle of the file, the first line tells it
     with path.open("rb") as file:
         file.seek(start)
@@ -142,7 +139,7 @@ def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, An
             if not line.endswith(b"\n"):
                 return
             begin, start = start, start + len(line)
-            record, number = _parsed(path, begin, line, number, version)
+            record, number = _parsed(path, begin, line, number)
             if begin > 0:
                 match record:
                     case {"call": str(), "run_key": str(), "at": int() | float()}:
@@ -188,12 +185,12 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             raise ValueError(f"unknown record {record.get('call')!r}")
 
 
-def _parsed(path: Path, begin: int, line: bytes, number: int | None, version: int) -> tuple[dict[str, Any], int]:
+def _parsed(path: Path, begin: int, line: bytes, number: int | None) -> tuple[dict[str, Any], int]:
     """Return the record that begins at a byte, and the number of its line, which is asked for when it is None."""
     try:
         record = lines.decode(line)
         number = number or record.get("line") or _line_number(path, begin)
-        lines.take_number(record, number, needed=version >= _NUMBERS)
+        lines.take_number(record, number)
     except ValueError as error:
         raise _damaged(path, number or _line_number(path, begin), str(error)) from None
     return record, number

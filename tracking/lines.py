@@ -52,17 +52,14 @@ def decode(line: bytes) -> dict[str, Any]:
     return record
 
 
-def take_number(record: dict[str, Any], number: int, *, needed: bool) -> None:
+def take_number(record: dict[str, Any], number: int) -> None:
     """Take the number out of the record of a line that stands as the line `number` of its file.
 
-    Args:
-        needed: whether a line must have a number, which earlier formats did not write.
-
     Raises:
-        MisplacedError: it has another number, or none where it needs one.
+        MisplacedError: it has another number, or none.
     """
     own = record.pop("line", None)
-    if own == number or (own is None and not needed):
+    if own == number:
         return
     if not isinstance(own, int):
         raise MisplacedError(f"line {number} has no number")

@@ -196,9 +196,7 @@ class RidgeHead(ClosedFormHead):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
         device = self.projection.device
-        gram = state["gram"]  # of version 1 it is the whole matrix
-        columns = Symmetric.of(gram).columns if isinstance(gram, Tensor) else gram
-        self.gram = Symmetric([column.clone().to(device) for column in columns])
+        self.gram = Symmetric([column.clone().to(device) for column in state["gram"]])
         self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
 

@@ -259,11 +259,11 @@ class SafeTrainer:
         """Continue from a state of the same configuration.
 
         Raises:
-            UserError: a newer format, or a state of another configuration, other data or other weights. Data may lie
+            UserError: another format, or a state of another configuration, other data or other weights. Data may lie
                 elsewhere, as long as they are the same.
         """
-        if state["version"] > STATE_VERSION:
-            raise UserError(f"the state has version {state['version']}; this installation reads up to {STATE_VERSION}")
+        if state["version"] != STATE_VERSION:
+            raise UserError(f"the state has version {state['version']}; this installation reads {STATE_VERSION} alone")
         self.inputs.require_same(state)
         self.session, self._epoch = state["session"], state["epoch"]
         self._total_epochs, self._train_seconds = state["total_epochs"], state["train_seconds"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from safe.errors import UserError, shown
-from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.ledger.ledger import Ledger
 from sweeps.spec.specs import Spec, data_origins
 
 _MOST_NAMED = 5
@@ -22,7 +22,6 @@ def settle_data(ledger: Ledger, spec: Spec) -> None:
     """
     now = {role: facts(*origin) for role, origin in data_origins(spec).items()}
     if ledger.log.data is None:
-        _compare_runs(ledger.log, now)
         ledger.append("data", sets=now)
         return
     for role, newest in now.items():
@@ -76,21 +75,3 @@ def _some(names: Iterable[str]) -> str:
     words = [shown(name) for name in sorted(names)]
     more = f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else ""
     return ", ".join(words[:_MOST_NAMED]) + more
-
-
-def _compare_runs(log: SweepLog, now: Mapping[str, Facts]) -> None:
-    """Compare with what the runs say of a ledger that says nothing itself: a version before this one began it."""
-    known = {present["digest"] for present in now.values()}
-    trained = {
-        session.provenance["data_digest"]
-        for job in log.jobs.values()
-        for session in job.sessions
-        if "data_digest" in session.provenance
-    }
-    if others := sorted(trained - known):
-        raise UserError(
-            f"whether the data of the sweep {log.spec.name!r} are those it began with cannot be told: its runs have "
-            f"the digest {others[0][:12]}, now it is {', '.join(sorted(d[:12] for d in known))}, and versions "
-            "before this one knew image folders by names and sizes. What it has is kept (python -m sweeps show "
-            f"{log.spec.name}); choose another name to go on (NAME or --name)."
-        )

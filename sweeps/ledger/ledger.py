@@ -31,7 +31,7 @@ from typing import Any
 
 from safe.errors import UserError
 from sweeps.ledger.jobs import BUDGET, ENDED_WELL, PLACE, SEARCH_KINDS, Kind, place_of
-from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line
+from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line, version_of
 from sweeps.ledger.record import SessionRecord, named_once
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
@@ -155,8 +155,7 @@ class SweepLog:
             case "tracking" | "selected" | "model" as name:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "finished":
-                # Version 2 does not notice that the line is lost which ends a run.
-                self.finished = all(job.status != Status.RUNNING for job in self.jobs.values())
+                self.finished = True
             case "job":
                 id, kind = record["job"], Kind(record["kind"])
                 fields = {key: named_once(record[key]) for key in ("title", "config", "predictions")}
@@ -253,7 +252,7 @@ def read_ledger(folder: Path) -> SweepLog:
     """Return what the ledger in `folder` says.
 
     Raises:
-        UserError: there is none, it is damaged before its last line, or a newer version wrote it.
+        UserError: there is none, it is damaged before its last line, or of another version of the format.
     """
     path = folder / FILE_NAME
     try:
@@ -263,16 +262,16 @@ def read_ledger(folder: Path) -> SweepLog:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
     number = 1
     try:
-        first = read_line(whole[0], 1)
-        if (version := first["version"]) > FORMAT_VERSION:
+        if (version := version_of(whole[0])) != FORMAT_VERSION:
+            age, what = ("newer", "upgrade") if version > FORMAT_VERSION else ("older", "use the version that wrote it")
             raise UserError(
-                f"the ledger {path} has format version {version}; this installation reads up to {FORMAT_VERSION}: "
-                "upgrade it to see or continue that sweep"
+                f"the ledger {path} has format version {version}, {age} than the {FORMAT_VERSION} that is read here: "
+                f"{what} to see or continue that sweep, or choose another name (NAME or --name)"
             )
-        log = SweepLog(read_spec(first["spec"]), folder)
+        log = SweepLog(read_spec(read_line(whole[0], 1)["spec"]), folder)
         for line in whole[1:]:
             number += 1
-            log.apply(read_line(line, number, version))
+            log.apply(read_line(line, number))
     except (ValueError, LookupError, TypeError) as error:  # pydantic's refusal is a ValueError
         what = f" ({error})" if isinstance(error, lines.MisplacedError) else ""
         raise UserError(f"the ledger {path} is damaged in line {number}{what}: {advice(path, number)}") from None

@@ -1,7 +1,4 @@
-"""The lines of a ledger, of every version of its format, and what to do about one that is not right.
-
-Every line ends in its number and its checksum (`tracking.lines`); version 2 has no numbers, version 1 no checksums.
-"""
+"""The lines of a ledger, and what to do about one that is not right."""
 
 from __future__ import annotations
 
@@ -13,27 +10,33 @@ from typing import Any
 from tracking import lines
 
 FORMAT_VERSION = 3
-_CHECKSUMS, _NUMBERS = 2, 3  # versions since which every line has them
 
 
-def read_line(line: bytes, number: int, version: int | None = None) -> dict[str, Any]:
-    """Return the record of a line, without its end, of a ledger of a version, which the first line tells itself.
-
-    What is asked of the lines of this installation's version and those before is not asked of a newer one's.
+def read_line(line: bytes, number: int) -> dict[str, Any]:
+    """Return the record of a line, without its end, that stands as the line `number`.
 
     Raises:
-        ValueError: its checksum is wrong, or it has none, as is right in version 1 only.
-        MisplacedError: it is the line of another number, or has none, as is right before version 3 only.
+        ValueError: its checksum is wrong, or it has none.
+        MisplacedError: it is the line of another number.
+    """
+    record = lines.decode(line + b"\n")
+    lines.take_number(record, number)
+    return record
+
+
+def version_of(line: bytes) -> int:
+    """Return the version of its format that the first line of a ledger tells, this one where it tells none.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is damaged, or no such line.
     """
     try:
-        record = lines.decode(line + b"\n")
+        return int(lines.decode(line + b"\n").get("version", FORMAT_VERSION))
     except ValueError:
-        record = json.loads(line)
-        if "crc" in record or _CHECKSUMS <= (version or record["version"]) <= FORMAT_VERSION:
+        record = json.loads(line)  # other versions may have no checksum
+        if "crc" in record or record["version"] == FORMAT_VERSION:
             raise
-    version = version or record.get("version", FORMAT_VERSION)
-    lines.take_number(record, number, needed=_NUMBERS <= version <= FORMAT_VERSION)
-    return record
+        return int(record["version"])
 
 
 def advice(path: Path, number: int) -> str:

@@ -23,14 +23,14 @@ class SessionRecord:
         split: images that judged it, `val` or `test`.
         metrics: all that is logged at step = session, under full names (`val/accuracy`, `time/train_seconds`).
         losses: per epoch, (epochs done so far in the run, terms).
-        row: accuracy of each session group so far; empty in ledgers that kept none.
+        row: accuracy of each session group so far.
         within: the same where only the group's own classes compete; empty in ledgers that kept none.
         confusion: images of each session group (row) by the session whose class is predicted (column); empty likewise.
         grid, grid_metrics: the row, and other metrics without prefix, at each setting of prediction.
         grid_within: `within` at each setting of prediction; empty in ledgers that kept none.
         counts: images of each session group.
-        provenance: what the run was fed with (`safe.types.Provenance`); empty in ledgers that kept none.
-        work: what it cost; a record that does not say trained the session itself, in all the time it tells of.
+        provenance: what the run was fed with (`safe.types.Provenance`).
+        work: what it cost.
         notes: what its user should know, by kind.
     """
 
@@ -119,29 +119,28 @@ class SessionRecord:
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:
-        """Return what JSON holds, of earlier writers too; what it holds beside is left.
+        """Return what JSON holds; what it holds beside is left.
 
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
         metrics = named_once(line["metrics"])
-        took = sum(value for name, value in metrics.items() if name.startswith("time/") and name.endswith("_seconds"))
-        work = {name: value for name, value in line.get("work", {}).items() if name in _WORK}
+        work = {name: value for name, value in line["work"].items() if name in _WORK}
         return cls(
             session=line["session"],
             sessions=line["sessions"],
             split=sys.intern(line["split"]),
             metrics=metrics,
-            losses=tuple((step, named_once(terms)) for step, terms in line.get("losses", ())),
-            row=tuple(line.get("row", ())),
+            losses=tuple((step, named_once(terms)) for step, terms in line["losses"]),
+            row=tuple(line["row"]),
             grid=tuple(map(tuple, line["grid"])),
-            grid_metrics=tuple(map(named_once, line.get("grid_metrics") or [{}] * len(line["grid"]))),
+            grid_metrics=tuple(map(named_once, line["grid_metrics"])),
             grid_within=tuple(map(tuple, line.get("grid_within", ()))),
             within=tuple(line.get("within", ())),
             confusion=tuple(map(tuple, line.get("confusion", ()))),
             counts=tuple(line["counts"]),
-            provenance=named_once(line.get("provenance", {})),
-            work=Work(**{"training": "trained", "seconds": took, **named_once(work)}),
+            provenance=named_once(line["provenance"]),
+            work=Work(**named_once(work)),
             notes=dict(line.get("notes", {})),
         )
 

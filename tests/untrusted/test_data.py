@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from sweeps.ledger.data import differences, facts, settle_data
 from sweeps.ledger.ledger import FILE_NAME, Ledger, read_ledger
 
 from .conftest import fill, picture, tiny
-from .sweeping import fake_sessions, no_engine, run, small_spec
+from .sweeping import no_engine, run, small_spec
 
 SETTINGS = ["data.init_classes=2", "data.increment=2", "backbone.weights=random", "runtime.device=cpu"]
 
@@ -132,34 +131,6 @@ def test_a_paused_run_goes_on_where_its_data_lie_now(birds: Path, tmp_path: Path
         other.load_state_dict(state)
     with pytest.raises(UserError, match="another configuration"):
         SafeTrainer(tiny(moved, fast__lr=0.5)).load_state_dict(state)
-
-
-def ledger_of_before(folder: Path, digests: list[str]) -> Ledger:
-    """Return the ledger of a sweep on digits as earlier versions wrote it."""
-    folder.mkdir()
-    ledger = Ledger.create(folder, small_spec())
-    for number, digest in enumerate(digests):
-        job = f"trial-{number:02}"
-        ledger.append("job", job=job, kind="trial", title=job, config=ledger.log.spec.base, predictions=[])
-        record = fake_sessions(0.5)[0]
-        ledger.append("session", job=job, **replace(record, provenance={"data_digest": digest}).to_json())
-    return ledger
-
-
-def test_a_ledger_of_before_takes_its_runs_word_for_the_data(tmp_path: Path) -> None:
-    known = facts("digits", "data")
-    for number, digests in enumerate([[], [known["digest"]], [known["digest"]] * 2]):
-        ledger = ledger_of_before(tmp_path / str(number), digests)
-        settle_data(ledger, ledger.log.spec)
-        assert read_ledger(ledger.path.parent).data == {"dataset": known}
-    for number, digests in enumerate([["f" * 64], [known["digest"], "f" * 64]]):
-        ledger = ledger_of_before(tmp_path / f"other {number}", digests)
-        words = (
-            rf"its runs have the digest ffffffffffff, now it is {known['digest'][:12]}, and versions before this one"
-        )
-        with pytest.raises(UserError, match=words):
-            settle_data(ledger, ledger.log.spec)
-        assert read_ledger(ledger.path.parent).data is None
 
 
 def test_both_data_sets_of_a_transfer_are_compared(birds: Path, tmp_path: Path) -> None:

@@ -206,18 +206,6 @@ def test_the_state_is_a_copy() -> None:
     assert torch.equal(fitted.logits(f), before)
 
 
-def test_a_whole_matrix_in_a_state_is_read_as_its_lower_half() -> None:
-    """States of version 1 hold it."""
-    fitted, restored = head(dim=300), head(dim=300)
-    f, labels = session()
-    fitted.update(f, labels, 4, generator(0))
-    state = fitted.state_dict()
-    restored.load_state_dict({**state, "gram": Symmetric(state["gram"]).dense()})
-    for one in (fitted, restored):
-        one.update(f, labels, 5, generator(1))
-    assert torch.equal(restored.weight, fitted.weight)
-
-
 @pytest.mark.parametrize("rows", [30, 700])  # of the split's first part fewer and more than the 300 columns
 def test_adding_gives_the_statistics_of_an_update_bit_for_bit(rows: int) -> None:
     f, labels = session(rows=rows)

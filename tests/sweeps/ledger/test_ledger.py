@@ -13,6 +13,7 @@ from safe.errors import UserError
 from sweeps.ledger.jobs import PLACE, Job, Kind, job_id
 from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
 from sweeps.studies.simulator import Replay
+from tracking.lines import encode
 
 Make = Callable[..., Any]
 
@@ -72,7 +73,7 @@ def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) 
         read_ledger(tmp_path)
     path = tmp_path / FILE_NAME
     path.write_text('{"type": "sweep", "version": 4, "spec": {}}\n')
-    with pytest.raises(UserError, match="format version 4; this installation reads up to 3: upgrade"):
+    with pytest.raises(UserError, match="format version 4, newer than the 3 that is read here: upgrade to see"):
         read_ledger(tmp_path)
     path.write_text('{"type": "sweep", "ver\n{"type": "finished"}\n')
     with pytest.raises(UserError, match="is damaged"):
@@ -139,8 +140,9 @@ def test_trials_sort_as_people_count(tmp_path: Path, make_spec: Make) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b'{"type": "sweep", "version": 1, "spec": {"kind": "sweep"}}\n',
-        b'{"type": "sweep", "version": 1}\n',
+        encode({"type": "sweep", "version": 3, "spec": {"kind": "sweep"}}, 1),
+        encode({"type": "sweep", "version": 3}, 1),
+        b'{"type": "sweep", "version": 3}\n',
         b"\xff\xfe\n",
         b"[1]\n",
     ],

@@ -15,6 +15,7 @@ from safe.errors import UserError
 from sweeps.cli import main
 from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, read_ledger
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.continuing import continued
 from sweeps.spec.specs import read_spec
 from sweeps.studies.ablation import (
@@ -163,26 +164,13 @@ def test_jobs_that_train_a_slow_learner_first_stand_in_front() -> None:
 # ---------------------------------------------------------------- tables
 
 
-def write_variant(ledger: Ledger, variant: str, last: Mapping[str, float], repeats: range, **record: Any) -> None:
+def write_variant(ledger: Ledger, variant: str, last: Mapping[str, float], repeats: range, split: str = "test") -> None:
     """One session; the numbers of repeat r are those of repeat 0 plus r / 10."""
     for repeat in repeats:
         job = job_id(Kind.VARIANT, repeat=repeat, variant=variant)
         ledger.append("job", **Job(job, Kind.VARIANT, job, {}, [], "", repeat=repeat, variant=variant).record())
-        split = record.get("split", "test")
         shifted = {f"{split}/{name}": value + repeat / 10 for name, value in last.items()}
-        ledger.append(
-            "session",
-            **{
-                "job": job,
-                "session": 1,
-                "sessions": 1,
-                "split": split,
-                "metrics": shifted,
-                "grid": [],
-                "counts": [],
-                **record,
-            },
-        )
+        ledger.append("session", job=job, **SessionRecord(1, 1, split, shifted).to_json())
         ledger.append("status", job=job, status="FINISHED", reason=None)
 
 
