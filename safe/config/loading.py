@@ -67,7 +67,11 @@ def load_config(
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings that were written down, with what runs did before there was a setting for it."""
     small = flat.get("backbone.name") == Config().backbone.name
-    before = {"backbone.input_norm": "none", "backbone.crop_pct": "pretrained" if small else PUBLISHED_CROP}
+    before = {
+        "backbone.input_norm": "none",
+        "backbone.crop_pct": "pretrained" if small else PUBLISHED_CROP,
+        "head.ridge_choice": "split",
+    }
     return {**Config().flat(), **before, **flat}
 
 

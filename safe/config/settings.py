@@ -223,6 +223,9 @@ class HeadConfig(Section):
     """Values of lambda that are tried in every session."""
     ridge_split: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.8
     """Share of a session's images that lambda is fitted on; the others judge it."""
+    ridge_choice: Literal["split", "pooled"] = "split"
+    """Whose errors choose lambda: `split`, of the session's own judging images (RanPAC), which jumps over decades where
+    sessions are small; `pooled`, their sum over all sessions so far. The same in the first session."""
     logit_scale: Annotated[Literal["learned"] | Positive, Acts.PREDICTION] = "learned"
     """Factor of the ridge scores before the softmax: each learner's sigma, or one number. Acts at prediction only."""
 

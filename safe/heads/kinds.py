@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from safe.heads.registry import register_head
 
@@ -23,12 +23,14 @@ def ridge(
     projection_seed: int,
     ridge_grid: Sequence[float],
     ridge_split: float,
+    ridge_choice: Literal["split", "pooled"],
 ) -> RidgeHead:
     """Ridge regression on randomly projected features."""
     from safe.heads.projection import Projection
     from safe.heads.ridge import RidgeHead
 
-    return RidgeHead(Projection(width, projection_dim, projection_seed, device), ridge_grid, ridge_split)
+    projection = Projection(width, projection_dim, projection_seed, device)
+    return RidgeHead(projection, ridge_grid, ridge_split, ridge_choice)
 
 
 @register_head("class_means")

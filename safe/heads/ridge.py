@@ -11,9 +11,10 @@ by its float64 residual until it is right to float32's last digits; where that d
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -71,18 +72,18 @@ def _float32_readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: fl
     return None
 
 
-def choose_ridge(
+def ridge_errors(
     h_fit: Tensor,
     y_fit: Tensor,
     h_judge: Tensor,
     y_judge: Tensor,
     grid: Sequence[float],
     gram: Symmetric | None = None,
-) -> float:
-    """Return the lambda of `grid` whose fit on one part has the lowest mean squared error on the other.
+) -> Tensor:
+    """Return, for every lambda, the sum of squared errors on one part of a fit on the other: float64 (len(grid),).
 
     The smaller of two equal forms is solved for every value: H^T H (M x M), or with fewer rows than columns
-    (dual form) H H^T (n x n). The first of equal values wins; without any row the first value is returned.
+    (dual form) H H^T (n x n). Without any row in either part all sums are 0.
 
     Args:
         h_fit, h_judge: (n, M) and (m, M) hidden features.
@@ -91,7 +92,7 @@ def choose_ridge(
         gram: H^T H of `h_fit` where it is at hand.
     """
     if len(h_fit) == 0 or len(h_judge) == 0:
-        return float(grid[0])
+        return torch.zeros(len(grid), dtype=torch.float64)
     if len(h_fit) < h_fit.shape[1]:
         system, right, probe = Symmetric.gram(h_fit.T), y_fit, h_judge @ h_fit.T
     else:
@@ -99,17 +100,49 @@ def choose_ridge(
     weights = torch.cat([readout(system, right, ridge, CHOICE_TOLERANCE) for ridge in grid], dim=1).to(torch.float64)
     scores = torch.cat([rows.to(torch.float64) @ weights for rows in probe.split(ROWS_AT_ONCE)])
     off = scores.unflatten(1, (len(grid), -1)) - y_judge.to(torch.float64).unsqueeze(1)
-    errors = off.square().mean(dim=(0, 2)).tolist()
-    return float(grid[errors.index(min(errors))])
+    return off.square().sum(dim=(0, 2)).cpu()
+
+
+def choose_ridge(
+    h_fit: Tensor,
+    y_fit: Tensor,
+    h_judge: Tensor,
+    y_judge: Tensor,
+    grid: Sequence[float],
+    gram: Symmetric | None = None,
+) -> float:
+    """Return the lambda of `grid` with the lowest of `ridge_errors`, the first of equal ones."""
+    return _least(grid, ridge_errors(h_fit, y_fit, h_judge, y_judge, grid, gram))
+
+
+def _least(grid: Sequence[float], errors: Tensor) -> float:
+    told = errors.tolist()
+    return float(grid[told.index(min(told))])
 
 
 class RidgeHead(ClosedFormHead):
-    """The accumulated statistics of one learner and the readout they give."""
+    """The accumulated statistics of one learner and the readout they give.
+
+    lambda is the value of `grid` with the lowest squared error on rows of a session that were held out of a fit on the
+    others: a random share `split` of them is fitted on.
+
+    Args:
+        choice: `split` looks at the present session's errors (RanPAC), `pooled` at their sum over all sessions so far:
+
+            lambda_t = argmin over the grid of sum_{s <= t} |Y_s^judge - H_s^judge W_s(lambda)|^2,
+            W_s(lambda) = (H_s^fit^T H_s^fit + lambda I)^-1 H_s^fit^T Y_s^fit
+
+            One number for each value of the grid is kept. A small session judges by a few dozen images, whose best
+            lambda jumps over decades; their sum does not.
+    """
 
     ridge: float
 
-    def __init__(self, projection: Projection, grid: Sequence[float], split: float) -> None:
-        self.projection, self.grid, self.split = projection, tuple(grid), split
+    def __init__(
+        self, projection: Projection, grid: Sequence[float], split: float, choice: Literal["split", "pooled"] = "split"
+    ) -> None:
+        self.projection, self.grid, self.split, self.choice = projection, tuple(grid), split, choice
+        self.errors = torch.zeros(len(self.grid), dtype=torch.float64)
         width = projection.out_dim
         self.cross = torch.zeros(width, 0, device=projection.device)
         self.weight = torch.zeros(width, 0, device=projection.device)
@@ -123,8 +156,6 @@ class RidgeHead(ClosedFormHead):
     def update(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session and solve again.
 
-        lambda is chosen on this session's rows alone: fitted on a random share `split` of them, judged on the rest.
-
         Args:
             features: (N, D) un-augmented features of the session's training images.
             labels: int64 (N,).
@@ -134,20 +165,14 @@ class RidgeHead(ClosedFormHead):
         Raises:
             UserError: a value of the grid is too small for finite features, or features are not finite.
         """
-        fit, judge, gram = self._add(features, labels, classes, generator)
-        try:
-            self.ridge = choose_ridge(*fit, *judge, self.grid, gram)
-            del fit, judge, gram  # as big as what follows
+        errors = self._add(features, labels, classes, generator, judged=True)
+        self.ridge = _least(self.grid, self.errors if self.choice == "pooled" else errors)
+        with self._solvable():
             self.weight = readout(self.gram, self.cross, self.ridge)
-        except torch.linalg.LinAlgError:
-            raise UserError(
-                f"head.ridge_grid has {min(self.grid):g}, which is too small for these features: the ridge's system "
-                "cannot be solved even in float64; leave the smallest values out"
-            ) from None
 
     def add(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session to the statistics alone, bit for bit as `update` does."""
-        self._add(features, labels, classes, generator)
+        self._add(features, labels, classes, generator, judged=self.choice == "pooled")
 
     def accumulate(self, hidden: Tensor, targets: Tensor, gram: Symmetric | None = None) -> None:
         """Add H^T H, `gram` where it is at hand, and H^T Y of hidden features (N, M) and targets (N, C); C may grow."""
@@ -159,10 +184,9 @@ class RidgeHead(ClosedFormHead):
             self.gram.add(gram)
 
     def _add(
-        self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Symmetric | None]:
-        """Add a session; return hidden features and targets of its two parts and, where lambda is chosen by it, H^T H
-        of the first."""
+        self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator, *, judged: bool
+    ) -> Tensor:
+        """Add a session to all statistics; return the errors of the grid's values on it, 0 unless they are `judged`."""
         order = torch.randperm(len(features), generator=generator).to(features.device)
         hidden, targets = self.projection(features[order]), one_hot(labels[order], classes)
         cut = int(self.split * len(order))
@@ -170,7 +194,23 @@ class RidgeHead(ClosedFormHead):
         gram = Symmetric.gram(fit[0]) if cut >= hidden.shape[1] else None
         self.accumulate(*fit, gram)
         self.accumulate(*judge)
-        return fit, judge, gram
+        if not judged:
+            return torch.zeros_like(self.errors)
+        with self._solvable():
+            errors = ridge_errors(*fit, *judge, self.grid, gram)
+        if self.choice == "pooled":
+            self.errors = self.errors + errors
+        return errors
+
+    @contextmanager
+    def _solvable(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.linalg.LinAlgError:
+            raise UserError(
+                f"head.ridge_grid has {min(self.grid):g}, which is too small for these features: the ridge's system "
+                "cannot be solved even in float64; leave the smallest values out"
+            ) from None
 
     def logits(self, features: Tensor) -> Tensor:
         """Return z = H W, shape (N, C), for features (N, D); C is 0 before the first session."""
@@ -191,6 +231,7 @@ class RidgeHead(ClosedFormHead):
             "cross": self.cross.clone(),
             "weight": self.weight.clone(),
             "ridge": self.ridge,
+            "errors": self.errors.tolist(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -199,6 +240,8 @@ class RidgeHead(ClosedFormHead):
         self.gram = Symmetric([column.clone().to(device) for column in state["gram"]])
         self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
+        # Older states have none, and choose by each session alone.
+        self.errors = torch.tensor(state.get("errors", [0.0] * len(self.grid)), dtype=torch.float64)
 
     def readout(self) -> dict[str, Tensor]:
         """Return W."""

@@ -16,7 +16,14 @@ from safe.seeding import generator
 
 WIDTH = 6
 # As a configuration gives them. One lambda, so that it is no choice: which one is chosen hangs on a random split.
-SETTINGS = {"projection_dim": 20, "projection_seed": 3, "ridge_grid": (10.0,), "ridge_split": 0.8, "logit_scale": 1.0}
+SETTINGS = {
+    "projection_dim": 20,
+    "projection_seed": 3,
+    "ridge_grid": (10.0,),
+    "ridge_split": 0.8,
+    "ridge_choice": "pooled",
+    "logit_scale": 1.0,
+}
 KINDS = [kind for kind in head_kinds() if is_closed_form(kind)]
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)

@@ -27,7 +27,7 @@ from sweeps.spec.conditions import used
 
 def test_the_kinds_and_the_settings_that_they_use() -> None:
     assert head_kinds() == ("ridge", "class_means", "cosine")
-    assert head_settings("ridge") == ("projection_dim", "projection_seed", "ridge_grid", "ridge_split")
+    assert head_settings("ridge") == ("projection_dim", "projection_seed", "ridge_grid", "ridge_split", "ridge_choice")
     assert head_settings("class_means") == head_settings("cosine") == ()
     assert [is_closed_form(kind) for kind in head_kinds()] == [True, True, False]
     for kind in head_kinds():

@@ -155,6 +155,57 @@ def test_ridge_is_chosen_on_a_random_share_of_this_session_alone() -> None:
         assert fitted.ridge == grid[int(np.argmin(errors))], (number, errors)
 
 
+def test_a_pooled_choice_sums_the_errors_of_all_sessions() -> None:
+    """Each session's errors are numpy's; lambda is that of their sum, which differs from that of the last session."""
+    grid, chosen = (1e-3, 1e-1, 10.0, 1e3), []
+    fitted, alone = RidgeHead(Projection(5, 12, seed=0), grid, 0.7, "pooled"), head(grid, split=0.7)
+    total = np.zeros(4)
+    for number in range(6):
+        classes = range(4 * number, 4 * number + 4)
+        labels = torch.tensor([classes[i % 4] for i in range(14)])
+        f = normal(40, 5, seed=9)[labels] + 10 ** (number % 3 - 1) * normal(14, 5, seed=number)
+        for one in (fitted, alone):
+            one.update(f, labels, classes.stop, generator(number, "split"))
+        order = torch.randperm(14, generator=generator(number, "split")).numpy()
+        h, y = fitted.projection(f).numpy()[order], np.eye(classes.stop)[labels.numpy()[order]]
+        total += np.array(errors_oracle(h[:9], y[:9], h[9:], y[9:], grid)) * y[9:].size
+        assert fitted.ridge == grid[int(np.argmin(total))], (number, total)
+        np.testing.assert_allclose(fitted.errors.numpy(), total, rtol=1e-4)
+        chosen.append((fitted.ridge, alone.ridge))
+    assert any(pooled != last for pooled, last in chosen), chosen
+
+
+def test_a_pooled_choice_goes_on_from_a_state_a_copy_and_added_sessions() -> None:
+    grid = (1e-3, 1e-1, 10.0, 1e3)
+
+    def pooled() -> RidgeHead:
+        return RidgeHead(Projection(5, 12, seed=0), grid, 0.7, "pooled")
+
+    whole, added, restored = pooled(), pooled(), pooled()
+    first, second = session(0), session(1, rows=10)
+    whole.update(*first, 4, generator(0))
+    added.add(*first, 4, generator(0))  # as for a session whose readout came from elsewhere
+    restored.load_state_dict(whole.state_dict())
+    copied = whole.copy()
+    errors = whole.errors.clone()
+    for one in (whole, added, restored, copied):
+        one.update(*second, 4, generator(1))
+        assert torch.equal(one.weight, whole.weight)
+        assert torch.equal(one.errors, whole.errors)
+        assert (one.errors > errors).all()
+
+
+def test_states_of_before_there_was_a_pooled_choice_load() -> None:
+    fitted, restored = head((1.0, 10.0)), head((1.0, 10.0))
+    fitted.update(*session(), 4, generator(0))
+    state = fitted.state_dict()
+    del state["errors"]
+    restored.load_state_dict(state)
+    for one in (fitted, restored):
+        one.update(*session(1), 4, generator(1))
+    assert torch.equal(fitted.weight, restored.weight)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_order_and_batches_of_samples_do_not_matter(seed: int) -> None:
     whole, split = head(), head()

@@ -152,6 +152,7 @@ def assert_equal_outcomes(a: Outcome, b: Outcome) -> None:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ridge": {},
+    "ridge, pooled": {"head.ridge_choice": "pooled", "head.ridge_grid": [1e-3, 0.1, 10.0]},
     "uniform rows": {"fast.new_rows": "uniform", "fast.slow_rows": "zeros"},
     "class means": {"head.kind": "class_means"},
     "cosine": {"head.kind": "cosine"},
@@ -558,6 +559,7 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "head.projection_seed": (3, "heads"),
     "head.ridge_grid": ([2.0], "heads"),
     "head.ridge_split": (0.5, "heads"),
+    "head.ridge_choice": ("pooled", "heads"),
     "head.logit_scale": (2.0, NOTHING),
     "aggregation.kind": ("mean", NOTHING),
     "aggregation.temperature": (0.1, NOTHING),
