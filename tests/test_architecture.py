@@ -234,6 +234,23 @@ def test_imports_within_the_packages_lead_somewhere() -> None:
     assert missing == []
 
 
+# ---------------------------------------------------------------- what is said once
+
+
+def prefixed(code: str) -> list[str]:
+    """Return the texts of a source that begin with a split's prefix, docstrings apart."""
+    tree = ast.parse(code)
+    words = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in words)
+    return [text for text in texts if isinstance(text, str) and text.startswith(("val/", "test/"))]
+
+
+def test_a_metric_gets_its_prefix_in_one_place() -> None:
+    """`safe.types.with_split` writes it."""
+    assert {module: texts for module, code in sources().items() if (texts := prefixed(code))} == {}
+    assert prefixed('"""test/x"""\na = "test/accuracy"\nb = f"val/{a}"\nc = "a test/x"') == ["test/accuracy", "val/"]
+
+
 # ---------------------------------------------------------------- no file knows the machine it was written on
 
 

@@ -8,6 +8,8 @@ import sys
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from safe.types import with_split
+
 if TYPE_CHECKING:
     from safe.evaluation.logits import SessionLogits
 
@@ -45,7 +47,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
         overall, mean = _accuracies(logits, kind, temperature)
         if arguments.json:
             line = {"aggregation": kind, "temperature": temperature, "session": predictor.session}
-            print(json.dumps({**line, f"{split}/accuracy": overall, f"{split}/accuracy_session_mean": mean}))
+            metrics = {"accuracy": overall, "accuracy_session_mean": mean}
+            print(json.dumps(line | {with_split(split, name): value for name, value in metrics.items()}))
             continue
         trained = kind == own.kind and temperature in (None, own.temperature)
         shown = "-" if temperature is None else f"{temperature:g}"

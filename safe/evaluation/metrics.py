@@ -6,11 +6,58 @@ Row s of `rows` (s = 1..t) holds the accuracy on session group k = 1..s after se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
-_OF_PROBABILITIES = ("nll", "ece")
 LEARNERS = ("slow", "fast")
-_BETWEEN_LEARNERS = ("agreement", "complementarity", "oracle_accuracy")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is to be known of a metric besides its value; searches, tables and figures take it from here.
+
+    Attributes:
+        title: in words, of its value after the last session.
+        small: whether less of it is better.
+        share: whether it is a share of images or a difference of shares, and so written in percent.
+        shown: in every table, in the report's answer, or only where somebody asks for it.
+        of: what it is computed from: which images are right, the probabilities of classes, both learners' images beside
+            each other, or the weights of the aggregate.
+    """
+
+    title: str
+    small: bool = False
+    share: bool = True
+    shown: Literal["everywhere", "report", "asked"] = "report"
+    of: Literal["images", "probabilities", "learners", "weights"] = "images"
+
+
+# In the order of tables. All of `images` and `probabilities` are known of each learner too: `slow/accuracy`.
+METRICS = {
+    "accuracy": Metric("final accuracy", shown="everywhere"),
+    "average_accuracy": Metric("average accuracy", shown="everywhere"),
+    "forgetting": Metric("forgetting", small=True, shown="everywhere"),
+    "backward_transfer": Metric("backward transfer"),
+    "plasticity": Metric("plasticity"),
+    "accuracy_session_mean": Metric("final accuracy, mean over session groups", shown="asked"),
+    "accuracy_within_session": Metric("accuracy among the classes of the image's own session", shown="asked"),
+    "forgetting_within": Metric("forgetting, really forgotten", small=True, shown="asked"),
+    "forgetting_confusion": Metric("forgetting, more confusion with other sessions", small=True, shown="asked"),
+    "forgetting_nonneg": Metric("forgetting, at least 0", small=True, shown="asked"),
+    "nll": Metric("negative log-likelihood", small=True, share=False, of="probabilities"),
+    "ece": Metric("calibration error", small=True, of="probabilities"),
+    "agreement": Metric("agreement of the learners", shown="asked", of="learners"),
+    "complementarity": Metric("exactly one learner right", shown="asked", of="learners"),
+    "oracle_accuracy": Metric("at least one learner right", shown="asked", of="learners"),
+    "aggregation/weight_fast": Metric("weight of the fast learner", shown="asked", of="weights"),
+}
+MAIN = tuple(name for name, known in METRICS.items() if known.shown == "everywhere")
+
+
+def metric(name: str) -> Metric | None:
+    """Return what is known of a metric of the evaluation by its name without split, a learner's too; else None."""
+    return METRICS.get(name) or METRICS.get(name.rpartition("/")[2])
 
 
 def session_metrics(
@@ -88,8 +135,10 @@ def depends_on_prediction(name: str) -> bool:
     `name` is without split prefix: true for the aggregate's and for what is made of probabilities (`slow/nll`), which
     change with the scale; false for each learner's accuracies (`fast/forgetting`) and how the two agree.
     """
-    of_one_learner = name.startswith(("slow/", "fast/")) and not name.endswith(_OF_PROBABILITIES)
-    return not of_one_learner and name not in _BETWEEN_LEARNERS
+    known = metric(name)
+    if name.startswith(("slow/", "fast/")):
+        return known is not None and known.of == "probabilities"
+    return known is None or known.of != "learners"
 
 
 def _overall(row: Sequence[float], counts: Sequence[int]) -> float:

@@ -15,7 +15,7 @@ from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
 from sweeps.ledger.lock import is_held
-from sweeps.report.terminal import spread
+from sweeps.report.terminal import on_test
 from sweeps.results.summary import final_summary, status_of
 from sweeps.spec.specs import SweepSpec
 
@@ -63,4 +63,4 @@ def _trials(log: SweepLog) -> str:
 
 def _accuracy(log: SweepLog) -> str:
     summary = final_summary(log) if isinstance(log.spec, SweepSpec) else None
-    return f"{spread(summary['test/accuracy'])} %" if summary else "-"
+    return f"{on_test(summary, 'accuracy')} %" if summary else "-"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from safe.evaluation.metrics import METRICS
+from safe.types import with_split
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
 from sweeps.report.page import Block, Facts, Missing, Section, Table, Text
 from sweeps.results.summary import difference
 from sweeps.spec.space import PREDICTION_SETTINGS
 
-METRICS = ("accuracy", "average_accuracy", "forgetting", "backward_transfer", "plasticity", "nll", "ece")
+ANSWERS = [name for name, known in METRICS.items() if known.shown != "asked"]
 
 
 def answer(gathered: Gathered) -> Section | Missing:
@@ -39,7 +41,7 @@ def _facts(gathered: Gathered) -> list[tuple[str, str, str]]:
     assert winner is not None
     number, over = headline(gathered)
     facts = [(number, "final accuracy", over)]
-    pair = (difference(gathered.log) or {}).get("test/accuracy")
+    pair = (difference(gathered.log) or {}).get(with_split("test", "accuracy"))
     if pair is not None:
         facts.append((measure.difference(pair), "points against the control", in_words(pair["verdict"])))
     objective = Measure(gathered.objectives[0].name)
@@ -72,7 +74,7 @@ def honesty(gathered: Gathered) -> Text:
 
 
 def _final_table(gathered: Gathered) -> list[Block]:
-    measures = [Measure(name) for name in METRICS if last_metric(gathered.finals, name) is not None]
+    measures = [Measure(name) for name in ANSWERS if last_metric(gathered.finals, name) is not None]
     if not measures:
         return [Text("The final runs on all training images are not finished yet.", "note")]
     differences = difference(gathered.log) or {}
@@ -86,7 +88,7 @@ def _final_table(gathered: Gathered) -> list[Block]:
         seeds = "" if own == len(gathered.finals) else f" ({plural(own, 'seed')})"
         head += [f"control{seeds}", "SAFE − control", "in words"]
         for measure, row in zip(measures, rows, strict=True):
-            pair = differences.get(f"test/{measure.name}")
+            pair = differences.get(with_split("test", measure.name))
             row += [measure.spread(last_metric(gathered.controls, measure.name)), measure.difference(pair)]
             row.append(in_words(pair["verdict"]) if pair else "–")
     seeds = plural(len(gathered.finals), "seed")

@@ -7,7 +7,7 @@ from typing import Any
 
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report import run_plots, search_plots
-from sweeps.report.answer import METRICS, headline, in_words
+from sweeps.report.answer import ANSWERS, headline, in_words
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import Curve, Gathered, curve, last_metric, progress
 from sweeps.report.page import Block, Facts, Figure, Missing, Page, Section, Table, Text
@@ -60,7 +60,7 @@ def answers(pair: Pair) -> Section:
     """The final numbers of both, and their difference where seeds match."""
     facts = [(headline(g)[0], g.spec.name, headline(g)[1]) for g in pair]
     rows, shared = [], _shared_runs(pair)
-    for name in METRICS:
+    for name in ANSWERS:
         stats = [last_metric(g.finals, name) for g in pair]
         if stats == [None, None]:
             continue

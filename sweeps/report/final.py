@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from safe.evaluation.metrics import MAIN
 from sweeps.report import run_plots
 from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import LEARNERS, Gathered, curves, last_metric, matrix
@@ -63,7 +64,7 @@ def learners(gathered: Gathered) -> Section | Missing:
     """Slow, fast and aggregate, run by run."""
     title = "Slow, fast and their aggregate"
     panels: dict[str, dict[str, Any]] = {}
-    for metric in ("accuracy", "average_accuracy", "forgetting"):
+    for metric in MAIN:
         stats = {
             label.partition(" ")[0]: spread
             for label, prefix in (*LEARNERS[1:], LEARNERS[0])

@@ -5,28 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from safe.evaluation.metrics import metric
 from sweeps.spec.titles import short_name, short_value
 
-NAMES = {
-    "accuracy": "final accuracy",
-    "accuracy_session_mean": "final accuracy, mean over session groups",
-    "average_accuracy": "average accuracy",
-    "accuracy_within_session": "accuracy among the classes of the image's own session",
-    "forgetting": "forgetting",
-    "forgetting_within": "forgetting, really forgotten",
-    "forgetting_confusion": "forgetting, more confusion with other sessions",
-    "forgetting_nonneg": "forgetting, at least 0",
-    "backward_transfer": "backward transfer",
-    "plasticity": "plasticity",
-    "ece": "calibration error",
-    "nll": "negative log-likelihood",
-    "agreement": "agreement of the learners",
-    "complementarity": "exactly one learner right",
-    "oracle_accuracy": "at least one learner right",
-    "weight_fast": "weight of the fast learner",
-}
 MOST_ROWS = 50  # of a table that grows with the trials
-NO_FRACTIONS = ("nll", "ridge", "time", "memory", "train", "system")
+NO_FRACTIONS = ("ridge", "time", "memory", "train", "system")  # groups that are not of the evaluation
 
 
 class Measure:
@@ -34,10 +17,10 @@ class Measure:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.fraction = not any(part in NO_FRACTIONS for part in name.split("/"))
+        known, (learner, _, leaf) = metric(name), name.rpartition("/")
+        self.fraction = known.share if known else name.partition("/")[0] not in NO_FRACTIONS
         self.scale = 100.0 if self.fraction else 1.0
-        learner, _, leaf = name.rpartition("/")
-        title = NAMES.get(leaf, leaf.replace("_", " "))
+        title = known.title if known else leaf.replace("_", " ")
         self.title = f"{title} ({learner})" if learner else title
         self.axis = f"{self.title} (%)" if self.fraction else self.title
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from safe.evaluation.metrics import MAIN
 from sweeps.ledger.jobs import Kind
 from sweeps.report import search_plots
 from sweeps.report.axes import Axis, axis
@@ -165,7 +166,7 @@ def optimism(gathered: Gathered) -> Section | Missing:
     title, comparison = "Optimism gap", optimism_gap(gathered.log)
     if comparison is None:
         return Missing(title, "the trials were not judged on the test images after the choice.")
-    measure = Measure(comparison["metric"].removeprefix("test/"))
+    measure = Measure(gathered.objectives[0].name)
     claimed, honest, gap = (measure.write(comparison[name]) for name in ("claimed", "honest", "gap"))
     unit = " %" if measure.fraction else ""
     words = (
@@ -187,7 +188,7 @@ def leaderboard(gathered: Gathered) -> Section | Missing:
     if not trials:
         return Missing("Leaderboard", "no trial has begun.")
     wanted = [wish.name for wish in gathered.objectives]
-    shown = dict.fromkeys([*wanted, "accuracy", "average_accuracy", "forgetting"])
+    shown = dict.fromkeys([*wanted, *MAIN])
     measures = [Measure(name) for name in shown]
     predicted = [name for name in gathered.predictions if len({str(t.prediction.get(name)) for t in trials}) > 1]
     unfinished = any(trial.status != Status.FINISHED for trial in trials)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from safe.io.documents import yaml_text
 from safe.io.tables import Column, fitted
+from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
@@ -26,7 +27,7 @@ from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
 from tracking.recorder import Status
 
-__all__ = ["ON_TEST", "describe", "print_mlflow", "show", "spread", "title_of", "trial_title"]
+__all__ = ["ON_TEST", "describe", "on_test", "print_mlflow", "show", "spread", "title_of", "trial_title"]
 
 ON_TEST = "selected on test: these numbers are optimistic and only serve to reproduce papers"
 LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
@@ -92,7 +93,7 @@ def describe(log: SweepLog) -> str:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
         rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
         for label, prefix, stats in [*rows, *([(_control_label(summary, control), "", control)] if control else [])]:
-            final, average = (spread(stats.get(f"test/{prefix}{name}")) for name in ("accuracy", "average_accuracy"))
+            final, average = (on_test(stats, prefix + name) for name in ("accuracy", "average_accuracy"))
             lines.append(f"- {label}: final {final}, average over the sessions {average}")
     if chosen is not None:
         settings = ", ".join(f"`{name}` = {_text(chosen['config'][name])}" for name in spec.space)
@@ -108,6 +109,11 @@ def describe(log: SweepLog) -> str:
 def _yaml(entry: dict[str, Any]) -> str:
     """Return an entry of a space as its file has it."""
     return yaml_text(entry, default_flow_style=True, width=10**6).strip()[1:-1]
+
+
+def on_test(summary: Mapping[str, Any], metric: str) -> str:
+    """Return a metric of final runs or controls on the test images, in percent."""
+    return spread(summary.get(with_split("test", metric)))
 
 
 def spread(stats: Mapping[str, Any] | None) -> str:
@@ -216,9 +222,9 @@ def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, s
     title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{_mark(selection)}"
     table = _table(title, "", *(heading for _, heading in SHOWN))
     for label, prefix in LEARNER_ROWS:
-        table.add_row(label, *(spread(summary.get(f"test/{prefix}{metric}")) for metric, _ in SHOWN))
+        table.add_row(label, *(on_test(summary, prefix + metric) for metric, _ in SHOWN))
     if control is not None:
-        table.add_row(_control_label(summary, control), *(spread(control.get(f"test/{metric}")) for metric, _ in SHOWN))
+        table.add_row(_control_label(summary, control), *(on_test(control, metric) for metric, _ in SHOWN))
     return table
 
 

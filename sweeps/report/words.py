@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from safe.evaluation.metrics import MAIN, METRICS
+from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
+from sweeps.report.formatting import Measure
 from sweeps.results.accounting import work_account
 from sweeps.results.importance import edge_words, importance, range_edges
 from sweeps.results.summary import difference, final_summary, optimism_gap
-from sweeps.spec.objective import OWN_GROUPS
+from sweeps.spec.objective import objectives
 from sweeps.spec.titles import short_name
 
-SHOWN = (("accuracy", "final accuracy"), ("average_accuracy", "average accuracy"), ("forgetting", "forgetting"))
+SHOWN = tuple((name, METRICS[name].title) for name in MAIN)
 MOST_SHARES = 4
 
 
 def outcome_lines(log: SweepLog) -> list[str]:
     """Return all of them."""
-    words = forgetting_words(final_summary(log) or {}, "test/")
+    words = forgetting_words(final_summary(log) or {}, with_split("test", ""))
     return [*words, *difference_lines(log), *importance_lines(log), *gap_lines(log), *work_lines(log)]
 
 
@@ -51,7 +54,7 @@ def importance_lines(log: SweepLog) -> list[str]:
 
 def difference_lines(log: SweepLog) -> list[str]:
     pairs = difference(log) or {}
-    named = [(heading, pairs[f"test/{metric}"]) for metric, heading in SHOWN if f"test/{metric}" in pairs]
+    named = [(heading, pairs[name]) for metric, heading in SHOWN if (name := with_split("test", metric)) in pairs]
     return [
         f"chosen minus preset, {heading}: {100 * pair['mean']:+z.1f} ± {100 * pair['half_width']:.1f} points "
         f"(95 % interval, {pair['seeds']} seeds): {pair['verdict']}"
@@ -63,7 +66,7 @@ def gap_lines(log: SweepLog) -> list[str]:
     gap = optimism_gap(log)
     if gap is None:
         return []
-    name = gap["metric"].removeprefix("test/")
+    name = objectives(log.sweep_spec.objective)[0].name
     claimed, honest, lost = (measure(name, gap[part]) for part in ("claimed", "honest", "gap"))
     return [
         f"selecting on test would have claimed {name} {claimed} ({gap['claimed_by']['trial']}); the honest choice has "
@@ -88,8 +91,8 @@ def work_lines(log: SweepLog) -> list[str]:
 
 def measure(name: str, value: float) -> str:
     """Return a value of an objective: in percent where it is a share, else as it is."""
-    share = not name.endswith("nll") and not name.startswith(OWN_GROUPS)
-    return f"{percent(value)} %" if share else f"{value:.4g}"
+    known = Measure(name)
+    return f"{known.write(value)} %" if known.fraction else known.write(value)
 
 
 def percent(value: float | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from safe.evaluation.metrics import depends_on_prediction
+from safe.evaluation.metrics import MAIN, METRICS, depends_on_prediction
 from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
@@ -16,8 +16,6 @@ from sweeps.results.selection import Scored, measured, pareto, score_points, sco
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
 from tracking.recorder import Status
-
-COMPARED = ("accuracy", "average_accuracy", "forgetting")
 
 
 def sweep_summary(log: SweepLog) -> dict[str, Any]:
@@ -92,7 +90,7 @@ def difference(log: SweepLog) -> dict[str, dict[str, Any]] | None:
     seeds = [repeat for repeat in final if repeat in control]
     if len(seeds) < 2:
         return None
-    maximise = {"accuracy": True, "average_accuracy": True, "forgetting": False}
+    maximise = {name: not METRICS[name].small for name in MAIN}
     maximise |= {wish.name: wish.maximise for wish in objectives(log.sweep_spec.objective)}
     differences: dict[str, dict[str, Any]] = {}
     for name, more_is_better in maximise.items():
@@ -159,7 +157,7 @@ def summary_metrics(log: SweepLog) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for prefix, summary in (("", final_summary(log)), ("control/", control_summary(log))):
         for name, stats in (summary or {}).items():
-            if name.startswith("test/"):
+            if name != "seeds":
                 metrics[f"{prefix}{name}"] = stats["mean"]
                 metrics |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
     for name, pair in (difference(log) or {}).items():

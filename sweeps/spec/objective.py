@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from safe.errors import UserError, choices
-from safe.evaluation.metrics import LEARNERS, session_metrics
+from safe.evaluation.metrics import LEARNERS, METRICS, metric
+from safe.types import with_split
 
-FORGETTING = ("forgetting", "forgetting_within", "forgetting_confusion", "forgetting_nonneg")
-SMALL_IS_BETTER = (*FORGETTING, "nll", "ece", "ridge", "time", "memory", "train")
-EXAMPLE = [[1.0], [1.0, 1.0]]  # a stream of two sessions has every metric
-OWN_GROUPS = ("ridge/", "time/", "memory/", "train/")
-OF_BOTH = ("agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast")
+OWN_GROUPS = ("ridge/", "time/", "memory/", "train/")  # better small, all of them
 DIRECTIONS = ("max", "min")
 
 
@@ -51,18 +48,20 @@ def objectives(text: str) -> tuple[Objective, ...]:
 
 def metric_names() -> tuple[str, ...]:
     """Return the metrics that may steer a sweep, without those of times, losses and the like."""
-    single = (*session_metrics(EXAMPLE, [1, 1], EXAMPLE), "nll", "ece")
-    return (*single, *(f"{learner}/{name}" for learner in LEARNERS for name in single), *OF_BOTH)
+    single = [name for name, known in METRICS.items() if known.of in ("images", "probabilities")]
+    of_learners = (f"{learner}/{name}" for learner in LEARNERS for name in single)
+    return (*single, *of_learners, *(name for name in METRICS if name not in single))
 
 
 def _objective(part: str) -> Objective:
     name, colon, direction = part.partition(":")
     if colon and direction not in DIRECTIONS:
         raise UserError(choices(direction, DIRECTIONS, f"direction of the objective {name}"))
-    if name.startswith("test/"):
+    if name.startswith(with_split("test", "")):
         raise UserError(f"--objective {name}: what steers a sweep is decided by --selection; name the metric alone")
-    name = name.removeprefix("val/")
+    name = name.removeprefix(with_split("val", ""))
     if name not in metric_names() and not name.startswith(OWN_GROUPS):
         raise UserError(choices(name, metric_names(), "objective"))
-    small = any(part in SMALL_IS_BETTER for part in name.split("/"))
+    known = metric(name)
+    small = name.startswith(OWN_GROUPS) if known is None else known.small
     return Objective(name, direction == "max" if colon else not small)

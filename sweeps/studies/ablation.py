@@ -14,6 +14,7 @@ from rich.table import Table
 from safe.config import load_config, parse_overrides, validate
 from safe.data.loading import class_count
 from safe.errors import UserError, choices
+from safe.evaluation.metrics import MAIN
 from safe.io.sources import import_own
 from sweeps.engine.display import Detail
 from sweeps.engine.study import Study, carry_out
@@ -33,7 +34,6 @@ from sweeps.studies.memory import check_room
 from tracking.recorder import Recorder, Status
 
 CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS}
-METRICS = ("accuracy", "average_accuracy", "forgetting")
 
 
 def build_ablation(
@@ -111,7 +111,7 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
         variant, jobs = catalogue.variants[name], _finished(log, name)
         for row in variant.rows:
             summary = summarise([row.source(job) for job in jobs])
-            metrics = {m: summary[m] for m in METRICS if m in summary and (m == "accuracy" or not variant.joint)}
+            metrics = {m: summary[m] for m in MAIN if m in summary and (m == "accuracy" or not variant.joint)}
             repeats = [job.repeat for job in jobs]
             rows.append(
                 {
@@ -219,10 +219,10 @@ def csv_text(log: SweepLog) -> str:
     """Return the table as CSV, one line per row and seed, fractions in [0, 1]."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "group", "row", "repeat", *METRICS])
+    writer.writerow(["variant", "group", "row", "repeat", *MAIN])
     for row in table(log):
         for position, repeat in enumerate(row["repeats"]):
-            values = [row[m]["values"][position] if m in row else "" for m in METRICS]
+            values = [row[m]["values"][position] if m in row else "" for m in MAIN]
             writer.writerow([row["variant"], row["group"], row["row"], repeat, *values])
     return text.getvalue()
 

@@ -15,7 +15,7 @@ from sweeps.engine.display import Detail
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
-from sweeps.report.terminal import spread
+from sweeps.report.terminal import on_test
 from sweeps.results.summary import control_summary, final_summary, status_of, sweep_summary
 from sweeps.spec.marks import options as options_of
 from sweeps.spec.names import checked_name
@@ -132,7 +132,7 @@ class Sweep:
             settings = ", ".join(f"{name}={value}" for name, value in best.settings.items())
             lines.append(f"best: {best.trial}, {best.metric} {best.score:.4f}: {settings}")
         if final is not None:
-            lines.append(f"final: test accuracy {spread(final['test/accuracy'])} % over {final['seeds']} seeds")
+            lines.append(f"final: test accuracy {on_test(final, 'accuracy')} % over {final['seeds']} seeds")
         return [*lines, f"files: {self.folder}"]
 
 

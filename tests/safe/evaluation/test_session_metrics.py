@@ -9,7 +9,7 @@ import torch
 
 from safe.evaluation.aggregation import entropy_weights
 from safe.evaluation.logits import Prediction, SessionLogits, score_grid
-from safe.evaluation.metrics import depends_on_prediction
+from safe.evaluation.metrics import LEARNERS, METRICS, depends_on_prediction, metric
 from safe.evaluation.session_metrics import Judge
 from safe.seeding import generator
 
@@ -71,6 +71,18 @@ def test_the_first_session_has_every_metric_but_those_of_old_classes() -> None:
     metrics = Judge(Prediction("entropy", 1.0), domain_incremental=False)(after_session_1(drawn()), 1)
     per_learner = {f"{prefix}{name}" for prefix in ("", "slow/", "fast/") for name in LEARNER_METRICS}
     assert set(metrics) == per_learner | {"agreement", "complementarity", "oracle_accuracy", "aggregation/weight_fast"}
+
+
+def test_every_metric_says_what_it_is_and_whoever_says_so_is_given() -> None:
+    judge = Judge(Prediction("entropy", 1.0), domain_incremental=False)
+    judge(after_session_1(drawn()), 1)
+    of_learners = [name for name, known in METRICS.items() if known.of in ("images", "probabilities")]
+    assert set(judge(drawn(), 2)) == {*METRICS, *(f"{side}/{name}" for side in LEARNERS for name in of_learners)}
+    known = metric("slow/forgetting")
+    assert known is METRICS["forgetting"]
+    assert known.small
+    assert metric("aggregation/weight_fast") is METRICS["aggregation/weight_fast"]
+    assert metric("time/train_seconds") is None
 
 
 def test_the_mean_weight_is_that_of_the_entropy_weights_of_the_scaled_scores() -> None:
