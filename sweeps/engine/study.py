@@ -226,7 +226,7 @@ def _finish(ledger: Ledger, folders: Folders) -> None:
     jobs = ledger.log.jobs.values()
     failed = [job for job in jobs if job.status == Status.FAILED]
     # These do without one; a mean over seeds would not.
-    if all(job.kind in (*SEARCH_KINDS, Kind.AUDIT) for job in failed):
+    if all(job.kind in (*SEARCH_KINDS, Kind.BASELINE, Kind.RACE, Kind.AUDIT) for job in failed):
         ledger.append("finished")
     # It holds the traces of what failed, and the checkpoints of what a larger budget may continue.
     if not failed and not any(job.reason == BUDGET for job in jobs):

@@ -15,6 +15,8 @@ class Kind(StrEnum):
 
     TRIAL = "trial"  # a configuration of the search
     SLOW = "slow"  # a slow setting of the search, judged alone by the slow learner
+    BASELINE = "baseline"  # the preset, RanPAC or the frozen head beside the trials, on the same images
+    RACE = "race"  # a finalist with another seed, class order and holdout
     FINAL = "final"  # the chosen configuration on all training images
     CONTROL = "control"  # the preset's own settings, refit beside the chosen ones
     AUDIT = "audit"  # a trial judged on the test images once the choice is final; it steers nothing
@@ -45,7 +47,7 @@ class Job:
         states: folder of the run's files.
         trial: number of the trial (or slow setting) that it is, or of the trial that it refits or judges again.
         repeat: which one of several seeds, from 0.
-        variant: name of the variant of an ablation.
+        variant: name of the variant of an ablation, or of the baseline.
         resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
         stages: folder of the stage store; None shares nothing.
         stage_limit: its size limit in bytes; None is the store's default.
@@ -90,8 +92,13 @@ class Job:
 
 
 def job_id(kind: Kind, trial: int | None = None, repeat: int | None = None, variant: str | None = None) -> str:
-    """Return how a job is called: `trial-07`, `final-07-0`, `control-0`, `ranpac-0`."""
-    parts = [variant or kind, None if trial is None else f"{trial:02d}", None if repeat is None else f"{repeat}"]
+    """Return how a job is called: `trial-07`, `final-07-0`, `control-0`, `race-ranpac-1`; of an ablation `ranpac-0`."""
+    parts = [
+        None if kind == Kind.VARIANT else kind,
+        variant,
+        None if trial is None else f"{trial:02d}",
+        None if repeat is None else f"{repeat}",
+    ]
     return "-".join(part for part in parts if part is not None)
 
 

@@ -14,6 +14,7 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
     {"type": "clock", "seconds": ...}
     {"type": "recorded", "job": "trial-00"}
+    {"type": "race", "finalists": [{"job": "trial-00", "role": "searched", ...}], "repeats": 3, "end": ...}
     {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
     {"type": "finished"}
 
@@ -98,6 +99,7 @@ class SweepLog:
             they are when data lie elsewhere.
         data: what the data sets held when the sweep began; see `sweeps.ledger.data`.
         folder: holds the ledger; the paths in it begin there, so that it can be moved.
+        race: its finalists and how it ended; see `sweeps.results.finalists`.
         model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
@@ -110,6 +112,7 @@ class SweepLog:
     jobs: dict[str, JobLog] = field(default_factory=dict)
     data: dict[str, Any] | None = None
     tracking: dict[str, Any] | None = None
+    race: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     finished: bool = False
@@ -136,6 +139,10 @@ class SweepLog:
         """Return the trials by number, in its order."""
         return {job.trial: job for job in self.of_kind(Kind.TRIAL) if job.trial is not None}
 
+    def candidates(self) -> list[JobLog]:
+        """Return what can be chosen: trials, then baselines, by name."""
+        return [*self.of_kind(Kind.TRIAL), *sorted(self.of_kind(Kind.BASELINE), key=lambda job: str(job.variant))]
+
     @property
     def chosen(self) -> JobLog | None:
         """Return the trial that the sweep chose, or None before it did."""
@@ -143,7 +150,12 @@ class SweepLog:
 
     def final_jobs(self) -> list[JobLog]:
         """Return the final runs of the chosen trial, in seed order, without those of an earlier choice."""
-        return [job for job in self.of_kind(Kind.FINAL) if self.chosen and job.trial == self.chosen.trial]
+        return self.finals_of(self.chosen) if self.chosen else []
+
+    def finals_of(self, candidate: JobLog) -> list[JobLog]:
+        """Return the final runs of a trial or baseline, in seed order."""
+        place = (candidate.trial, candidate.variant)
+        return [job for job in self.of_kind(Kind.FINAL) if (job.trial, job.variant) == place]
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
@@ -152,7 +164,7 @@ class SweepLog:
                 self.spec, self.finished = read_spec(record["spec"]), False
             case "data":
                 self.data = record["sets"]
-            case "tracking" | "selected" | "model" as name:
+            case "tracking" | "race" | "selected" | "model" as name:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "finished":
                 self.finished = True

@@ -7,6 +7,7 @@ from safe.types import with_split
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
 from sweeps.report.page import Block, Facts, Missing, Section, Table, Text
+from sweeps.report.words import race_lines
 from sweeps.results.summary import difference
 from sweeps.spec.space import PREDICTION_SETTINGS
 
@@ -19,6 +20,7 @@ def answer(gathered: Gathered) -> Section | Missing:
     if winner is None:
         return Missing("Answer", "nothing is chosen yet; continue the sweep with the same command.")
     blocks: list[Block] = [
+        *(Text(f"{line}.") for line in race_lines(gathered.log)[:1]),
         Facts(_facts(gathered)),
         honesty(gathered),
         *_final_table(gathered),

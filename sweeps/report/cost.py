@@ -29,7 +29,13 @@ def work(gathered: Gathered) -> Section | Missing:
         f"alone, {account['sessions_unshared_trials']}."
     )
     hours = [name for name in ("cpu_hours", "gpu_hours") if account["total"][name]]
-    parts = {"search": account, "final runs and control": account["final"], "audit on test": account["audit"]}
+    raced = {"race and baselines": account["race"]} if gathered.spec.raced else {}
+    parts = {
+        "search": account,
+        **raced,
+        "final runs and control": account["final"],
+        "audit on test": account["audit"],
+    }
     rows = [
         [
             label,

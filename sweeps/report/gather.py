@@ -75,8 +75,8 @@ class Gathered:
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """The finished trials, best first, then the others in the order of their numbers."""
-        jobs = self.log.of_kind(Kind.TRIAL)
+        """The finished trials and baselines, best first, then the others in the order of their numbers."""
+        jobs = self.log.candidates()
         ranked = [scored.trial for scored in leaderboard(jobs, self.spec.objective, self.spec.split)]
         others = [job.id for job in jobs if job.id not in set(ranked)]
         trials = []

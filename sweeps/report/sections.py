@@ -14,6 +14,7 @@ from sweeps.report.gather import Gathered
 from sweeps.report.losses import DEFINITIONS, Confused, confused, lost
 from sweeps.report.page import Block, Figure, Missing, Page, Section, Table
 from sweeps.report.prediction import at_prediction
+from sweeps.report.race import finalists
 from sweeps.report.reproduce import reproduce
 from sweeps.report.search import (
     importance,
@@ -29,8 +30,8 @@ from sweeps.results.summary import status_of
 from sweeps.spec.titles import title_of
 
 PARTS: tuple[Callable[[Gathered], Section | Missing], ...] = (
-    answer, by_session, forgetting, lost, learners, at_prediction, slow_settings, parallel, importance, search_progress,
-    pareto_front, work, optimism, leaderboard,
+    answer, finalists, by_session, forgetting, lost, learners, at_prediction, slow_settings, parallel, importance,
+    search_progress, pareto_front, work, optimism, leaderboard,
 )  # fmt: skip
 
 

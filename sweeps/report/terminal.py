@@ -18,11 +18,12 @@ from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
-from sweeps.report.words import SHOWN, measure, outcome_lines, percent
+from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
+from sweeps.results.finalists import race_summary
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
-from sweeps.spec.titles import short_name, short_value, status_word, title_of, trial_title
+from sweeps.spec.titles import prediction_word, short_name, short_value, status_word, title_of, trial_title
 from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
 from tracking.recorder import Status
@@ -41,6 +42,8 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
     console.print(Text.assemble("\n", (spec.name, "bold"), about))
     for words, style in _marks(log):
         console.print(words, style=style)
+    for line in race_lines(log):
+        console.print(line, highlight=False)
     if log.of_kind(Kind.SLOW):
         console.print(_slow_table(log, console.width))
     if log.of_kind(Kind.TRIAL):
@@ -49,7 +52,9 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(line, markup=False, soft_wrap=True)
     if len(objectives(spec.objective)) > 1 and log.selected is not None:
         console.print(_front_table(log))
-    chosen, summary = selected(log), final_summary(log)
+    chosen, summary, raced = selected(log), final_summary(log), race_summary(log)
+    if raced is not None:
+        console.print(_race_table(raced, console.width))
     if chosen is not None:
         settings = ", ".join(f"{name}={_text(chosen['config'][name])}" for name in spec.space)
         console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
@@ -88,6 +93,7 @@ def describe(log: SweepLog) -> str:
     """
     spec = log.sweep_spec
     lines = [f"**{title_of(spec)}**: {spec.trials} trials ({spec.search} search), by {spec.selection}."]
+    lines += [f"- {line}" for line in race_lines(log)]
     chosen, summary, control = selected(log), final_summary(log), control_summary(log)
     if summary is not None:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
@@ -152,7 +158,7 @@ def _mark(selection: str) -> str:
 
 def _leaderboard(log: SweepLog, width: int) -> Table:
     spec = log.sweep_spec
-    jobs = log.of_kind(Kind.TRIAL)
+    jobs = log.candidates()
     scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
     ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
     varied = _varied(log, jobs)
@@ -166,7 +172,7 @@ def _leaderboard(log: SweepLog, width: int) -> Table:
         cells = [short_value(log.jobs[job_id].config[name]) for name in varied]
         if job_id in scored:
             last = scored[job_id].sessions[-1]
-            cells.append(short_value(scored[job_id].prediction["aggregation.temperature"]))
+            cells.append(prediction_word(scored[job_id].prediction))
             cells += [percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
         else:
             cells += [status_word(log.jobs[job_id].status), "", "", ""]
@@ -208,13 +214,25 @@ def _front_table(log: SweepLog) -> Table:
     title = f"Pareto front{_mark(spec.selection)}; chosen by the first objective{_cut(points)}"
     table = _table(title, "trial", "temp.", *(f"{wish.name} {'↑' if wish.maximise else '↓'}" for wish in wishes))
     for point in points[:MOST_ROWS]:
-        cells = [short_value(point.prediction["aggregation.temperature"])]
+        cells = [prediction_word(point.prediction)]
         cells += [
             "-" if value is None else measure(wish.name, value)
             for wish, value in zip(wishes, point.values, strict=True)
         ]
         table.add_row(point.trial, *cells)
     return table
+
+
+def _race_table(raced: Mapping[str, Any], width: int) -> Table:
+    """Return the finalists in the order of the ledger, with means over the repeats that each has run."""
+    name = raced["metric"].partition("/")[2]
+    columns = [Column("finalist"), Column("search", True), Column("race", True), Column("repeats", True), Column("")]
+    rows = []
+    for one in raced["finalists"]:
+        scores = list(one["scores"].values())
+        cells = [one["name"], measure(name, one["search"]), spread_of(name, scores), str(len(scores)), left_words(one)]
+        rows.append([Text(cell, "bold green" if one["name"] == raced["winner"] else "") for cell in cells])
+    return _titled(f"race over further seeds, {name.replace('_', ' ')} on the holdout", columns, rows, width)
 
 
 def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from safe.evaluation.metrics import MAIN, METRICS
@@ -10,6 +11,7 @@ from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
 from sweeps.results.accounting import work_account
+from sweeps.results.finalists import race_summary, tie_words
 from sweeps.results.importance import edge_words, importance, range_edges
 from sweeps.results.summary import difference, final_summary, optimism_gap
 from sweeps.spec.objective import objectives
@@ -20,7 +22,7 @@ MOST_SHARES = 4
 
 
 def outcome_lines(log: SweepLog) -> list[str]:
-    """Return all of them."""
+    """Return what comes after the answer: forgetting, the difference to the preset, what mattered, gap and work."""
     words = forgetting_words(final_summary(log) or {}, with_split("test", ""))
     return [*words, *difference_lines(log), *importance_lines(log), *gap_lines(log), *work_lines(log)]
 
@@ -40,6 +42,68 @@ def forgetting_words(metrics: Mapping[str, Any], prefix: str = "") -> list[str]:
         "with other sessions.",
         f"Among the classes of its own session alone, {own} % of the images are right.",
     ]
+
+
+def race_lines(log: SweepLog) -> list[str]:
+    """Return whether SAFE beat the baselines, on the holdout and then on test; how it was settled; the optimism."""
+    raced = race_summary(log)
+    if raced is None:
+        return []
+    name, against = raced["metric"].partition("/")[2], raced["against"]
+    lines = []
+    if against is not None:
+        lines = [
+            f"{_compared(name, against, images)}{'; ' + tie_words(raced) if images == 'holdout' else ''}"
+            for images in ("holdout", "test")
+            if against[images] is not None
+        ]
+    end = f", {raced['end']}" if raced["end"] else ""
+    lines.append(
+        f"race: {len(raced['finalists'])} finalists, {raced['repeats']} further seeds{end}; {tie_words(raced)}"
+    )
+    lines.append(f"optimism of the search about {raced['winner']}: {_points(name, raced['optimism'])} {_unit(name)}")
+    return lines
+
+
+def left_words(one: Mapping[str, Any]) -> str:
+    """Return when and why a finalist left the race."""
+    left = one["left"]
+    if left is None:
+        return ""
+    if left["behind"] is None:
+        return f"left at {left['repeat']}: its run failed"
+    return f"left at {left['repeat']}: behind {left['behind']}, p {left['p']:.2g}"
+
+
+def spread_of(name: str, values: Sequence[float]) -> str:
+    """Return mean and standard deviation of the values of a metric; `-` without any."""
+    if not values:
+        return "-"
+    mean = measure(name, fmean(values))
+    return mean if len(values) < 2 else f"{mean} ± {_points(name, stdev(values))}"
+
+
+def _compared(name: str, against: Mapping[str, Any], images: str) -> str:
+    """Return in a sentence how SAFE does beside the nearest baseline."""
+    pair, ours = against[images], f"SAFE ({against['safe']})"
+    wish = objectives(name)[0]
+    ahead = (pair["mean"] > 0) == wish.maximise
+    width = "" if pair["half_width"] is None else f" ± {_points(name, pair['half_width'])}"
+    noise = pair["half_width"] is not None and abs(pair["mean"]) <= pair["half_width"]
+    where = "on the holdout" if images == "holdout" else "on test"
+    by = f"{_points(name, abs(pair['mean']))}{width} {_unit(name)} {'ahead of' if ahead else 'behind'}"
+    if pair["mean"] == 0:
+        by = "level with"
+    counted = f"{pair['pairs']} {'seed' if pair['pairs'] == 1 else 'seeds'}"
+    return f"{ours} is {by} {against['baseline']} {where} ({counted}{', within noise' if noise else ''})"
+
+
+def _points(name: str, value: float) -> str:
+    return f"{100 * value:z.1f}" if Measure(name).fraction else f"{value:.3g}"
+
+
+def _unit(name: str) -> str:
+    return "points" if Measure(name).fraction else f"of {name}"
 
 
 def importance_lines(log: SweepLog) -> list[str]:
@@ -80,12 +144,16 @@ def work_lines(log: SweepLog) -> list[str]:
     hours = [f"{total[f'{unit}_hours']:.2g} {unit} hours" for unit in ("cpu", "gpu") if total[f"{unit}_hours"]]
     if not total["seconds"]:
         return []
+    raced = ""
+    if log.sweep_spec.raced:
+        raced = "race and baselines: {sessions_trained} trained, {sessions_reused} reused; ".format_map(work["race"])
     return [
         f"search: {work['sessions_trained']} sessions trained, {work['sessions_reused']} reused; "
         f"{work['sessions_naive']} if every combination were a run, {work['sessions_unshared_trials']} if only "
         "settings of prediction shared one",
-        f"final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; audit: "
-        f"{work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, {total['seconds_saved']:.3g} s saved",
+        f"{raced}final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; "
+        f"audit: {work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, "
+        f"{total['seconds_saved']:.3g} s saved",
     ]
 
 

@@ -11,7 +11,8 @@ from sweeps.spec.runs import RunsSpec
 
 
 def work_account(log: SweepLog) -> dict[str, Any]:
-    """Return the account of the search, and apart from it those of the final runs (`final`) and the audit (`audit`).
+    """Return the account of the search, and apart from it those of the final runs (`final`), of race and baselines
+    (`race`) and of the audit (`audit`).
 
     sessions_naive: training sessions if every combination of trained and prediction-time settings were a run of its
         own; a slow setting judged alone counts by the sessions it trains.
@@ -31,7 +32,7 @@ def work_account(log: SweepLog) -> dict[str, Any]:
     return {**counted, **_costs(search, log.spec), **later, "total": total}
 
 
-_LATER = {"final": (Kind.FINAL, Kind.CONTROL), "audit": (Kind.AUDIT,)}
+_LATER = {"final": (Kind.FINAL, Kind.CONTROL), "race": (Kind.BASELINE, Kind.RACE), "audit": (Kind.AUDIT,)}
 
 
 def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str, float]:

@@ -11,6 +11,7 @@ from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
+from sweeps.results.finalists import race_summary
 from sweeps.results.importance import importance, range_edges
 from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
 from sweeps.results.statistics import paired_difference, summarise
@@ -39,6 +40,8 @@ def sweep_summary(log: SweepLog) -> dict[str, Any]:
         ],
         "slow": [_slow(job, log) for job in log.of_kind(Kind.SLOW)],
         "trials": [_trial(job, log) for job in log.of_kind(Kind.TRIAL)],
+        "baselines": [_trial(job, log) for job in log.of_kind(Kind.BASELINE)],
+        "race": race_summary(log),
         "selected": selected(log),
         "importance": [asdict(entry) for entry in importance(log)],
         "edges": [asdict(entry) for entry in range_edges(log)],
@@ -56,7 +59,8 @@ def status_of(log: SweepLog) -> str:
     """Return in a word or two how far the sweep is."""
     if log.finished:
         return "finished"
-    done = sum(job.status == Status.FINISHED for job in log.jobs.values())
+    beside = (Kind.RACE, Kind.BASELINE)  # how many there will be is not known
+    done = sum(job.status == Status.FINISHED for job in log.jobs.values() if job.kind not in beside)
     return f"{done} of {log.spec.runs} runs done"
 
 
@@ -116,11 +120,11 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     `gap` the difference as an improvement, never below 0. None before the audit of the chosen trial.
     """
     spec = log.sweep_spec
-    audits = {job.trial: job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED}
+    audits = {(job.trial, job.variant): job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED}
     points = {
-        trial.id: score_points(audits[number], spec.objective, "test")
-        for number, trial in log.trials().items()
-        if number in audits
+        job.id: score_points(audits[job.trial, job.variant], spec.objective, "test")
+        for job in log.candidates()
+        if (job.trial, job.variant) in audits
     }
     if log.selected is None or log.selected["trial"] not in points:
         return None
@@ -148,7 +152,7 @@ def selected(log: SweepLog) -> dict[str, Any] | None:
     """Return the chosen trial, its configuration and its metrics after the last session, or None before the choice."""
     if log.selected is None:
         return None
-    trial = _trial(log.jobs[log.selected["trial"]], log)
+    trial = _trial(log.jobs[log.selected["trial"]], log, log.selected["prediction"])
     return {"trial": trial["id"], "config": trial["config"], **trial["sessions"][-1]}
 
 
@@ -162,6 +166,11 @@ def summary_metrics(log: SweepLog) -> dict[str, float]:
                 metrics |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
     for name, pair in (difference(log) or {}).items():
         metrics |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}
+    if (raced := race_summary(log)) is not None:
+        metrics |= {"race/optimism": raced["optimism"], "race/repeats": raced["repeats"]}
+        for images in ("holdout", "test"):
+            if (raced["against"] or {}).get(images) is not None:
+                metrics[f"race/safe_minus_baseline_{images}"] = raced["against"][images]["mean"]
     gap = optimism_gap(log)
     metrics |= {f"optimism_gap/{gap['metric']}": gap["gap"]} if gap else {}
     return metrics | flat_account(work_account(log))
@@ -190,11 +199,14 @@ def _slow(job: JobLog, log: SweepLog) -> dict[str, Any]:
     }
 
 
-def _trial(job: JobLog, log: SweepLog) -> dict[str, Any]:
+def _trial(job: JobLog, log: SweepLog, prediction: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a trial at its best settings of prediction, or at given ones."""
     config, sessions = dict(job.config), []
     if job.sessions:
         spec = log.sweep_spec
         best = score_trial(job, spec.objective, spec.split)
+        if prediction is not None:
+            best = next(p for p in score_points(job, spec.objective, spec.split) if p.prediction == prediction)
         config |= best.prediction
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
             settled = {name: value for name, value in record.judged().items() if not depends_on_prediction(name)}

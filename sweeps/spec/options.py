@@ -16,7 +16,7 @@ from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
 from sweeps.spec.runs import DEFAULT_SEEDS
 from sweeps.spec.space import Space, parse_space, read_space, without_effect
-from sweeps.spec.specs import DEFAULT_TRIALS, Selection, SweepSpec
+from sweeps.spec.specs import DEFAULT_TRIALS, RULES, Selection, SweepSpec
 
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4
@@ -54,6 +54,8 @@ def build_spec(
             raise UserError(choices(value, get_args(kind), field))
     search, selection, stages = (asked.get(field, _default(field)) for field in ("search", "selection", "stages"))
     evaluate_on = asked.get("evaluate_on")
+    if selection == "test" and asked.get("finalists"):
+        raise UserError("--finalists: with --selection test the test images choose, and no race is run; leave it out")
     objectives(asked.get("objective", _default("objective")))
     _check_selection(selection, dataset, asked.get("first_k"), evaluate_on)
     given = plain(overrides, "overrides") if isinstance(overrides, Mapping) else parse_overrides(overrides)
@@ -87,6 +89,7 @@ def build_spec(
         "audit": asked.get("audit", stages) and selection != "test",
         "gpus_per_trial": share,
         "imports": list(imports),
+        "rules": RULES,
         "created": f"{now:%Y-%m-%d %H:%M}",
     }
     return SweepSpec(**{**asked, **settled})

@@ -20,7 +20,9 @@ from sweeps.spec.space import Space, parse_space
 Search = Literal["staged", "tpe", "random", "grid"]
 Selection = Literal["holdout", "first-k", "transfer", "test"]
 Stop = Literal["none", "asha"]
+
 DEFAULT_TRIALS = 6
+RULES = 2  # of new sweeps
 
 
 class AblationSpec(RunsSpec):
@@ -98,6 +100,31 @@ class SweepSpec(RunsSpec):
         Option("asha stops trials that are behind others after the same session (default: none)", Group.LIMITS),
     ] = "none"
     """`asha` stops trials that are behind others after the same session."""
+    finalists: Annotated[
+        int | None,
+        Field(ge=0, le=100),
+        Mark.MORE,
+        Option(
+            "trials that are raced over further seeds, 0 for none (default: up to 5 that are near the best)",
+            Group.SEARCH,
+            extend="trials that are raced over further seeds",
+        ),
+    ] = None
+    """Trials that are raced over further seeds beside the preset and the baselines; empty for all within two standard
+    errors of the best, at most five; 0 chooses by the search alone, without baselines."""
+    race_sessions: Annotated[
+        int | None,
+        Field(ge=1, le=MOST),
+        Mark.MORE,
+        Option(
+            "end the race after so many trained sessions (default: half of the search's)",
+            Group.LIMITS,
+            extend="trained sessions after which the race ends",
+        ),
+    ] = None
+    """Trained sessions after which no further seed is raced; empty for half of those of the search."""
+    rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
+    """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists."""
     selection: Annotated[
         Selection,
         Mark.PARAM,
@@ -155,10 +182,16 @@ class SweepSpec(RunsSpec):
     """When the sweep began."""
 
     @property
+    def raced(self) -> bool:
+        """Whether finalists are raced, among them the baselines."""
+        return self.rules > 1 and self.finalists != 0 and self.selection != "test"
+
+    @property
     def runs(self) -> int:
-        """How many runs there will be at most."""
+        """How many runs there will be at most, beside those of a race."""
         slow = self.slow_count if self.search == "staged" else 0
-        return slow + self.trials * (2 if self.audit else 1) + self.seeds * (2 if self.control else 1)
+        beside = (self.seeds + 3 * self.audit) if self.raced else 0  # the rival's final runs, audits of the baselines
+        return slow + self.trials * (2 if self.audit else 1) + self.seeds * (2 if self.control else 1) + beside
 
     @property
     def slow_count(self) -> int:

@@ -57,6 +57,12 @@ def status_word(status: Status) -> str:
     return "paused" if status == Status.KILLED else status.lower()
 
 
+def prediction_word(prediction: Mapping[str, Any]) -> str:
+    """Return settings of prediction in a word: the temperature of entropy weights, else the kind of aggregation."""
+    kind = prediction["aggregation.kind"]
+    return short_value(prediction["aggregation.temperature"]) if kind == "entropy" else str(kind)
+
+
 def trial_title(label: str, config: Mapping[str, Any], varied: Collection[str]) -> str:
     """Return `trial 07 · diag 1e-3 · rdn 0`: a label and what the run sets of the varied settings."""
     words = [f"{short_name(name)} {short_value(config[name])}" for name in varied]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +87,7 @@ def plan_of(spec: SweepSpec) -> Plan:
     each = [(config, range(1, session_count(config) + 1)) for config in [*refits, *controls]]
     # The chosen settings are not known yet, so nothing but the seed tells how the two kinds of runs share.
     refitted = sum(len(sessions) for _, sessions in each)
+    refitted += spec.seeds * session_count(refits[0]) if spec.raced else 0  # those of the rival
     final = Count(refitted, refitted, refitted)
     return Plan(spec, sessions, slow, len(space.predictions), exact, search, final, first)
 
@@ -133,6 +135,11 @@ def _bound(spec: SweepSpec, sessions: int, slow: int, predictions: int) -> Count
     return Count(alone + trials * predictions, alone + trials, trained, stages)
 
 
+def race_budget(spec: SweepSpec, searched: int) -> int:
+    """Return the training sessions after which a race begins no further seed: asked for, or half of the search's."""
+    return spec.race_sessions or math.ceil(searched / 2)
+
+
 def seconds(plan: Plan, speed: Speed) -> tuple[float, float]:
     """Return the estimated wall time of the search and of the final runs, at the plan's concurrency."""
     config = plan.configs[0]
@@ -167,6 +174,7 @@ def outcome(plan: Plan, speed: Speed | None = None) -> dict[str, Any]:
             "sessions_unshared_trials": plan.search.unshared,
             "sessions_trained": plan.search.trained,
             "final": {"sessions_trained": plan.final.trained},
+            **({"race": {"sessions_trained": race_budget(spec, plan.search.trained)}} if spec.raced else {}),
         },
         "stages": plan.search.stages,
         **times,
@@ -192,6 +200,9 @@ def show_counts(plan: Plan, console: Console) -> None:
     console.print("different stages: " + ", ".join(f"{number} {kind}" for kind, number in plan.search.stages.items()))
     control = " and control" if spec.control else ""
     console.print(f"final runs{control}, counted apart: at most {plan.final.trained} training sessions")
+    if spec.raced:
+        sessions = race_budget(spec, plan.search.trained)
+        console.print(f"race of the finalists: no further seed after {sessions} training sessions")
     if spec.audit:
         console.print("audit on the test images: trains nothing that is still in the stage store")
     budgets = {"training sessions": spec.max_sessions, "hours": spec.max_hours}

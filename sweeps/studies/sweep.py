@@ -21,6 +21,7 @@ from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.model.registry import log_final_model
 from sweeps.report import write_report
 from sweeps.report.terminal import describe, trial_title
+from sweeps.results.finalists import rival
 from sweeps.results.selection import choose
 from sweeps.results.summary import summary_metrics
 from sweeps.search import Proposal, proposals
@@ -30,6 +31,7 @@ from sweeps.spec.machine import ray_address
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.memory import check_room, largest_configs
+from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds
 from tracking.recorder import Recorder, Status
 
 
@@ -64,17 +66,24 @@ def work(study: Study) -> Iterator[list[Job]]:
     space = spec.parsed_space()
     # Tags and no params, because a space may grow.
     study.books.recorder.set_tags(spec.name, {f"space.{name}": str(entry) for name, entry in spec.space.items()})
+    beside = baseline_jobs(study, space) if spec.raced else []
     for proposed in proposals(spec, log):
-        yield [_search_job(study, proposal, space) for proposal in proposed]
+        yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside]
+        beside = []
         if not study.budget_left:
             break
     best = choose(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
     if best is None:
         why = "" if study.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"
         raise AllFailedError(f"no trial is finished, so there is nothing to choose from{why}")
-    chosen = {"trial": best.trial, "prediction": best.prediction, "score": best.score}
-    if log.selected != chosen:
-        study.books.ledger.append("selected", **chosen)
+    taken = {"trial": best.trial, "prediction": best.prediction, "score": best.score}
+    if spec.raced:
+        if lacking := preset_jobs(study, space):
+            yield lacking
+        yield from race_rounds(study)
+        taken = chosen(log)
+    if log.selected != taken:
+        study.books.ledger.append("selected", **taken)
     yield [*_final_jobs(study), *_control_jobs(study)]
     if spec.audit:
         yield _audit_jobs(study, space)
@@ -84,20 +93,37 @@ def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:
     kind, number, config = proposal.kind, proposal.index, proposal.config
     varied = [name for name in space.domains if kind != Kind.SLOW or acts_in_session_1(name)]
     title = trial_title(f"{kind} {number:02d}", config, varied)
-    predictions = () if kind == Kind.SLOW else space.predictions
-    return study.job(kind, title, config, predictions, trial=number, until=study.log.sweep_spec.first_k)
+    spec = study.log.sweep_spec
+    grid = predictions(space, spec.base) if spec.raced else space.predictions
+    return study.job(kind, title, config, () if kind == Kind.SLOW else grid, trial=number, until=spec.first_k)
 
 
 def _final_jobs(study: Study) -> list[Job]:
-    """Return the runs of the chosen trial, with its number: an extended sweep may choose another one."""
+    """Return the runs of what was chosen, and of its rival from the race.
+
+    They have the number of their trial: an extended sweep may choose another one.
+    """
     log, spec = study.log, study.log.sweep_spec
     assert log.selected is not None
-    assert log.chosen is not None
-    trial, config = log.chosen.trial, absolute(refit_config(spec, log.chosen.config, log.selected["prediction"]))
-    return [
-        study.job(Kind.FINAL, f"final {repeat}", final_config(config, repeat), trial=trial, repeat=repeat)
-        for repeat in range(spec.seeds)
-    ]
+    refit = {log.selected["trial"]: ("final", log.selected["prediction"])}
+    if spec.raced and (other := rival(log)) is not None:
+        refit.setdefault(other.job, (f"final of {other.name}", other.prediction))
+    jobs = []
+    for id, (title, prediction) in refit.items():
+        of = log.jobs[id]
+        config = absolute(refit_config(spec, of.config, prediction, of.variant))
+        jobs += [
+            study.job(
+                Kind.FINAL,
+                f"{title} {repeat}",
+                final_config(config, repeat),
+                trial=of.trial,
+                variant=of.variant,
+                repeat=repeat,
+            )
+            for repeat in range(spec.seeds)
+        ]
+    return jobs
 
 
 def _control_jobs(study: Study) -> list[Job]:
@@ -115,13 +141,14 @@ def _audit_jobs(study: Study, space: Space) -> list[Job]:
     return [
         study.job(
             Kind.AUDIT,
-            trial.title.replace(Kind.TRIAL, Kind.AUDIT, 1),
+            trial.title.replace(Kind.TRIAL, Kind.AUDIT, 1) if trial.kind == Kind.TRIAL else f"audit of {trial.title}",
             audit_config(trial.config),
             trial.predictions,
-            trial=number,
+            trial=trial.trial,
+            variant=trial.variant,
             until=spec.first_k,
         )
-        for number, trial in study.log.trials().items()
+        for trial in study.log.candidates()
         if trial.status == Status.FINISHED
     ]
 

@@ -84,7 +84,18 @@ def swept(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> S
     """Run a sweep of two slow by two fast settings with two seeds, from nothing."""
     folder = tmp_path_factory.mktemp("swept")
     (folder / "space.yaml").write_text(SPACE)
-    asked = ["--name", NAME, "--search", "grid", "--space", str(folder / "space.yaml"), "--seeds", "2"]
+    asked = [
+        "--name",
+        NAME,
+        "--search",
+        "grid",
+        "--space",
+        str(folder / "space.yaml"),
+        "--seeds",
+        "2",
+        "--finalists",
+        "0",
+    ]
     words = ["run", *asked, "--results", str(folder / "results"), *SETTINGS]
     command = [sys.executable, "-m", "sweeps", *words]
     done = subprocess.run(command, cwd=ROOT, env=_own(), capture_output=True, text=True)

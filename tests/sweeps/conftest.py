@@ -157,7 +157,7 @@ def decisions() -> Callable[..., dict[str, Any]]:
     """Give a function that returns all that a sweep decided: jobs with their configurations, and the choice."""
 
     def decided(log: Any) -> dict[str, Any]:
-        jobs = sorted(log.jobs.values(), key=lambda job: (job.kind, job.order))
+        jobs = sorted(log.jobs.values(), key=lambda job: (job.kind, job.order, job.id))
         return {"jobs": [(job.id, job.config) for job in jobs], "selected": log.selected}
 
     return decided

@@ -115,4 +115,4 @@ def run(results: Path, *more: str, name: str = "demo") -> int:
     space = results.parent / "space.yaml"
     space.write_text(SPACE)
     words = ["run", "--name", name, "--results", str(results), "--space", str(space), "--search", "grid"]
-    return main([*words, "--seeds", "1", "--concurrency", "1", "--no-control", "--no-audit", *more])
+    return main([*words, "--seeds", "1", "--concurrency", "1", "--no-control", "--no-audit", "--finalists", "0", *more])

@@ -41,6 +41,8 @@ def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pyt
         "retries": 0,
         "checkpoints": "last",
         "stage_limit_gb": 2.5,
+        "finalists": 4,
+        "race_sessions": 30,
     }
     words = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--space", str(space), "--no-stages", "--fresh", "--no-control", "--no-audit"]

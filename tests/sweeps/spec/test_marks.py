@@ -20,8 +20,9 @@ def test_what_may_become_of_a_field_is_said_once() -> None:
             assert sum(mark in kinds for mark in field.metadata) <= 1, name
     assert marked(SweepSpec, Mark.GROWS) == ("seeds", "trials")
     assert marked(AblationSpec, Mark.GROWS) == ("seeds", "variants")
-    assert set(marked(SweepSpec, Mark.MORE)) == {"max_sessions", "max_hours", "control", "audit"}
-    assert set(marked(SweepSpec, Mark.SETTLED)) == {"round_size", "created"}
+    race = {"finalists", "race_sessions"}
+    assert set(marked(SweepSpec, Mark.MORE)) == {"max_sessions", "max_hours", "control", "audit", *race}
+    assert set(marked(SweepSpec, Mark.SETTLED)) == {"round_size", "created", "rules"}
     assert set(marked(SweepSpec, Mark.WHERE)) == {"dataset", "base", "target", "evaluate_on"}
     assert set(marked(SweepSpec, Mark.PROTOCOL)) == {"selection", "objective", "holdout_share", "target", "first_k"}
     assert marked(AblationSpec, Mark.PARAM) == marked(AblationSpec, Mark.PROTOCOL) == ()

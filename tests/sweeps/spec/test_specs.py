@@ -235,4 +235,4 @@ def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert build_spec(**asked, stages=False, audit=True).audit
     assert not build_spec(**asked, selection="test").audit
     # Slow candidates and trials, the same trials once more for the audit, and as many controls as final runs.
-    assert spec.runs == 6 + 2 * 6 + 2 * 3
+    assert spec.runs == 6 + 2 * 6 + 2 * 3 + (3 + 3), "beside: final runs of a rival, audits of three baselines"

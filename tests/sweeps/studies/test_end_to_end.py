@@ -44,6 +44,7 @@ class Place:
 
     def command(self, name: str, seeds: int) -> list[str]:
         words = ["run", "--search", "random", "--name", name, "--trials", "3", "--seeds", str(seeds)]
+        words += ["--finalists", "0"]
         return [*words, *self.words, *SETTINGS]
 
     def outcome(self, name: str) -> dict[str, Any]:

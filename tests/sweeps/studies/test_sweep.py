@@ -115,6 +115,7 @@ def test_transfer_takes_the_searched_settings_to_the_preset_of_the_other_data_se
         search="random",
         trials=2,
         seeds=1,
+        finalists=0,
         overrides=["runtime.device=cpu", "data.increment=5", "slow.momentum=0.5"],
     )
     glyphs = load_config("glyphs").flat()
@@ -223,7 +224,8 @@ def trained(dataset: Dataset, vit: VisionTransformer, store: Path | None = None)
             assert logits is not None
             grid = score_grid(logits, [Prediction(*(p[name] for name in sorted(p))) for p in job.predictions])
             provenance = Provenance(**trainer.provenance())
-            records.append(SessionRecord.of(result, provenance, logits.counts, *grid, until=job.until))
+            scores = (grid.rows, grid.metrics, grid.within)
+            records.append(SessionRecord.of(result, provenance, logits.counts, *scores, until=job.until))
         trainer.close()
         return records
 
@@ -269,7 +271,7 @@ def test_permuted_or_deleted_test_labels_change_no_decision(
 def test_labels_of_sessions_after_the_first_k_cannot_steer(
     vit: VisionTransformer, tiny_spec: Callable[..., SweepSpec], decisions: Any
 ) -> None:
-    spec = tiny_spec(selection="first-k", first_k=1, trials=3, audit=False, control=False)
+    spec = tiny_spec(selection="first-k", first_k=1, trials=3, audit=False, control=False, finalists=0)
     decided = []
     for scrambled in (False, True):
         dataset = tiny_data()
@@ -302,7 +304,7 @@ def test_the_account_counts_what_the_tree_spares(
         "slow.diag_weight: {grid: [0, 1]}\nfast.cross_weight: {grid: [0.1, 1]}\n"
         "aggregation.temperature: {grid: [0.1, 1, 10]}\n"
     )
-    spec = tiny_spec(search="grid", trials=None, space=tmp_path / "grid.yaml")
+    spec = tiny_spec(search="grid", trials=None, space=tmp_path / "grid.yaml", finalists=0)
     log = Replay(spec).run(trained(tiny_data(), vit, tmp_path / "stages"))
     work = sweep_summary(log)["work"]
     assert (work["sessions_naive"], work["sessions_unshared_trials"]) == (4 * 3 * 3, 4 * 3)
