@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safe.backbones.resize import UNSTATED, Resize
-from safe.datasets.facts import DatasetInfo, add_dataset, require_dataset
+from safe.datasets.facts import DatasetInfo, add_dataset, dataset_info, require_dataset
 from safe.errors import UserError, tell
 
 if TYPE_CHECKING:
@@ -62,11 +62,12 @@ def class_count(name: str, root: str | Path) -> int:
     """Return how many classes a data set has: the published number, or the class folders of a path.
 
     Raises:
-        UserError: as `require_dataset`.
+        UserError: as `require_dataset`, where no number is published.
     """
-    info = require_dataset(name, root)
+    info = dataset_info(name)
     if info.classes:
         return info.classes
+    info = require_dataset(name, root)
     from safe.datasets.listing import class_folders
 
     return len(class_folders(info.folder(root) / "train"))

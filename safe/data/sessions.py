@@ -2,36 +2,82 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 from safe.config import Config
 from safe.data.folders.dataset import list_folder
 from safe.data.loading import class_count, load_dataset
 from safe.data.split import session_sizes
-from safe.datasets.facts import DOMAINS, require_dataset
+from safe.datasets.facts import DOMAIN_IMAGES, dataset_info, require_dataset
+
+
+class SessionImages(NamedTuple):
+    """Images that a session brings, and classes known after it.
+
+    Attributes:
+        train: images that it trains on.
+        judged: images that judge it and every later session.
+        classes: seen so far.
+    """
+
+    train: int
+    judged: int
+    classes: int
 
 
 def session_count(config: Config) -> int:
-    """Return the number of sessions of a configuration's stream.
+    """Return the number of sessions of a configuration's stream, where numbers are published without any file.
 
     Raises:
         UserError: the data set is not there, or the first session asks for more classes than it has.
     """
     data = config.data
-    if require_dataset(config.dataset, data.root).kind == "domains" and data.scenario == "auto":
-        return len(DOMAINS)
+    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
+        return len(DOMAIN_IMAGES)
     return len(session_sizes(class_count(config.dataset, data.root), data.init_classes, data.increment))
+
+
+def expected_sessions(config: Config) -> list[SessionImages]:
+    """Return the sessions of a configuration's stream before any image is read; classes are taken to be equal.
+
+    Raises:
+        UserError: as `session_count` and `image_counts`.
+    """
+    data = config.data
+    classes = class_count(config.dataset, data.root)
+    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
+        parts = [(train, test, classes) for train, test in DOMAIN_IMAGES]
+    else:
+        train, test = image_counts(config.dataset, data.root)
+        known = [0, *itertools.accumulate(session_sizes(classes, data.init_classes, data.increment))]
+        parts = [
+            (_between(train, before, now, classes), _between(test, before, now, classes), now)
+            for before, now in itertools.pairwise(known)
+        ]
+    sessions = []
+    for train, test, classes in parts:
+        held = round(train * data.holdout_share)
+        sessions.append(SessionImages(train - held, held if data.evaluate_on == "holdout" else test, classes))
+    return sessions
+
+
+def _between(count: int, before: int, now: int, classes: int) -> int:
+    """Return the images of the classes from `before` to `now`, of `count` images of `classes` equal classes."""
+    return round(count * now / classes) - round(count * before / classes)
 
 
 def image_counts(name: str, root: str | Path) -> tuple[int, int]:
     """Return how many training and test images a data set has: the published numbers, or those that are there.
 
     Raises:
-        UserError: the data set is not there, or its folder is none.
+        UserError: no numbers are published and the data set is not there, or its folder is none.
     """
-    info = require_dataset(name, root)
+    info = dataset_info(name)
     if info.train_images is not None and info.test_images is not None:
         return info.train_images, info.test_images
+    info = require_dataset(name, root)
     if info.embedded:  # one that a user registered, of which nothing is published
         dataset = load_dataset(name, root, image_size=224)
         return len(dataset.train), len(dataset.test)

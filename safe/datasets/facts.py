@@ -19,6 +19,10 @@ Kind = Literal["embedded", "folder", "cifar", "domains"]
 
 CIFAR_FILES = ("train.bin", "test.bin", "fine_label_names.txt")
 DOMAINS = ("real", "quickdraw", "painting", "sketch", "infograph", "clipart")  # in RanPAC's order of arrival
+# Training and test images of each, in that order, of the cleaned version.
+DOMAIN_IMAGES = (
+    (120_906, 52_041), (120_750, 51_750), (50_416, 21_850), (48_212, 20_916), (36_023, 15_582), (33_525, 14_604),
+)  # fmt: skip
 DOMAIN_LISTS = tuple(f"{domain}_{split}.txt" for domain in DOMAINS for split in ("train", "test"))
 
 

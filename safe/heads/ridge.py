@@ -265,6 +265,18 @@ class RidgeHead(ClosedFormHead):
         solving = 2 * _triangle(dim) + 4 * DOUBLE * dim * classes
         return HeadBytes(shared, statistics, max(choice, solving, FLOAT * judged * (dim + classes)))
 
+    def flops(self, images: int, judged: int, classes: int) -> float:
+        """Return those of projecting, adding to G and Q, choosing lambda, solving and judging; leading terms alone."""
+        dim, fitted = self.projection.out_dim, int(self.split * images)
+        projected = 2 * (images + judged) * self.projection.width * self.projection.dim
+        statistics = images * dim**2 + 2 * images * dim * classes
+        size, judging = min(dim, fitted), images - fitted
+        dual = fitted**2 * dim + 2 * judging * fitted * dim if fitted < dim else 0
+        choice = dual + len(self.grid) * (size**3 / 3 + 2 * size**2 * classes + 2 * judging * size * classes)
+        # Once solved in float32, the solution is corrected by its residual at least once.
+        solved = dim**3 / 3 + 3 * 2 * dim**2 * classes
+        return projected + statistics + choice + solved + 2 * judged * dim * classes
+
 
 def _triangle(dim: int) -> float:
     """Return bytes of a float32 `Symmetric` (dim, dim)."""

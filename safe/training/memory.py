@@ -6,7 +6,6 @@ holds them against measured peaks. Of its part a head knows itself (`ClosedFormH
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,10 +15,8 @@ from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbones.network_input import token_count
 from safe.config import Config, validate
-from safe.data.loading import class_count
-from safe.data.sessions import image_counts
+from safe.data.sessions import expected_sessions
 from safe.data.stream import Stream
-from safe.datasets.facts import dataset_info
 from safe.errors import UserError
 from safe.heads.base import FLOAT
 from safe.training.build import closed_form_head
@@ -34,7 +31,6 @@ STEP_FLOATS = {"ssf": 30, "lora": 18}
 OTHER_STEP_FLOATS = 15
 FORWARD_FLOATS = 26
 SLACK_BYTES = 50 * 2**20  # measured: buffers of matrix products, and what the allocator keeps of small blocks
-LARGEST_DOMAIN = 0.3  # of DomainNet's training images
 VIEWS = 4  # copies of a batch's pixels: read, resized, normalised, and a batch that is prepared ahead
 
 # The settings that memory grows with, the most usual first.
@@ -87,17 +83,14 @@ def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:
 
 
 def expected_sizes(vit: VisionTransformer, config: Config) -> Sizes:
-    """Return the sizes of a run that is judged on the test images, before any is read; classes are taken to be equal.
+    """Return the sizes of a run before any image is read; see `expected_sessions`.
 
     Raises:
         UserError: the data set is not there.
     """
-    data = config.data
-    classes, (train, test) = class_count(config.dataset, data.root), image_counts(config.dataset, data.root)
-    share = min(1.0, max(data.init_classes, data.increment) / max(1, classes))
-    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
-        share = LARGEST_DOMAIN
-    return sizes_of(vit, classes, math.ceil(share * train), test)
+    sessions = expected_sessions(config)
+    largest = max(session.train for session in sessions)
+    return sizes_of(vit, sessions[-1].classes, largest, sum(session.judged for session in sessions))
 
 
 def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
@@ -117,6 +110,11 @@ def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
     there = network + held + kept + work + SLACK_BYTES
     here = 8 * FLOAT * sizes.judged * sizes.classes + saved  # both learners' logits and what judges them; a file
     return Needs(here, there) if device.type == "cuda" else Needs(there + here, 0)
+
+
+def resume_bytes(config: Config, sizes: Sizes) -> float:
+    """Return the bytes of what a run is continued from: both learners' statistics and tuned weights, a momentum."""
+    return _heads(config, sizes)[1] + 3 * FLOAT * _pet_parameters(config, sizes)
 
 
 def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:

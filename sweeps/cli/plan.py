@@ -8,7 +8,10 @@ import json
 from rich.console import Console
 
 from safe.cli.parser import Parser
+from safe.datasets.facts import dataset_info
+from safe.errors import UserError, tell
 from sweeps.cli.asking import add_asking, asked_options
+from sweeps.spec.devices import DEVICES, SHARE, parse_devices
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -16,28 +19,51 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     plan = commands.add_parser("plan", help="print what a sweep will cost, before anything runs")
     add_asking(plan)
     plan.add_argument("--no-probe", action="store_true", help="estimate no time, which takes a few seconds")
+    plan.add_argument("--on", metavar="DEVICE", help=f"reckon the time for GPUs, as h100x8: {', '.join(DEVICES)}")
     plan.add_argument("--json", action="store_true", help="one object for programs")
     plan.set_defaults(command=_plan)
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    import torch
+
     from safe.data.loading import survey
-    from sweeps.studies import plan
+    from safe.training.build import resolve_device
     from sweeps.studies.asked import sweep_spec
+    from sweeps.studies.forecast import Reckoned, Rounds
+    from sweeps.studies.plan import plan_of
+    from sweeps.studies.plan_shown import cost_of, outcome, show_counts, show_time
     from sweeps.studies.probe import probe
     from sweeps.studies.sweep import check_early
 
     spec = sweep_spec(**asked_options(arguments))
-    survey(spec.dataset, spec.base["data.root"])
-    check_early(spec)
-    planned = plan.plan_of(spec)
-    console = Console(markup=False, emoji=False, quiet=arguments.json)
-    plan.show_counts(planned, console)
-    if not arguments.no_probe:
+    on = parse_devices(arguments.on) if arguments.on else None
+    root, lacking = spec.base["data.root"], None
+    try:
+        survey(spec.dataset, root)
+    except UserError as error:
+        if dataset_info(spec.dataset).train_images is None:  # nothing is published that could stand for it
+            raise
+        lacking = error
+    if on is None and lacking is None:
+        check_early(spec)
+    planned = plan_of(spec)
+    config, console = planned.refits[0], Console(markup=False, emoji=False, quiet=arguments.json)
+    cost = cost_of(config, torch.device("cuda") if on else resolve_device(config.runtime.device))
+    show_counts(planned, cost, console)
+    rounds, workers, how = None, spec.concurrency, ""
+    if on is not None:
+        device, workers = on
+        rounds = Rounds(planned, Reckoned(device))
+        how = f"reckoned for {arguments.on} by {SHARE:.0%} of its published peak, not measured"
+    elif not arguments.no_probe and lacking is None:
         console.print("timing a few batches on this machine ...")
-    speed = None if arguments.no_probe else probe(planned.configs[0].flat())
-    if speed is not None:
-        plan.show_time(planned, speed, console)
+        rounds = Rounds(planned, probe(spec.base))
+        how = f"{spec.threads} threads each; from a probe of a few batches, so rough"
+    if rounds is not None:
+        show_time(planned, rounds, workers, how, console)
+    elif lacking is not None:
+        tell(f"{str(lacking).splitlines()[0]} Counts are of what is published; --on h100x8 reckons a time.")
     if arguments.json:
-        print(json.dumps(plan.outcome(planned, speed), indent=2, allow_nan=False))
+        print(json.dumps(outcome(planned, cost, rounds, workers), indent=2, allow_nan=False))
     return 0

@@ -6,11 +6,12 @@ Nothing here knows Ray; `sweeps.engine.tune_adapters` asks for jobs on Tune's be
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from safe.errors import UserError
 from sweeps.engine.budget import Budget
+from sweeps.engine.order import first_free
 from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job
 from sweeps.ledger.ledger import SweepLog
 from tracking.recorder import Status
@@ -32,18 +33,27 @@ class JobQueue:
         rounds: the work; it reads `log` between rounds.
         concurrency: jobs at a time.
         retries: further tries of a job that fails.
+        stage_key: what tells the gradient steps of a job's session (from 1) apart, where jobs share them; None hands
+            jobs out in their order.
 
     Attributes:
         finished: nothing runs, and nothing will be handed out any more.
     """
 
     def __init__(
-        self, rounds: Iterator[list[Job]], log: SweepLog, budget: Budget, concurrency: int, retries: int = 1
+        self,
+        rounds: Iterator[list[Job]],
+        log: SweepLog,
+        budget: Budget,
+        concurrency: int,
+        retries: int = 1,
+        stage_key: Callable[[Job, int], str] | None = None,
     ) -> None:
         self.log = log
         self.budget = budget
         self.concurrency = concurrency
         self.retries = retries
+        self.stage_key = stage_key
         self.finished = False
         self.running: dict[str, Job] = {}
         self._rounds = rounds
@@ -65,7 +75,7 @@ class JobQueue:
             Exception: what the work raised.
         """
         if len(self.running) < self.concurrency and self.prepare():
-            return self._begin(self._waiting.popleft())
+            return self._begin(self._take())
         self.finished = self._draining and not self.running
         return None
 
@@ -136,6 +146,19 @@ class JobQueue:
                 self._distrusted.add(job.resume_from[0])
             if self._failures[job_id] <= self.retries and not self._draining:
                 self._waiting.appendleft(job)
+
+    def _take(self) -> Job:
+        """Return the first waiting job, or one that can go on while that one would wait for a running one's stage."""
+        place = 0
+        if self.stage_key is not None and self.running:
+            now = [
+                (job, len(self.log.jobs[id].sessions) + 1 if id in self.log.jobs else 1)
+                for id, job in self.running.items()
+            ]
+            place = first_free(self._waiting, now, self.stage_key)
+        job = self._waiting[place]
+        del self._waiting[place]
+        return job
 
     def _begin(self, job: Job) -> Job:
         log = self.log.jobs.get(job.id)

@@ -18,6 +18,7 @@ from sweeps.engine.budget import Budget
 from sweeps.engine.display import Detail, LiveDisplay
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.joining import existing_ray
+from sweeps.engine.order import JobKeys
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, local_ray, run_work
@@ -240,7 +241,8 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     spec = log.spec
     search = spec if isinstance(spec, SweepSpec) else None
     budget = Budget(log, search.max_sessions if search else None, search.max_hours if search else None)
-    rounds = JobQueue(work(Study(books, folders, budget)), log, budget, spec.concurrency, spec.retries)
+    keys = JobKeys() if spec.stages else None
+    rounds = JobQueue(work(Study(books, folders, budget)), log, budget, spec.concurrency, spec.retries, keys)
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return

@@ -1,14 +1,10 @@
-"""What a sweep will cost, before anything runs: training sessions with and without sharing, and a rough time."""
+"""What a sweep comes to before anything runs: training sessions and stages, with and without sharing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from safe.config import Config, validate
 from safe.config.described import acting
@@ -20,8 +16,6 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals
 from sweeps.spec.configs import control_config, final_config, refit_config
 from sweeps.spec.specs import SweepSpec
-from sweeps.spec.titles import duration
-from sweeps.studies.probe import Speed
 
 SETTLED = ("random", "grid")  # searches whose trials depend on no result
 
@@ -53,6 +47,8 @@ class Plan:
         predictions: settings that each trained state is scored at.
         exact: whether the search's counts are known, not just bounded.
         final: final runs and control.
+        configs: of the first round's jobs; where counts are known, of all trials.
+        refits: of the final runs, the rival's and the control's, as far as they are known.
     """
 
     spec: SweepSpec
@@ -63,6 +59,7 @@ class Plan:
     search: Count
     final: Count
     configs: Sequence[Config]
+    refits: Sequence[Config]
 
 
 def plan_of(spec: SweepSpec) -> Plan:
@@ -81,15 +78,15 @@ def plan_of(spec: SweepSpec) -> Plan:
         search = count(configs, len(space.predictions))
     else:
         search = _bound(spec, sessions, slow, len(space.predictions))
-    chosen, control = refit_config(spec, first[0].flat(), {}), control_config(spec)
-    refits = [validate(final_config(chosen, repeat)) for repeat in range(spec.seeds)]
-    controls = [validate(final_config(control, repeat)) for repeat in range(spec.seeds if spec.control else 0)]
-    each = [(config, range(1, session_count(config) + 1)) for config in [*refits, *controls]]
+    # Nothing is chosen yet; a slow setting that is judged alone has no fast epochs and stands for none.
+    settings = validate(spec.base if slow else first[0].flat()).flat()
+    chosen = [refit_config(spec, settings, {})] * (2 if spec.raced else 1)  # and the rival
+    chosen += [control_config(spec)] if spec.control else []
+    refits = [validate(final_config(config, repeat)) for config in chosen for repeat in range(spec.seeds)]
     # The chosen settings are not known yet, so nothing but the seed tells how the two kinds of runs share.
-    refitted = sum(len(sessions) for _, sessions in each)
-    refitted += spec.seeds * session_count(refits[0]) if spec.raced else 0  # those of the rival
+    refitted = sum(map(session_count, refits))
     final = Count(refitted, refitted, refitted)
-    return Plan(spec, sessions, slow, len(space.predictions), exact, search, final, first)
+    return Plan(spec, sessions, slow, len(space.predictions), exact, search, final, first, refits)
 
 
 def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
@@ -138,98 +135,6 @@ def _bound(spec: SweepSpec, sessions: int, slow: int, predictions: int) -> Count
 def race_budget(spec: SweepSpec, searched: int) -> int:
     """Return the training sessions after which a race begins no further seed: asked for, or half of the search's."""
     return spec.race_sessions or math.ceil(searched / 2)
-
-
-def seconds(plan: Plan, speed: Speed) -> tuple[float, float]:
-    """Return the estimated wall time of the search and of the final runs, at the plan's concurrency."""
-    config = plan.configs[0]
-    each = speed.session_seconds(config, plan.sessions)
-    training = sum(train for train, _ in each) / max(1, len(each))
-    closing = sum(close for _, close in each)
-    jobs = plan.slow + plan.spec.trials
-    limit = plan.search.trained if plan.spec.stages else plan.search.unshared
-    limit = min(limit, plan.spec.max_sessions or limit)
-    first = each[0][0] * min(limit, plan.search.stages["slow"])
-    later = sum(train for train, _ in each[1:]) / max(1, len(each) - 1) * max(0, limit - plan.search.stages["slow"])
-    audit = closing * plan.spec.trials if plan.spec.audit else 0.0
-    search = (first + later + closing * jobs + audit) / plan.spec.concurrency
-    refits = plan.final.trained / plan.sessions
-    return search, (training * plan.final.trained + closing * refits) / plan.spec.concurrency
-
-
-def outcome(plan: Plan, speed: Speed | None = None) -> dict[str, Any]:
-    """Return the plan as one object for programs."""
-    spec = plan.spec
-    times = dict(zip(("search_seconds", "final_seconds"), seconds(plan, speed), strict=True)) if speed else {}
-    return {
-        "dataset": spec.dataset,
-        "search": spec.search,
-        "exact": plan.exact,
-        "trials": spec.trials,
-        "slow_candidates": plan.slow,
-        "predictions": plan.predictions,
-        "sessions": plan.sessions,
-        "work": {
-            "sessions_naive": plan.search.naive,
-            "sessions_unshared_trials": plan.search.unshared,
-            "sessions_trained": plan.search.trained,
-            "final": {"sessions_trained": plan.final.trained},
-            **({"race": {"sessions_trained": race_budget(spec, plan.search.trained)}} if spec.raced else {}),
-        },
-        "stages": plan.search.stages,
-        **times,
-    }
-
-
-def show_counts(plan: Plan, console: Console) -> None:
-    """Print what is known before anything is timed, for people."""
-    spec = plan.spec
-    console.print(_network(validate(spec.base)), highlight=False, soft_wrap=True)
-    console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}")
-    slow = f"{plan.slow} slow settings judged alone, then " if plan.slow else ""
-    console.print(f"{slow}{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions")
-    table = Table(title=f"training sessions of the search{'' if plan.exact else ', at most'}", title_justify="left")
-    table.box, table.pad_edge, table.title_style, table.show_header = None, False, "", False
-    for words, number in (
-        ("every combination a run of its own", plan.search.naive),
-        ("settings of prediction sharing a run", plan.search.unshared),
-        ("with the stage tree", plan.search.trained),
-    ):
-        table.add_row(words, str(number))
-    console.print(table)
-    console.print("different stages: " + ", ".join(f"{number} {kind}" for kind, number in plan.search.stages.items()))
-    control = " and control" if spec.control else ""
-    console.print(f"final runs{control}, counted apart: at most {plan.final.trained} training sessions")
-    if spec.raced:
-        sessions = race_budget(spec, plan.search.trained)
-        console.print(f"race of the finalists: no further seed after {sessions} training sessions")
-    if spec.audit:
-        console.print("audit on the test images: trains nothing that is still in the stage store")
-    budgets = {"training sessions": spec.max_sessions, "hours": spec.max_hours}
-    limits = [f"{limit:g} {what}" for what, limit in budgets.items() if limit is not None]
-    if limits:
-        console.print(f"the search ends in order after {' or '.join(limits)}")
-
-
-def show_time(plan: Plan, speed: Speed, console: Console) -> None:
-    """Print how long it will take, for people."""
-    spec, most = plan.spec, "" if plan.exact else "at most "
-    search, final = seconds(plan, speed)
-    runs = f"{spec.concurrency} run{'s' if spec.concurrency > 1 else ''} at a time, {spec.threads} threads each"
-    console.print(
-        f"estimated time ({runs}): search {most}{duration(max(1, search))}, final runs {duration(max(1, final))}; "
-        "from a probe of a few batches, so rough"
-    )
-
-
-def _network(config: Config) -> str:
-    """Return the backbone and what it is given, in one line."""
-    from safe.backbones.loading import skeleton
-    from safe.backbones.network_input import described, network_input
-
-    chosen = config.backbone
-    vit = skeleton(chosen.name, chosen.image_size)
-    return described(chosen.name, vit, network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct))
 
 
 def _sessions(spec: SweepSpec, config: Config) -> int:

@@ -16,6 +16,7 @@ from safe.data.loading import load_dataset
 from safe.data.sources import Dataset, Domains, Images
 from safe.training.build import build_stream
 from safe.training.trainer import SafeTrainer
+from sweeps.studies.forecast import SessionSeconds
 
 BATCHES = 4  # of training images, in the timed epoch
 
@@ -30,16 +31,15 @@ class Speed:
     images: tuple[int, ...]
     judged: tuple[int, ...]
 
-    def session_seconds(self, config: Config, sessions: int) -> list[tuple[float, float]]:
-        """Return (training, closing step) for each of the first `sessions` sessions of a run."""
-        seconds = []
-        for session in range(sessions):
+    def session_seconds(self, config: Config) -> Sequence[SessionSeconds]:
+        """Return the seconds of each session of a run."""
+        seconds, apart = [], config.fast.epochs > 0
+        for session, (images, new) in enumerate(zip(self.images, self.judged, strict=True)):
             epochs = (config.slow if session == 0 else config.fast).epochs
-            learners = 1 if session == 0 else 2
             # The frozen slow learner reads new images only, the fast one all that judge it.
-            again = sum(self.judged[: session + 1]) if session else 0
-            read = learners * self.images[session] + self.judged[session] + again
-            seconds.append((epochs * self.images[session] * self.train, read * self.read + learners * self.head))
+            slow = (images + new) * self.read + self.head
+            fast = (images + sum(self.judged[: session + 1])) * self.read + self.head if session and apart else 0.0
+            seconds.append(SessionSeconds(epochs * images * self.train, slow, fast))
         return seconds
 
 

@@ -279,3 +279,19 @@ def test_nothing_to_do_is_known_before_anything_starts(bench: Bench) -> None:
     assert rounds.prepare()
     assert rounds.prepare()
     assert ids(rounds.next()) == ["b"]
+
+
+def test_a_job_that_would_wait_for_a_running_ones_stage_lets_others_go_first(bench: Bench) -> None:
+    jobs = [bench.job(id) for id in ("x1", "x2", "y1")]
+    log = bench.ledger.log
+    queue = JobQueue(iter([jobs]), log, Budget(log, clock=bench.clock), 2, stage_key=lambda job, session: job.id[0])
+    first, second = queue.next(), queue.next()
+    assert first is not None
+    assert second is not None
+    assert (first.id, second.id) == ("x1", "y1")
+    bench.end(queue, "y1")
+    third = queue.next()
+    assert third is not None
+    assert third.id == "x2", "what would wait begins when nothing else is left"
+    in_order = JobQueue(iter([jobs]), bench.ledger.log, Budget(log, clock=bench.clock), 2)
+    assert [job.id for job in (in_order.next(), in_order.next()) if job] == ["x1", "x2"]

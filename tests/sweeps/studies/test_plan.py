@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from safe.config import load_config
+from safe.training.cost import session_costs
 from safe.training.trainer import SafeTrainer
 from sweeps.cli import main
+from sweeps.spec.devices import parse_devices
 from sweeps.spec.options import build_spec
-from sweeps.studies.plan import Plan, plan_of, seconds
+from sweeps.studies.forecast import Reckoned, Rounds
+from sweeps.studies.plan import Plan, plan_of
 from sweeps.studies.probe import Speed, probe
 
 GRID = """
@@ -81,12 +84,63 @@ def test_first_k_counts_the_sessions_that_trials_run(grid: Path) -> None:
 
 
 def test_the_estimate_adds_up_by_hand(grid: Path) -> None:
-    plan = planned(search="grid", space=grid, concurrency=2, seeds=1, audit=False, overrides=["runtime.device=cpu"])
+    plan = planned(search="grid", space=grid, concurrency=2, seeds=1, audit=False, finalists=0)
     speed = Speed(train=0.001, read=0.0, head=0.5, images=(100,) * 5, judged=(10,) * 5)
-    # Epochs of the digits preset: 10 in session 1, 5 later; heads: one in session 1, two in each of the four others.
-    search = 4 * 10 * 100 * 0.001 + 64 * 5 * 100 * 0.001 + 16 * 9 * 0.5
-    final = 3 * ((10 + 4 * 5) * 100 * 0.001 + 9 * 0.5)
-    assert seconds(plan, speed) == pytest.approx((search / 2, final / 2))
+    # Epochs of the digits preset: 10 in session 1, 5 later. Heads: of every slow setting one a session, of every trial
+    # one in each of the four later sessions.
+    search = 4 * (10 * 100 * 0.001 + 5 * 0.5) + 64 * 5 * 100 * 0.001 + 16 * 4 * 0.5
+    final = 2 * ((10 + 4 * 5) * 100 * 0.001 + 9 * 0.5)
+    forecast = Rounds(plan, speed).on(2)
+    assert (forecast.search.work, forecast.final.work) == pytest.approx((search, final))
+    assert (forecast.search.makespan, forecast.final.makespan) == pytest.approx((search / 2, final / 2))
+    assert Rounds(plan, speed).on(1).seconds == pytest.approx(search + final)
+
+
+def test_the_time_of_a_staged_search_is_that_of_trials_not_of_slow_settings_alone() -> None:
+    plan = planned(trials=4, search="staged", seeds=1, control=False, audit=False, finalists=0)
+    speed = Speed(train=0.001, read=0.0, head=0.0, images=(100,) * 5, judged=(10,) * 5)
+    forecast = Rounds(plan, speed).on(1)
+    assert forecast.search.work == pytest.approx(4 * 10 * 0.1 + 4 * 4 * 5 * 0.1)
+    whole = 10 * 0.1 + 4 * 5 * 0.1
+    assert forecast.final.work == pytest.approx(whole)
+    # With a race: half of the search's 20 sessions are two more runs, and the rival is refit too.
+    raced = Rounds(planned(trials=4, search="staged", seeds=1, control=False, audit=False), speed).on(1)
+    assert raced.search.work == pytest.approx(forecast.search.work + 2 * whole)
+    assert raced.final.work == pytest.approx(2 * whole)
+
+
+def test_a_gpu_takes_what_its_published_peak_says() -> None:
+    device, number = parse_devices("H100x8")
+    assert (device.name, number) == ("h100", 8)
+    assert device.seconds(989e12, 0) == pytest.approx(1 / 0.4)
+    assert device.seconds(0, 67e12) == pytest.approx(1 / 0.4)
+    plan = planned(dataset="omnibenchmark", trials=8, audit=False, overrides=["data.root=/nowhere"])
+    one, eight = (Rounds(plan, Reckoned(device)).on(workers) for workers in (1, 8))
+    work = sum(cost.flops for cost in session_costs(plan.refits[0])) / (0.4 * 989e12)
+    assert one.final.work == pytest.approx(len(plan.refits) * work, rel=0.05)
+    assert one.seconds == pytest.approx(one.search.work + one.final.work)
+    assert eight.seconds >= one.seconds / 8
+
+
+@pytest.mark.parametrize(("words", "told"), [("h10", "Did you mean 'h100'"), ("h100x0", "at least one device")])
+def test_an_unknown_gpu_is_refused(words: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["plan", "--on", words, "--results", str(tmp_path)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_plan_does_without_the_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["plan", "--dataset", "omnibenchmark", "--results", str(tmp_path), "data.root=/nowhere"]
+    assert main([*words, "--on", "a100x4"]) == 0
+    shown = capsys.readouterr().out
+    assert "28,985 gradient steps" in shown.replace("\n", " ")
+    assert "reckoned for a100x4 by 40% of its published peak" in shown.replace("\n", " ")
+    with pytest.warns(UserWarning, match="not there.*--on h100x8 reckons a time"):
+        assert main(words) == 0
+    assert "estimated time" not in capsys.readouterr().out
+    assert main([*words, "--on", "a100x4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["workers"], found["run"]["steps"]) == (4, 28_985)
+    assert found["search_seconds"] + found["final_seconds"] >= found["critical_seconds"]
 
 
 def test_the_probe_times_the_real_thing_without_changing_it() -> None:
