@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from safe.config.heads import HeadConfig
 from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Acts, Needs
+from safe.config.section import Section
 from safe.config.values import (
     Count,
     CropShare,
@@ -19,27 +21,11 @@ from safe.config.values import (
     WholeNumber,
 )  # fmt: skip
 from safe.errors import choices
-from safe.heads import head_kinds, is_closed_form
+from safe.heads import is_closed_form
 from safe.io.documents import flatten
 
 FACTS, SESSION_1, EXTRACTION = Acts.FACTS, Acts.SESSION_1, Acts.EXTRACTION
 TRAINED_HEAD = ("head.kind", GRADIENT_TRAINED)  # whose rows matter without epochs too
-MOST_LAMBDAS = 100  # every session tries all of them, and they are written down as one parameter
-
-
-class Section(BaseModel):
-    """A group of settings; `acts` and `needs` are the marks of those that have none of their own."""
-
-    acts: ClassVar[Acts | None] = None
-    needs: ClassVar[tuple[Needs, ...]] = ()
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator("*")
-    @classmethod
-    def _no_nul(cls, value: Any) -> Any:
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError(f"no name and no path has a NUL in it, got {value!r}")
-        return value
 
 
 class DataConfig(Section):
@@ -196,44 +182,6 @@ class FastConfig(OptimizerConfig):
         Needs(("fast.cross_weight", ABOVE_ZERO), TRAINED_HEAD),
     ] = "imprint"
     """The slow head's rows of classes of later sessions, which it never trains."""
-
-
-def _head_kind(kind: str) -> str:
-    if kind not in head_kinds():
-        raise ValueError(choices(kind, head_kinds(), "kind of head"))
-    return kind
-
-
-HeadKind = Annotated[str, AfterValidator(_head_kind)]  # read whenever one is checked: a module of one's own may add one
-
-
-class HeadConfig(Section):
-    """The classifier of each learner; the default is closed-form (RanPAC)."""
-
-    acts = Acts.HEADS
-
-    kind: HeadKind = "ridge"
-    """`ridge`: ridge regression on projected features; `class_means`: cosine to each class's mean feature; `cosine`:
-    no closed form, the head that gradient steps trained predicts."""
-    projection_dim: WholeNumber = 10_000
-    """M, the width of the random projection; 0 fits the ridge on the features themselves."""
-    projection_seed: Annotated[Seed | None, Needs(("head.projection_dim", ABOVE_ZERO))] = None
-    """Seed of W_rand; empty derives it from `seed`."""
-    ridge_grid: tuple[Positive, ...] = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
-    """Values of lambda that are tried in every session."""
-    ridge_split: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.8
-    """Share of a session's images that lambda is fitted on; the others judge it."""
-    ridge_choice: Literal["split", "pooled"] = "split"
-    """Whose errors choose lambda: `split`, of the session's own judging images (RanPAC), which jumps over decades where
-    sessions are small; `pooled`, their sum over all sessions so far. The same in the first session."""
-    logit_scale: Annotated[Literal["learned"] | Positive, Acts.PREDICTION] = "learned"
-    """Factor of the ridge scores before the softmax: each learner's sigma, or one number. Acts at prediction only."""
-
-    @model_validator(mode="after")
-    def _grid(self) -> HeadConfig:
-        if not 1 <= len(self.ridge_grid) <= MOST_LAMBDAS:
-            raise ValueError(f"ridge_grid takes 1 to {MOST_LAMBDAS} values, got {len(self.ridge_grid)}")
-        return self
 
 
 class AggregationConfig(Section):

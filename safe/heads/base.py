@@ -36,10 +36,13 @@ class ClosedFormHead(Protocol):
     Attributes:
         small: whether the statistics are so small that they are stored with the readout.
         ridge: the regularisation chosen last; `None` where there is none.
+        own_scale: factor that makes log probabilities of the scores, where their kind says so; `None` leaves it to the
+            sigma that the learner's gradient steps found.
     """
 
     small: ClassVar[bool] = False
     ridge: float | None = None
+    own_scale: ClassVar[float | None] = None
 
     def add(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session to the statistics alone, bit for bit as `update` does.

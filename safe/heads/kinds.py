@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from safe.heads.registry import register_head
 
 if TYPE_CHECKING:
     import torch
 
+    from safe.heads.class_gaussian import ClassGaussianHead
     from safe.heads.class_means import ClassMeansHead
-    from safe.heads.ridge import RidgeHead
+    from safe.heads.gaussian import GaussianHead
+    from safe.heads.ridge import RidgeChoice, RidgeHead
 
 
 @register_head("ridge")
@@ -23,14 +25,43 @@ def ridge(
     projection_seed: int,
     ridge_grid: Sequence[float],
     ridge_split: float,
-    ridge_choice: Literal["split", "pooled"],
+    ridge_choice: RidgeChoice,
+    projection_density: float,
+    activation: str,
+    activation_share: float,
+    fourier_gamma: float,
 ) -> RidgeHead:
     """Ridge regression on randomly projected features."""
     from safe.heads.projection import Projection
     from safe.heads.ridge import RidgeHead
 
-    projection = Projection(width, projection_dim, projection_seed, device)
+    shape = (width, projection_dim, projection_seed, device)
+    projection = Projection(*shape, activation, activation_share, projection_density, fourier_gamma)
     return RidgeHead(projection, ridge_grid, ridge_split, ridge_choice)
+
+
+@register_head("gaussian")
+def gaussian(
+    width: int,
+    device: torch.device | str,
+    *,
+    projection_dim: int,
+    projection_seed: int,
+    covariance: str,
+    shrinkage: float | str,
+    projection_density: float,
+    activation: str,
+    activation_share: float,
+    fourier_gamma: float,
+) -> GaussianHead | ClassGaussianHead:
+    """Gaussian class densities on features or random features of them."""
+    from safe.heads.class_gaussian import ClassGaussianHead
+    from safe.heads.gaussian import GaussianHead
+    from safe.heads.projection import Projection
+
+    shape = (width, projection_dim, projection_seed, device)
+    projection = Projection(*shape, activation, activation_share, projection_density, fourier_gamma)
+    return (GaussianHead if covariance == "shared" else ClassGaussianHead)(projection, shrinkage)
 
 
 @register_head("class_means")

@@ -21,9 +21,11 @@ from torch import Tensor
 
 from safe.errors import UserError
 from safe.heads.base import DOUBLE, FLOAT, ClosedFormHead, HeadBytes
+from safe.heads.gcv import gcv_errors
 from safe.heads.projection import Projection
 from safe.heads.symmetric import BLOCK, Cholesky, Symmetric
 
+RidgeChoice = Literal["split", "pooled", "gcv"]
 REFINEMENTS = 4
 SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
 CHOICE_TOLERANCE = 0.05  # bound on the relative error of solutions that are only compared; the error is 1 % of it or so
@@ -139,7 +141,7 @@ class RidgeHead(ClosedFormHead):
     ridge: float
 
     def __init__(
-        self, projection: Projection, grid: Sequence[float], split: float, choice: Literal["split", "pooled"] = "split"
+        self, projection: Projection, grid: Sequence[float], split: float, choice: RidgeChoice = "split"
     ) -> None:
         self.projection, self.grid, self.split, self.choice = projection, tuple(grid), split, choice
         self.errors = torch.zeros(len(self.grid), dtype=torch.float64)
@@ -196,6 +198,8 @@ class RidgeHead(ClosedFormHead):
         self.accumulate(*judge)
         if not judged:
             return torch.zeros_like(self.errors)
+        if self.choice == "gcv":
+            return gcv_errors(hidden, targets, self.grid)
         with self._solvable():
             errors = ridge_errors(*fit, *judge, self.grid, gram)
         if self.choice == "pooled":
@@ -255,14 +259,16 @@ class RidgeHead(ClosedFormHead):
         """Return what is held and taken for G, Q, W and for solving, float64 factors counted in where they may be."""
         dim = self.projection.out_dim
         shared = FLOAT * self.projection.width * self.projection.dim
-        statistics = _triangle(dim) + 2 * FLOAT * dim * classes
+        statistics = triangle_bytes(dim) + 2 * FLOAT * dim * classes
         fitted = int(self.split * images)
         judging = images - fitted
         size, values = min(dim, fitted), len(self.grid) * classes
         solutions = (FLOAT + DOUBLE) * size * values + 3 * DOUBLE * judging * values
         dual = FLOAT * judging * fitted if fitted < dim else 0
-        choice = FLOAT * images * (dim + classes) + (1 + 2) * _triangle(size) + solutions + dual
-        solving = 2 * _triangle(dim) + 4 * DOUBLE * dim * classes
+        choice = FLOAT * images * (dim + classes) + (1 + 2) * triangle_bytes(size) + solutions + dual
+        if self.choice == "gcv":  # float64 H, a Gram matrix, its eigenvectors and what the solver works in
+            choice = (FLOAT + DOUBLE) * images * (dim + classes) + 4 * DOUBLE * min(dim, images) ** 2
+        solving = 2 * triangle_bytes(dim) + 4 * DOUBLE * dim * classes
         return HeadBytes(shared, statistics, max(choice, solving, FLOAT * judged * (dim + classes)))
 
     def flops(self, images: int, judged: int, classes: int) -> float:
@@ -278,6 +284,6 @@ class RidgeHead(ClosedFormHead):
         return projected + statistics + choice + solved + 2 * judged * dim * classes
 
 
-def _triangle(dim: int) -> float:
+def triangle_bytes(dim: int) -> float:
     """Return bytes of a float32 `Symmetric` (dim, dim)."""
     return FLOAT * dim * (dim + min(dim, BLOCK)) / 2

@@ -45,8 +45,11 @@ class Learner:
             self.closed.load_readout(readout)
 
     def scale(self, setting: float | str) -> float:
-        """Return the factor of this learner's scores before the softmax: its sigma if `learned`."""
-        return float(self.head.scale.detach()) if setting == "learned" else float(setting)
+        """Return the factor of this learner's scores before the softmax: its sigma, or its head's own, if `learned`."""
+        if setting != "learned":
+            return float(setting)
+        own = None if self.closed is None else self.closed.own_scale
+        return float(self.head.scale.detach()) if own is None else own
 
     def inference_state(self, setting: float | str) -> dict[str, Any]:
         """Return what predicting needs of it; `setting` as in `scale`."""

@@ -145,6 +145,9 @@ class StageKeys:
             points.add(Acts.EXTRACTION)
         if kind in ("readout", "logits"):
             points.add(Acts.HEADS)
+            if self.config.head.statistics == "shared" and _trains_fast(self.config, session):
+                points.add(Acts.SESSION_2)
+                facts["statistics"] = "shared"
             if session > 1 and not is_closed_form(self.config.head.kind):
                 also.append("fast.slow_rows")  # the rows that predict new classes of a learner that never trains them
         if kind == "logits" or (kind == "features" and split == "evaluation"):

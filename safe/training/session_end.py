@@ -23,11 +23,12 @@ from safe.training.features import FeatureExtractor
 class _Pending:
     """A session whose readout came from the store, so that the statistics lack its training images.
 
-    `pet` is the fast learner's network after that session, `None` where it was the slow learner.
+    `pets` are the networks of the fast learner after that session whose features are lacking, in the order in which
+    they are added; `None` stands for the slow learner.
     """
 
     session: Session
-    pet: Mapping[str, Tensor] | None
+    pets: tuple[Mapping[str, Tensor] | None, ...]
 
 
 class SessionEnd:
@@ -48,15 +49,27 @@ class SessionEnd:
         self._pending: dict[str, list[_Pending]] = {"slow": [], "fast": []}
         self.seconds = {"features": 0.0, "head": 0.0}
 
-    def solve(self, name: str, learner: Learner, session: Session) -> None:
-        """Bring a learner's closed-form head up to the end of a session; nothing is done where it has none.
+    def solve(self, learners: Mapping[str, Learner], session: Session, *, shared: bool) -> None:
+        """Bring the closed-form heads of the learners up to the end of a session; nothing is done where there are none.
 
         Args:
-            name: `slow`, or `fast` for a learner that differs from the slow one.
+            learners: `slow`, and `fast` where it differs from the slow one.
+            shared: whether each adds the other's features too, before its own.
 
         Raises:
             NonFiniteLossError: features are NaN or infinite.
         """
+        features: dict[str, Tensor] = {}
+        for name, learner in learners.items():
+            others = {whose: one for whose, one in learners.items() if whose != name and shared}
+            self._solve(name, {**others, name: learner}, session, features)
+
+    def _solve(self, name: str, sources: Mapping[str, Learner], session: Session, features: dict[str, Tensor]) -> None:
+        """Bring a learner's head up to the end of a session with the features of all `sources`, its own the last.
+
+        Features that are lacking in `features` are added there.
+        """
+        learner = sources[name]
         closed, started, before = learner.closed, time.perf_counter(), self.seconds["features"]
         if closed is None:
             return
@@ -66,12 +79,15 @@ class SessionEnd:
             nonlocal computed
             self._add_pending(name, learner)
             begun = time.perf_counter()
-            features = self._train_features(name, learner, session)
+            for whose, one in sources.items():
+                if whose not in features:
+                    features[whose] = self._train_features(whose, one, session)
+                    _require_finite(features[whose], whose, session.index)
             self.seconds["features"] += time.perf_counter() - begun
-            _require_finite(features, name, session.index)
-            # One split for both learners, so that equal features give equal heads.
-            split = generator(self._seed, "ridge_split", session.index)
-            closed.update(features, session.train.labels.to(features.device), session.seen, split)
+            labels = session.train.labels.to(features[name].device)
+            for whose in sources:
+                add = closed.update if whose == name else closed.add
+                add(features[whose], labels, session.seen, self._split(session))
             computed = True
             return closed.state_dict() if closed.small else {**closed.readout(), "ridge": closed.ridge}
 
@@ -81,7 +97,8 @@ class SessionEnd:
         elif not computed:
             closed.load_readout(value)
             closed.ridge = value["ridge"]
-            self._pending[name].append(_Pending(session, None if name == "slow" else learner.net.pet_state()))
+            pets = tuple(None if whose == "slow" else one.net.pet_state() for whose, one in sources.items())
+            self._pending[name].append(_Pending(session, pets))
         self.seconds["head"] += time.perf_counter() - started - (self.seconds["features"] - before)
 
     def logits(self, name: str, learner: Learner, session: Session) -> Tensor:
@@ -141,16 +158,20 @@ class SessionEnd:
         """Add what a learner's statistics lack."""
         closed, pending = learner.closed, self._pending[name]
         while pending and closed is not None:
-            session, pet = pending[0].session, pending[0].pet
-            if pet is None:
-                features = self._features.slow(self._slow, session, "train")
-            else:
-                then = Learner(learner.net.clone(), learner.head, None)
-                then.net.load_pet_state(pet)
-                features = self._features.fast_train(then, session)
-            split = generator(self._seed, "ridge_split", session.index)
-            closed.add(features, session.train.labels.to(features.device), session.seen, split)
+            session = pending[0].session
+            for pet in pending[0].pets:
+                if pet is None:
+                    features = self._features.slow(self._slow, session, "train")
+                else:
+                    then = Learner(learner.net.clone(), learner.head, None)
+                    then.net.load_pet_state(pet)
+                    features = self._features.fast_train(then, session)
+                closed.add(features, session.train.labels.to(features.device), session.seen, self._split(session))
             del pending[0]
+
+    def _split(self, session: Session) -> torch.Generator:
+        """One for both learners, so that equal features give equal heads."""
+        return generator(self._seed, "ridge_split", session.index)
 
     def _train_features(self, name: str, learner: Learner, session: Session) -> Tensor:
         if name == "slow":

@@ -190,8 +190,7 @@ class SafeTrainer:
         training: Training = "none" if self.session_epochs == 0 else "reused" if self._reused else "trained"
         if now.index > 1 and training == "none" and self.slow.closed is None:
             self._steps.add_rows(self._distinct(), now)  # no epoch gave them, and they predict
-        for name, learner in self._distinct().items():
-            self._session_end.solve(name, learner, now)
+        self._session_end.solve(self._distinct(), now, shared=self.config.head.statistics == "shared")
         heads_done = time.perf_counter()
         scores = {name: self._session_end.logits(name, learner, now) for name, learner in self._distinct().items()}
         if "fast" not in scores:

@@ -95,8 +95,10 @@ def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
     states: dict[str, set[tuple[str, int, str]]] = {"slow": set(), "fast": set()}
     for config, sessions in runs:
         flat = config.flat()
-        heads = repr([flat[name] for name in acting(Acts.HEADS)])
+        settings = repr([flat[name] for name in acting(Acts.HEADS)])
+        shared = flat["head.statistics"] == "shared"
         for session in sessions:
+            heads = settings + (sharing_key(config, session) if shared else "")
             states["slow"].add((sharing_key(config, 1), session, heads))
             if session > 1 and config.fast.epochs > 0:
                 states["fast"].add((sharing_key(config, session), session, heads))

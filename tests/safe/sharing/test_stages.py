@@ -155,6 +155,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ridge, pooled": {"head.ridge_choice": "pooled", "head.ridge_grid": [1e-3, 0.1, 10.0]},
     "uniform rows": {"fast.new_rows": "uniform", "fast.slow_rows": "zeros"},
     "class means": {"head.kind": "class_means"},
+    "gaussian": {"head.kind": "gaussian"},
+    "shared statistics": {"head.statistics": "shared"},
+    "shared statistics, domains": {"head.statistics": "shared", "domains": True},
     "cosine": {"head.kind": "cosine"},
     "cosine, slow only": {"head.kind": "cosine", "fast.epochs": 0},
     "cosine, full": {"head.kind": "cosine", "pet.kind": "full"},
@@ -185,7 +188,7 @@ def test_off_cold_and_warm_are_the_same(trial: Trial, overrides: dict[str, Any])
     assert kinds >= {"features", "logits"}
 
 
-@pytest.mark.parametrize("variant", ["ridge", "cosine", "class means", "slow only", "domains"])
+@pytest.mark.parametrize("variant", ["ridge", "cosine", "class means", "slow only", "domains", "shared statistics"])
 def test_a_partly_evicted_store_changes_nothing(trial: Trial, variant: str) -> None:
     alone = trial(VARIANTS[variant])
     full = MemoryStages()
@@ -243,7 +246,7 @@ def test_an_audit_on_test_images_trains_nothing(trial: Trial) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "evicted"),
-    [(variant, evicted) for variant in ("ridge", "cosine, slow only") for evicted in (KINDS, ())]
+    [(variant, evicted) for variant in ("ridge", "cosine, slow only", "shared statistics") for evicted in (KINDS, ())]
     + [("ridge", ALL_BUT_VIEWS)],
 )
 def test_a_run_resumed_anywhere_with_or_without_a_store_is_the_uninterrupted_one(
@@ -557,6 +560,13 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "head.kind": ("class_means", "heads"),
     "head.projection_dim": (12, "heads"),
     "head.projection_seed": (3, "heads"),
+    "head.projection_density": (0.5, "heads"),
+    "head.activation": ("topk", "heads"),
+    "head.activation_share": (0.5, "heads"),
+    "head.fourier_gamma": (2.0, "heads"),
+    "head.covariance": ("per_class", NOTHING),  # of other kinds, as the next
+    "head.shrinkage": (0.5, NOTHING),
+    "head.statistics": ("shared", "heads after session 1"),
     "head.ridge_grid": ([2.0], "heads"),
     "head.ridge_split": (0.5, "heads"),
     "head.ridge_choice": ("pooled", "heads"),
@@ -600,6 +610,7 @@ def affected(depth: str, place: Where) -> bool:
         "fast": learner == "fast",
         "fast and its views": learner == "fast" or (kind == "views" and session > 1),
         "heads": kind in ("readout", "logits"),
+        "heads after session 1": kind in ("readout", "logits") and session > 1,
         "evaluation": kind == "logits" or split == "evaluation",
     }[depth]
 
