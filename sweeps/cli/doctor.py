@@ -59,19 +59,15 @@ def wanted(arguments: argparse.Namespace) -> Wants:
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print the table, and below it what to do about each bad line."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from safe.io.tables import Table
     from sweeps.doctor.findings import grouped, healthy
 
-    table = Table(title="doctor", title_justify="left")
-    for heading in ("check", "", "node", "found"):
-        table.add_column(heading, overflow="fold")
     groups = grouped(findings)
-    for finding, nodes in groups:
-        table.add_row(finding.check, Text(finding.state, _COLOURS[finding.state]), nodes, finding.observation)
+    rows = [(one.check, Text(one.state, _COLOURS[one.state]), nodes, one.observation) for one, nodes in groups]
     console = Console(markup=False, emoji=False)
-    console.print(table)
+    console.print(Table(["check", "", "node", "found"], rows, "doctor").on_terminal(console.width))
     for finding, nodes in groups:
         if finding.state == "bad":
             told = Text.assemble((finding.check, "red"), f" on {nodes}: {finding.remedy}")

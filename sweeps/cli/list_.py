@@ -9,7 +9,7 @@ from rich.console import Console
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from safe.io.tables import Column, fitted
+from safe.io.tables import Column, Table
 from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
@@ -50,8 +50,7 @@ def _list(arguments: argparse.Namespace) -> int:
         state = "running" if is_held(folder) else status_of(log)
         rows.append([name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when])
     console = Console(markup=False, emoji=False)
-    table, _ = fitted(COLUMNS, rows, console.width)
-    console.print(table if rows else f"no sweep in {arguments.results}")
+    console.print(Table(COLUMNS, rows).on_terminal(console.width) if rows else f"no sweep in {arguments.results}")
     return 0
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
+from safe.io.tables import Table
 from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_sweep, sweep_names
@@ -113,13 +113,9 @@ def _size(files: Iterable[Path]) -> int:
 
 def _show(removals: list[Removal], left_alone: list[str], *, removed: bool) -> None:
     console = Console(markup=False, emoji=False)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("sweep", "MB", "what"):
-        table.add_column(heading, justify="right" if heading == "MB" else "left", no_wrap=heading != "what")
-    for removal in removals:
-        table.add_row(removal.sweep, f"{removal.bytes / 1e6:.1f}", removal.what)
+    rows = [[removal.sweep, f"{removal.bytes / 1e6:.1f}", removal.what] for removal in removals]
     if removals:
-        console.print(table)
+        console.print(Table(["sweep", "MB", "what"], rows).on_terminal(console.width))
     for line in left_alone:
         console.print(line, markup=False, soft_wrap=True)
     total = sum(removal.bytes for removal in removals) / 1e6

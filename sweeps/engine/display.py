@@ -12,11 +12,11 @@ from typing import Literal, TextIO
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
 from safe.errors import shown
-from safe.io.tables import Column, fitted
+from safe.io.tables import Column, Table
 from sweeps.ledger.jobs import SEARCH_KINDS
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.ledger.record import SessionRecord
@@ -158,9 +158,9 @@ class LiveDisplay:
         for row in list(self._rows.values())[-max(5, self.console.height - 7) :]:
             status = Text(row.status, style=_COLOURS.get(row.status, ""))
             rows.append([row.title, status, row.session, row.accuracy, row.forgetting, row.accuracies])
-        table, _ = fitted(_COLUMNS, rows, self.console.width)
+        table = Table(_COLUMNS, rows).on_terminal(self.console.width)
         done, total = self._counts()
-        foot = Table.grid(padding=(0, 1))
+        foot = Grid.grid(padding=(0, 1))
         foot.add_row(ProgressBar(total=total or 1, completed=done, width=_BAR_WIDTH), self._progress())
         title = Text(f"{self.log.spec.kind} {self.log.spec.name}", style="bold")
         return Group(title, table, *filter(None, [search_work(self.log)]), foot)

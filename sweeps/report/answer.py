@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from safe.evaluation.metrics import METRICS
+from safe.io.tables import Table
 from safe.types import with_split
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
-from sweeps.report.page import Block, Facts, Missing, Section, Table, Text
+from sweeps.report.page import Block, Facts, Missing, Section, Text
 from sweeps.report.words import race_lines
 from sweeps.results.summary import difference
 from sweeps.spec.space import PREDICTION_SETTINGS

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from safe.io.tables import Table
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report import run_plots, search_plots
 from sweeps.report.answer import ANSWERS, headline, in_words
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import Curve, Gathered, curve, last_metric, progress
-from sweeps.report.page import Block, Facts, Figure, Missing, Page, Section, Table, Text
+from sweeps.report.page import Block, Facts, Figure, Missing, Page, Section, Text
 from sweeps.report.search import scaled
 from sweeps.report.terminal import ON_TEST
 from sweeps.results.accounting import work_account

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from safe.evaluation.metrics import MAIN
+from safe.io.tables import Table
 from sweeps.report import run_plots
 from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import LEARNERS, Gathered, curves, last_metric, matrix
-from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
+from sweeps.report.page import Block, Figure, Missing, Section, Text
 
 
 def by_session(gathered: Gathered) -> Section | Missing:

@@ -10,10 +10,11 @@ from statistics import fmean
 import plotly.graph_objects as go
 
 from safe.evaluation.metrics import losses
+from safe.io.tables import Table
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
-from sweeps.report.page import Block, Figure, Missing, Picture, Section, Table, Text
+from sweeps.report.page import Block, Figure, Missing, Picture, Section, Text
 from sweeps.report.run_plots import MOST_CELLS_WITH_TEXT, SCALE
 from sweeps.report.theme import BLUE, VERMILLION, empty, percent
 from sweeps.report.words import forgetting_words

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
-_NUMERIC = re.compile(r"[-+−]?\d|[-–]$|$")
+from safe.io.tables import Table
 
 
 @dataclass(frozen=True)
@@ -19,29 +18,6 @@ class Text:
     text: str
     tone: str = "plain"
     kind: str = field(default="text", init=False)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of texts.
-
-    Attributes:
-        marked: index of the row that stands out.
-        folded: shown when the reader asks for it, and in print.
-    """
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-    marked: int | None = None
-    folded: bool = False
-    kind: str = field(default="table", init=False)
-
-    @property
-    def alignment(self) -> list[str]:
-        """Return the class of each column: numbers stand to the right."""
-        columns = range(len(self.head))
-        return ["n" if all(_NUMERIC.match(row[c]) for row in self.rows) and c > 0 else "t" for c in columns]
 
 
 @dataclass(frozen=True)

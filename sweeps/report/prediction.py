@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from safe.io.tables import Table
 from sweeps.report import run_plots
 from sweeps.report.formatting import MOST_ROWS, Measure, settings_line
 from sweeps.report.gather import Gathered, Trial, prediction_scores
-from sweeps.report.page import Figure, Missing, Section, Table
+from sweeps.report.page import Figure, Missing, Section
 from sweeps.spec.titles import short_name, short_value
 
 MOST_OTHER_LINES = 20

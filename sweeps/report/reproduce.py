@@ -9,9 +9,10 @@ from typing import Any
 from safe.config import load_config
 from safe.errors import UserError
 from safe.io.documents import yaml_text
+from safe.io.tables import Table
 from sweeps.report.formatting import exact
 from sweeps.report.gather import Gathered
-from sweeps.report.page import Block, Code, Section, Table, Text
+from sweeps.report.page import Block, Code, Section, Text
 from sweeps.spec.configs import final_config, refit_config
 from sweeps.spec.marks import Mark, marked, options
 from sweeps.spec.runs import PLACES

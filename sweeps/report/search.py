@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safe.evaluation.metrics import MAIN
+from safe.io.tables import Table
 from sweeps.ledger.jobs import Kind
 from sweeps.report import search_plots
 from sweeps.report.axes import Axis, axis
 from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
 from sweeps.report.gather import Gathered, Progress, Trial, progress
-from sweeps.report.page import Block, Figure, Missing, Section, Table, Text
+from sweeps.report.page import Block, Figure, Missing, Section, Text
 from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
 from sweeps.results.selection import carried_on, measured, slow_ranking
 from sweeps.results.summary import front, optimism_gap

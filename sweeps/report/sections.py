@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from safe.io.tables import Table
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report import theme
 from sweeps.report.answer import answer
@@ -12,7 +13,7 @@ from sweeps.report.final import by_session, forgetting, learners
 from sweeps.report.formatting import plural
 from sweeps.report.gather import Gathered
 from sweeps.report.losses import DEFINITIONS, Confused, confused, lost
-from sweeps.report.page import Block, Figure, Missing, Page, Section, Table
+from sweeps.report.page import Block, Figure, Missing, Page, Section
 from sweeps.report.prediction import at_prediction
 from sweeps.report.race import finalists
 from sweeps.report.reproduce import reproduce

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from safe.io.documents import yaml_text
-from safe.io.tables import Column, fitted
+from safe.io.tables import Column, Table
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
@@ -45,21 +44,22 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
     for line in race_lines(log):
         console.print(line, highlight=False)
     if log.of_kind(Kind.SLOW):
-        console.print(_slow_table(log, console.width))
+        console.print(_slow_table(log).on_terminal(console.width))
     if log.of_kind(Kind.TRIAL):
-        console.print(_leaderboard(log, console.width))
+        console.print(_leaderboard(log).on_terminal(console.width))
     for line in _reason_lines(log):
         console.print(line, markup=False, soft_wrap=True)
     if len(objectives(spec.objective)) > 1 and log.selected is not None:
-        console.print(_front_table(log))
+        console.print(_front_table(log).on_terminal(console.width))
     chosen, summary, raced = selected(log), final_summary(log), race_summary(log)
     if raced is not None:
-        console.print(_race_table(raced, console.width))
+        console.print(_race_table(raced).on_terminal(console.width))
     if chosen is not None:
         settings = ", ".join(f"{name}={_text(chosen['config'][name])}" for name in spec.space)
         console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
     if summary is not None:
-        console.print(_test_table(summary, control_summary(log), spec.selection))
+        table = _test_table(summary, control_summary(log), spec.selection)
+        console.print(table.on_terminal(console.width))
     for line in outcome_lines(log):
         console.print(line, highlight=False)
     if log.model is not None:
@@ -156,7 +156,7 @@ def _mark(selection: str) -> str:
     return f" ({ON_TEST.partition(':')[0]})" if selection == "test" else ""
 
 
-def _leaderboard(log: SweepLog, width: int) -> Table:
+def _leaderboard(log: SweepLog) -> Table:
     spec = log.sweep_spec
     jobs = log.candidates()
     scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
@@ -176,9 +176,9 @@ def _leaderboard(log: SweepLog, width: int) -> Table:
             cells += [percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
         else:
             cells += [status_word(log.jobs[job_id].status), "", "", ""]
-        best = log.selected is not None and job_id == log.selected["trial"]
-        rows.append([Text(cell, "bold green" if best else "") for cell in (job_id, *cells)])
-    return _titled(title, columns, rows, width)
+        rows.append([job_id, *cells])
+    best = log.selected["trial"] if log.selected else None
+    return Table(columns, rows, title, ids.index(best) if best in ids[:MOST_ROWS] else None)
 
 
 def _reason_lines(log: SweepLog) -> list[str]:
@@ -190,7 +190,7 @@ def _reason_lines(log: SweepLog) -> list[str]:
     return [*lines, *(f"{number} stopped early: {reason}" for reason, number in reasons.items())]
 
 
-def _slow_table(log: SweepLog, width: int) -> Table:
+def _slow_table(log: SweepLog) -> Table:
     """Return the slow settings, best first; those that trials were made of are marked."""
     spec = log.sweep_spec
     jobs = log.of_kind(Kind.SLOW)
@@ -205,67 +205,49 @@ def _slow_table(log: SweepLog, width: int) -> Table:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
         word = ("carried on" if job.id in carried else "") if job in ranked else status_word(job.status)
         lines.append([job.id, *(short_value(job.config[name]) for name in varied), percent(value), word])
-    return _titled(f"{title}{_mark(spec.selection)}{_cut(rows)}", columns, lines, width)
+    return Table(columns, lines, f"{title}{_mark(spec.selection)}{_cut(rows)}")
 
 
 def _front_table(log: SweepLog) -> Table:
     spec, points = log.sweep_spec, front(log)
     wishes = objectives(spec.objective)
     title = f"Pareto front{_mark(spec.selection)}; chosen by the first objective{_cut(points)}"
-    table = _table(title, "trial", "temp.", *(f"{wish.name} {'↑' if wish.maximise else '↓'}" for wish in wishes))
+    head = ["trial", "temp.", *(f"{wish.name} {'↑' if wish.maximise else '↓'}" for wish in wishes)]
+    rows = []
     for point in points[:MOST_ROWS]:
-        cells = [prediction_word(point.prediction)]
-        cells += [
-            "-" if value is None else measure(wish.name, value)
-            for wish, value in zip(wishes, point.values, strict=True)
-        ]
-        table.add_row(point.trial, *cells)
-    return table
+        pairs = zip(wishes, point.values, strict=True)
+        values = ["-" if value is None else measure(wish.name, value) for wish, value in pairs]
+        rows.append([point.trial, prediction_word(point.prediction), *values])
+    return Table(head, rows, title)
 
 
-def _race_table(raced: Mapping[str, Any], width: int) -> Table:
+def _race_table(raced: Mapping[str, Any]) -> Table:
     """Return the finalists in the order of the ledger, with means over the repeats that each has run."""
     name = raced["metric"].partition("/")[2]
     columns = [Column("finalist"), Column("search", True), Column("race", True), Column("repeats", True), Column("")]
     rows = []
     for one in raced["finalists"]:
         scores = list(one["scores"].values())
-        cells = [one["name"], measure(name, one["search"]), spread_of(name, scores), str(len(scores)), left_words(one)]
-        rows.append([Text(cell, "bold green" if one["name"] == raced["winner"] else "") for cell in cells])
-    return _titled(f"race over further seeds, {name.replace('_', ' ')} on the holdout", columns, rows, width)
+        spread = spread_of(name, scores)
+        rows.append([one["name"], measure(name, one["search"]), spread, str(len(scores)), left_words(one)])
+    names = [one["name"] for one in raced["finalists"]]
+    winner = names.index(raced["winner"]) if raced["winner"] in names else None
+    return Table(columns, rows, f"race over further seeds, {name.replace('_', ' ')} on the holdout", winner)
 
 
 def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:
     seeds = summary["seeds"]
     title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{_mark(selection)}"
-    table = _table(title, "", *(heading for _, heading in SHOWN))
-    for label, prefix in LEARNER_ROWS:
-        table.add_row(label, *(on_test(summary, prefix + metric) for metric, _ in SHOWN))
-    if control is not None:
-        table.add_row(_control_label(summary, control), *(on_test(control, metric) for metric, _ in SHOWN))
-    return table
+    rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
+    rows += [] if control is None else [(_control_label(summary, control), "", control)]
+    cells = [[label, *(on_test(of, prefix + metric) for metric, _ in SHOWN)] for label, prefix, of in rows]
+    return Table(["", *(heading for _, heading in SHOWN)], cells, title)
 
 
 def _control_label(summary: Mapping[str, Any], control: Mapping[str, Any]) -> str:
     """Return what the control's row is called; it may have another number of seeds, after an interrupt or a failure."""
     seeds = "" if control["seeds"] == summary["seeds"] else f", seeds: {control['seeds']}"
     return f"preset (control{seeds})"
-
-
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", no_wrap=True)
-    return table
-
-
-def _titled(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width: int) -> Table:
-    """Return a table that fits, whose title names the columns that do not."""
-    table, left_out = fitted(columns, rows, width)
-    table.title, table.title_justify, table.title_style = title, "left", ""
-    if left_out:
-        table.caption, table.caption_justify = f"too wide for this terminal: {', '.join(left_out)}", "left"
-    return table
 
 
 def _varied(log: SweepLog, jobs: Sequence[JobLog]) -> list[str]:

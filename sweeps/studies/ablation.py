@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 
 from safe.config import load_config, parse_overrides, validate
 from safe.data.loading import class_count
 from safe.errors import UserError, choices
 from safe.evaluation.metrics import MAIN
 from safe.io.sources import import_own
+from safe.io.tables import Column as Shown
+from safe.io.tables import Table
 from sweeps.engine.display import Detail
 from sweeps.engine.study import Study, carry_out
 from sweeps.ledger.folders import Folders
@@ -151,22 +153,12 @@ def ablation_summary(log: SweepLog) -> dict[str, Any]:
 
 def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the table for people."""
-    spec, columns = log.spec, _catalogue(log).columns
+    spec = log.spec
     images = "test" if _catalogue(log).split == "test" else "holdout"
     seeds, fewer = _seeds(log)
     title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
     console.print(f"\n{title}", highlight=False)
-    printed = Table(box=None, pad_edge=False)
-    printed.add_column("", no_wrap=True)
-    for column in columns:
-        printed.add_column(column.heading, justify="right", no_wrap=True)
-    group = ""
-    for row in table(log):
-        if row["group"] != group:
-            group = row["group"]
-            printed.add_row(group, style="bold")
-        printed.add_row(f"  {row['row']}" if group else row["row"], *_cells(log, row))
-    console.print(printed)
+    console.print(_shown(log).on_terminal(console.width))
     if fewer:
         console.print(fewer, highlight=False, soft_wrap=True)
     for job in log.jobs.values():
@@ -179,16 +171,17 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
 
 def markdown(log: SweepLog) -> str:
     """Return the table in markdown."""
-    columns = _catalogue(log).columns
-    lines = ["| | " + " | ".join(c.heading for c in columns) + " |", "|---" + "|---:" * len(columns) + "|"]
-    group = ""
-    for row in table(log):
-        if row["group"] != group:
-            group = row["group"]
-            lines.append(f"| **{group}** |" + " |" * len(columns))
-        lines.append(f"| {row['row']} | " + " | ".join(_cells(log, row)) + " |")
     fewer = _seeds(log)[1]
-    return "\n".join([*lines, *(["", fewer] if fewer else [])])
+    return _shown(log).markdown() + (f"\n\n{fewer}" if fewer else "")
+
+
+def _shown(log: SweepLog) -> Table:
+    """Return the table as people read it, the rows of a group under its heading."""
+    rows: list[list[str]] = []
+    for group, members in itertools.groupby(table(log), key=lambda row: row["group"]):
+        rows += [[group]] if group else []
+        rows += [[f"  {row['row']}" if group else row["row"], *_cells(log, row)] for row in members]
+    return Table(["", *(Shown(column.heading, right=True) for column in _catalogue(log).columns)], rows)
 
 
 def _seeds(log: SweepLog) -> tuple[str, str]:

@@ -259,6 +259,7 @@ def test_the_list_keeps_names_whole_on_a_narrow_terminal(
     shutil.move(finished_sweep().path.parent, tmp_path / "sweeps" / name)
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", "--results", str(tmp_path)]) == 0
-    heading, line = capsys.readouterr().out.splitlines()
+    heading, line, *told = capsys.readouterr().out.splitlines()
+    assert " ".join(map(str.strip, told)) == "too wide for this terminal: data set, selection, state, trials, when"
     assert line.split() == [name, "62.5", "±", "17.7", "%"]
     assert heading.split() == ["name", "test", "accuracy"]

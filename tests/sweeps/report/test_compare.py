@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from safe.io.tables import Table
 from sweeps.cli import main
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.report.compare import comparison_page, paired
-from sweeps.report.page import Figure, Page, Section, Table, Text, render
+from sweeps.report.page import Figure, Page, Section, Text, render
 
 from .made_up import make_log
 

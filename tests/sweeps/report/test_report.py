@@ -21,6 +21,7 @@ from rich.console import Console
 
 from safe.config import load_config, validate
 from safe.errors import UserError
+from safe.io.tables import Table
 from sweeps.cli import main, parser
 from sweeps.cli.asking import asked_options
 from sweeps.ledger.jobs import Kind
@@ -28,7 +29,7 @@ from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.report import write_report
 from sweeps.report.cost import disk_usage
 from sweeps.report.losses import read_confused
-from sweeps.report.page import Figure, Page, Section, Table, Text, render
+from sweeps.report.page import Figure, Page, Section, Text, render
 from sweeps.report.reproduce import sweep_command
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import ON_TEST, describe, show
@@ -456,11 +457,6 @@ def test_a_browser_draws_every_figure(page: str, tmp_path: Path) -> None:
     drawn = [a for tag, a in outline.elements if "js-plotly-plot" in (a.get("class") or "")]
     assert len(drawn) == 11
     assert outline.text.count("SAFE") > 3
-
-
-def test_a_table_aligns_numbers_to_the_right() -> None:
-    table = Table(["a", "b", "c"], [["1", "1.0 ± 0.2", "word"], ["2", "–", "3"]])
-    assert table.alignment == ["t", "n", "t"]
 
 
 def test_texts_of_a_page_are_escaped() -> None:
