@@ -105,10 +105,10 @@ def test_held_out_images_judge_and_are_not_trained_on() -> None:
 
 def test_bytes_of_a_run() -> None:
     config: Config = load_config("omnibenchmark", overrides=[NOWHERE])
-    found = run_bytes(config, torch.device("cpu"))
-    assert found.pixels == 256 * 256 * 3 * 95_682
+    held = run_bytes(config, torch.device("cpu"))
+    assert held.pixels == 256 * 256 * 3 * 95_682
     readouts = 2 * 4 * 10_000 * sum(range(30, 301, 30))
     prompts = 10 * 2 * 4 * 768 * 5 * 12
-    assert found.states == readouts + prompts
-    assert found.resume == pytest.approx(2 * 4 * 10_000**2 / 2 + 2 * 4 * 10_000 * 300 * 2, rel=0.05)
+    assert held.states == readouts + prompts
+    assert held.resume == pytest.approx(2 * 4 * 10_000**2 / 2 + 2 * 4 * 10_000 * 300 * 2, rel=0.05)
     assert run_bytes(load_config("digits"), torch.device("cpu")).pixels == 0

@@ -138,9 +138,9 @@ def test_a_plan_does_without_the_data(capsys: pytest.CaptureFixture[str], tmp_pa
         assert main(words) == 0
     assert "estimated time" not in capsys.readouterr().out
     assert main([*words, "--on", "a100x4", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["workers"], found["run"]["steps"]) == (4, 28_985)
-    assert found["search_seconds"] + found["final_seconds"] >= found["critical_seconds"]
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["workers"], printed["run"]["steps"]) == (4, 28_985)
+    assert printed["search_seconds"] + printed["final_seconds"] >= printed["critical_seconds"]
 
 
 def test_the_probe_times_the_real_thing_without_changing_it() -> None:

@@ -36,20 +36,20 @@ def test_laws(seed: int) -> None:
     assert alone.makespan == pytest.approx(work), "one worker computes every stage once and never waits"
     assert alone.idle == pytest.approx(0, abs=1e-9)
     for workers in (2, 3, 8, 50):
-        found = schedule(rounds, workers)
-        assert found.work == pytest.approx(work)
-        assert found.makespan >= found.bound - 1e-9
-        assert found.makespan <= work + 1e-9
-        assert 0 <= found.idle < 1
+        planned = schedule(rounds, workers)
+        assert planned.work == pytest.approx(work)
+        assert planned.makespan >= planned.bound - 1e-9
+        assert planned.makespan <= work + 1e-9
+        assert 0 <= planned.idle < 1
     assert schedule(rounds, 50).makespan == pytest.approx(schedule(rounds, 50).critical)
 
 
 def test_two_runs_of_one_stage_by_hand() -> None:
     run = [Step((("slow", 10.0),), 1.0), Step((), 4.0)]
-    found = schedule([[run, run]], 2)
-    assert (found.makespan, found.work, found.critical) == (15.0, 20.0, 15.0)
-    assert found.idle == pytest.approx(1 / 3)
-    assert found.bound == 15.0
+    planned = schedule([[run, run]], 2)
+    assert (planned.makespan, planned.work, planned.critical) == (15.0, 20.0, 15.0)
+    assert planned.idle == pytest.approx(1 / 3)
+    assert planned.bound == 15.0
 
 
 def test_a_round_waits_for_the_one_before() -> None:
@@ -69,8 +69,8 @@ def test_a_grid_of_8x8x8_on_8_workers_is_near_the_bound_in_every_order(order: tu
         first = Step(((("slow", slow), 20.0),), 2.0)
         later = [Step(((("fast", slow, fast, session), 15.0),), 2.0 + head / 8) for session in range(9)]
         runs.append([first, *later])
-    found = schedule([runs], 8)
-    assert found.makespan <= 1.15 * found.bound
+    planned = schedule([runs], 8)
+    assert planned.makespan <= 1.15 * planned.bound
 
 
 def test_the_first_job_that_would_not_wait_is_picked() -> None:
