@@ -1,4 +1,4 @@
-"""Who may import whom, and what no file of the repository may hold."""
+"""Who may import whom, what no file of the repository may hold, and what is called how."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -287,3 +287,42 @@ def test_a_machine_path_is_caught() -> None:
         assert len(machine_paths(text)) == 1, text
     for text in ("/path/to/file", "~/data", "docs/home/page/x", "<root>/train", "https://a.b/home/"):
         assert machine_paths(text) == [], text
+
+
+# ---------------------------------------------------------------- what things and files are called after
+
+FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples")
+EMPTY_NAMES = {"found"}  # a reader would have to look up what was found
+
+
+def names(code: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of every variable, parameter, attribute and keyword argument."""
+    for node in ast.walk(ast.parse(code)):
+        name = getattr(node, "id", None) or getattr(node, "arg", None) or getattr(node, "attr", None)
+        if isinstance(name, str):
+            yield node.lineno, name  # type: ignore[attr-defined]
+
+
+def test_nothing_is_called_by_a_word_that_says_nothing() -> None:
+    files = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(files) > 250
+    assert [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in files
+        for line, name in names(path.read_text("utf-8"))
+        if name in EMPTY_NAMES
+    ] == []
+
+
+@pytest.mark.parametrize("code", ["found = 1", "def f(found): ...", "a.found", "f(found=1)", "f'{found}'"])
+def test_such_a_name_is_caught(code: str) -> None:
+    assert "found" in [name for _, name in names(code)]
+
+
+def test_every_test_file_says_in_its_first_line_what_it_is_about() -> None:
+    tests = {
+        path: ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert len(tests) > 120
+    silent = [path for path, words in tests.items() if not (words or "").partition("\n")[0].endswith(".")]
+    assert silent == []

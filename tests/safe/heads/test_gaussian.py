@@ -46,8 +46,8 @@ def test_log_densities_before_a_softmax_are_posteriors() -> None:
 def test_the_shrinkage_is_that_of_scikit_learn_but_for_two_over_the_width() -> None:
     features = drawn(200)[:, :200].double().numpy()
     covariance = np.cov(features.T, bias=True)
-    found = oas_shrinkage(np.trace(covariance), np.sum(covariance**2), 300, 200)
-    assert found == pytest.approx(OAS().fit(features).shrinkage_, rel=0.01)
+    shrinkage = oas_shrinkage(np.trace(covariance), np.sum(covariance**2), 300, 200)
+    assert shrinkage == pytest.approx(OAS().fit(features).shrinkage_, rel=0.01)
     assert oas_shrinkage(2.0, 2.0, 10, 2) == 1, "a multiple of the identity"
     # Variances 1 and 3: tr 4, tr of the square 10, rho = 16 / (10 * (10 - 8)).
     assert oas_shrinkage(4.0, 10.0, 10, 2) == pytest.approx(16 / 20)
