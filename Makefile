@@ -17,6 +17,7 @@ SEARCH         :=
 SELECTION      :=
 EVALUATE_ON    :=
 MAX_SESSIONS   :=
+STOP           :=
 FINALISTS      :=
 RACE_SESSIONS  :=
 MAX_HOURS      :=
@@ -63,7 +64,8 @@ SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(
   $(if $(SELECTION)$(EVALUATE_ON),--selection $(or $(SELECTION),transfer)) \
   $(if $(EVALUATE_ON),--evaluate-on "$(EVALUATE_ON)") $(if $(MAX_SESSIONS),--max-sessions $(MAX_SESSIONS)) \
   $(if $(MAX_HOURS),--max-hours $(MAX_HOURS)) $(if $(GPUS_PER_TRIAL),--gpus-per-trial $(GPUS_PER_TRIAL)) \
-  $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT)) $(if $(FINALISTS),--finalists $(FINALISTS)) \
+  $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT)) $(if $(STOP),--stop "$(STOP)") \
+  $(if $(FINALISTS),--finalists $(FINALISTS)) \
   $(if $(RACE_SESSIONS),--race-sessions $(RACE_SESSIONS))
 # A cluster of containers needs Docker alone, so its commands run in any Python. A Ray that is there already (RAY_ADDRESS,
 # also from the environment) is spoken to by the project's own.
@@ -82,7 +84,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: DATASET=$(DATASET) TRIALS=6 SEEDS=3 (ablation and variants 5) NAME= RESULTS=$(RESULTS)"
 	@echo "           SEARCH=staged|tpe|random|grid SPACE=file SELECTION=holdout|first-k|transfer|test EVALUATE_ON="
-	@echo "           MAX_SESSIONS= MAX_HOURS= FINALISTS= RACE_SESSIONS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= ARGS=\"key=value --flag ...\""
+	@echo "           MAX_SESSIONS= MAX_HOURS= STOP= FINALISTS= RACE_SESSIONS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= ARGS=\"key=value --flag ...\""
 	@echo "           PYTHON=$(PYTHON) (3.11 to 3.13) PIP_ARGS=\"...\" for an own package index"
 
 setup: $(READY) ## install into .venv

@@ -25,9 +25,9 @@ from sweeps.engine.compat import check_answer, check_processes, forget, in_words
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
-from sweeps.ledger.jobs import BUDGET, INTERRUPTED, OUTRANKED, SEARCH_KINDS, Job
+from sweeps.ledger.jobs import BUDGET, INTERRUPTED, SEARCH_KINDS, Job
 from sweeps.ledger.record import SessionRecord
-from sweeps.search.asha import Halving
+from sweeps.search.early import Early
 from tracking.recorder import Status
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Driver:
         books: Bookkeeper,
         packing: Packing,
         heartbeat: Heartbeat,
-        halving: Halving | None,
+        early: Early | None,
         stop: Path,
         storage: Path,
     ) -> None:
@@ -84,7 +84,7 @@ class Driver:
         self.books = books
         self.packing = packing
         self.heartbeat = heartbeat
-        self.halving = halving
+        self.early = early
         self.stop = stop
         self.storage = storage
         self.raised: dict[str, Exception] = {}
@@ -173,8 +173,8 @@ class Driver:
             self.books.clock(self.queue.budget.seconds)
             if self.queue.budget.out_of_time():
                 self._stopped[job.id] = BUDGET
-            elif self.halving is not None and self.halving.outranked(log):
-                self._stopped[job.id] = OUTRANKED
+            elif self.early is not None and (reason := self.early.reason(log)) is not None:
+                self._stopped[job.id] = reason
         return job.id in self._stopped or (self.queue.draining and self.interrupts > 0)
 
     @_kept

@@ -27,7 +27,7 @@ from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.ledger.lock import locked
-from sweeps.search.asha import Halving
+from sweeps.search.early import early_stopping
 from sweeps.spec.continuing import continued
 from sweeps.spec.machine import ray_address
 from sweeps.spec.marks import Mark, marked
@@ -256,7 +256,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
             gpus_per_trial=spec.gpus_per_trial,
             use_gpus=spec.base["runtime.device"] != "cpu",
             trial_timeout=spec.trial_timeout,
-            halving=Halving(log) if search and search.stop == "asha" else None,
+            early=early_stopping(log),
         )
 
 

@@ -22,7 +22,7 @@ from sweeps.engine.private import private_folder, scratch, scratch_parent
 from sweeps.engine.processes import private_processes
 from sweeps.engine.ray_environment import prepare_ray
 from sweeps.ledger.jobs import INTERRUPTED
-from sweeps.search.asha import Halving
+from sweeps.search.early import Early
 from sweeps.spec.machine import GpusPerTrial
 from sweeps.worker.worker_environment import passed
 from tracking.recorder import Status
@@ -91,7 +91,7 @@ def run_work(
     gpus_per_trial: GpusPerTrial = None,
     use_gpus: bool = False,
     trial_timeout: float | None = None,
-    halving: Halving | None = None,
+    early: Early | None = None,
     trainable: type[tune.Trainable] | None = None,
 ) -> None:
     """Run the jobs of `rounds` to their end, all in one Tune experiment; needs a running Ray.
@@ -104,7 +104,7 @@ def run_work(
         threads: CPUs of a job.
         use_gpus: whether jobs take GPUs where there are any.
         trial_timeout: seconds after which a job that gives no sign is ended as FAILED.
-        halving: stops trials early; None lets all of them go on.
+        early: ends trials early; None lets all of them go on.
         trainable: what runs a job, by default `sweeps.worker.trainable.SafeTrainable`.
 
     Raises:
@@ -122,7 +122,7 @@ def run_work(
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
     packing = Packing(gpus_per_trial, gpus, queue.concurrency)
-    driver = Driver(queue, books, packing, Heartbeat(trial_timeout), halving, stop, storage)
+    driver = Driver(queue, books, packing, Heartbeat(trial_timeout), early, stop, storage)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])

@@ -24,7 +24,14 @@ MOST_SHARES = 4
 def outcome_lines(log: SweepLog) -> list[str]:
     """Return what comes after the answer: forgetting, the difference to the preset, what mattered, gap and work."""
     words = forgetting_words(final_summary(log) or {}, with_split("test", ""))
-    return [*words, *difference_lines(log), *importance_lines(log), *gap_lines(log), *work_lines(log)]
+    return [
+        *words,
+        *enough_words(log),
+        *difference_lines(log),
+        *importance_lines(log),
+        *gap_lines(log),
+        *work_lines(log),
+    ]
 
 
 def forgetting_words(metrics: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -63,6 +70,18 @@ def race_lines(log: SweepLog) -> list[str]:
     )
     lines.append(f"optimism of the search about {raced['winner']}: {_points(name, raced['optimism'])} {_unit(name)}")
     return lines
+
+
+def enough_words(log: SweepLog) -> list[str]:
+    """Return why the search ended before its last trial, where it did because more could not pay."""
+    name = objectives(log.sweep_spec.objective)[0].name
+    return [
+        f"the search ended after {trials} of {log.sweep_spec.trials} trials: at most {_points(name, asked['bound'])} "
+        f"{_unit(name)} are left to gain (regret bound), and the difference of two settings changes by "
+        f"{_points(name, asked['noise'])} from seed to seed"
+        for trials, asked in log.enough.items()
+        if asked["enough"]
+    ]
 
 
 def left_words(one: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from safe.types import with_split
 from sweeps.ledger.jobs import Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.racing import Standing, race, taken
-from sweeps.results.selection import score_points
+from sweeps.results.selection import point_at
 from sweeps.results.statistics import paired_difference
 from sweeps.spec.configs import BASELINE_NAMES, PRESET
 from sweeps.spec.objective import Objective, objectives
@@ -172,8 +172,7 @@ def _scores(log: SweepLog, finalist: Mapping[str, Any]) -> dict[int, float]:
         run = log.jobs.get(job_id(Kind.RACE, of.trial, repeat, of.variant))
         if run is None or run.status != Status.FINISHED:
             continue
-        points = score_points(run, spec.objective, spec.split)
-        point = next((point for point in points if point.prediction == finalist["prediction"]), None)
+        point = point_at(run, finalist["prediction"], spec.objective, spec.split)
         if point is not None and point.score is not None:
             scores[repeat] = point.score
     return scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -104,6 +104,11 @@ def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
 def score_trial(job: JobLog, objective: str, split: str) -> Scored:
     """Return the trial at the settings of prediction that are best by the objective; see `score_points`."""
     return score_points(job, objective, split)[0]
+
+
+def point_at(job: JobLog, prediction: Mapping[str, Any], objective: str, split: str) -> Scored | None:
+    """Return a trial at given settings of prediction, None where it was not scored at them."""
+    return next((point for point in score_points(job, objective, split) if point.prediction == prediction), None)
 
 
 def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:

@@ -13,7 +13,7 @@ from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
 from sweeps.results.finalists import race_summary
 from sweeps.results.importance import importance, range_edges
-from sweeps.results.selection import Scored, measured, pareto, score_points, score_trial
+from sweeps.results.selection import Scored, measured, pareto, point_at, score_points, score_trial
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
 from tracking.recorder import Status
@@ -40,6 +40,7 @@ def sweep_summary(log: SweepLog) -> dict[str, Any]:
         ],
         "slow": [_slow(job, log) for job in log.of_kind(Kind.SLOW)],
         "trials": [_trial(job, log) for job in log.of_kind(Kind.TRIAL)],
+        "enough": list(log.enough.values()),
         "baselines": [_trial(job, log) for job in log.of_kind(Kind.BASELINE)],
         "race": race_summary(log),
         "selected": selected(log),
@@ -206,7 +207,7 @@ def _trial(job: JobLog, log: SweepLog, prediction: Mapping[str, Any] | None = No
         spec = log.sweep_spec
         best = score_trial(job, spec.objective, spec.split)
         if prediction is not None:
-            best = next(p for p in score_points(job, spec.objective, spec.split) if p.prediction == prediction)
+            best = point_at(job, prediction, spec.objective, spec.split) or best
         config |= best.prediction
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
             settled = {name: value for name, value in record.judged().items() if not depends_on_prediction(name)}

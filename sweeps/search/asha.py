@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweeps.ledger.jobs import Kind
+from sweeps.ledger.jobs import OUTRANKED, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.selection import measured, score_trial
 
@@ -66,6 +66,10 @@ class Halving:
             return False
         reached = [other for other in self._log.of_kind(job.kind) if len(other.sessions) >= session]
         return not survives(self._score(job, session), [self._score(other, session) for other in reached])
+
+    def reason(self, job: JobLog) -> str | None:
+        """Return why the job is to be stopped, None where it goes on."""
+        return OUTRANKED if self.outranked(job) else None
 
     def _score(self, job: JobLog, session: int) -> float:
         """Return the first objective as it was after `session`; more is better."""

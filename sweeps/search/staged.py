@@ -19,7 +19,7 @@ from typing import Any
 
 from sweeps.ledger.jobs import Kind
 from sweeps.search import random_, tpe
-from sweeps.search.history import History
+from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
 from sweeps.spec.combinations import every, key, unused
 from sweeps.spec.depth import acts_in_session_1
@@ -45,17 +45,25 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
     if now.kind == Kind.SLOW:
         return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
     carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
-    within = _carried_space(space, carried)
+    within, told = searched(spec, space, history)
     first: dict[int, dict[str, Any]] = {}
     if now.first:
         first = {0: space.settings(random_.draw(space, spec.search_seed, 0))}
         tried = {key(_within(space, carried, first[0]))}
         proposals = _first_round(spec, within, now.indices[1:], len(carried), tried)
     else:
-        told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
         begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
         proposals = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
     return first | {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
+
+
+def searched(spec: SweepSpec, space: Space, history: History) -> tuple[Space, list[Observation]]:
+    """Return the space that trials are proposed from, and the trials so far as they lie in it."""
+    if not has_stages(space):
+        return space, history.trials
+    carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
+    told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
+    return _carried_space(space, carried), told
 
 
 def _first_round(

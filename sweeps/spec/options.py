@@ -17,6 +17,7 @@ from sweeps.spec.objective import objectives
 from sweeps.spec.runs import DEFAULT_SEEDS
 from sweeps.spec.space import Space, parse_space, read_space, without_effect
 from sweeps.spec.specs import DEFAULT_TRIALS, RULES, Selection, SweepSpec
+from sweeps.spec.stopping import stopping
 
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4
@@ -57,6 +58,8 @@ def build_spec(
     if selection == "test" and asked.get("finalists"):
         raise UserError("--finalists: with --selection test the test images choose, and no race is run; leave it out")
     objectives(asked.get("objective", _default("objective")))
+    if stopping(asked.get("stop", _default("stop"))) == "auto":
+        _check_auto(search, selection, asked.get("finalists"))
     _check_selection(selection, dataset, asked.get("first_k"), evaluate_on)
     given = plain(overrides, "overrides") if isinstance(overrides, Mapping) else parse_overrides(overrides)
     if "dataset" in given:
@@ -125,6 +128,13 @@ def _check_selection(selection: str, dataset: str, first_k: int | None, evaluate
             raise UserError(f"{option} {value} belongs to --selection {needs}, but the selection is {selection}")
     if evaluate_on is not None and load_config(evaluate_on).dataset == load_config(dataset).dataset:
         raise UserError(f"--evaluate-on {evaluate_on} is the data set of the search itself; name another one")
+
+
+def _check_auto(search: str, selection: str, finalists: int | None) -> None:
+    if search not in ("staged", "tpe"):
+        raise UserError(f"--stop auto ends a search between its rounds, and {search} has one; choose staged or tpe")
+    if finalists == 0 or selection == "test":
+        raise UserError("--stop auto measures the noise of seeds by runs of the race, which this sweep leaves out")
 
 
 def plain(given: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
 Selection = Literal["holdout", "first-k", "transfer", "test"]
-Stop = Literal["none", "asha"]
 
 DEFAULT_TRIALS = 6
 RULES = 2  # of new sweeps
@@ -95,11 +94,15 @@ class SweepSpec(RunsSpec):
     ] = None
     """Hours after which the search ends; the final runs are not counted."""
     stop: Annotated[
-        Stop,
+        str,
         Mark.PARAM,
-        Option("asha stops trials that are behind others after the same session (default: none)", Group.LIMITS),
+        Option(
+            "none; asha: trials that are behind others after the same session; auto: the search when more cannot pay; "
+            "below:session=2,accuracy=0.4: hopeless trials (default: none)",
+            Group.LIMITS,
+        ),
     ] = "none"
-    """`asha` stops trials that are behind others after the same session."""
+    """What ends trials or the search before their time; see `sweeps.spec.stopping`."""
     finalists: Annotated[
         int | None,
         Field(ge=0, le=100),

@@ -16,7 +16,7 @@ from sweeps.engine.study import Study
 from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.finalists import SEARCHED, standing, winner
-from sweeps.results.selection import Scored, leaderboard, score_points
+from sweeps.results.selection import Scored, leaderboard, point_at
 from sweeps.spec.configs import (
     BASELINE_NAMES,
     BASELINES,
@@ -52,7 +52,7 @@ def baseline_jobs(study: Study, space: Space) -> list[Job]:
 
 def preset_jobs(study: Study, space: Space) -> list[Job]:
     """Return the preset where no trial is the preset."""
-    return [] if _preset_trial(study.log) else [_baseline(study, space, PRESET)]
+    return [] if preset_trial(study.log) else [_baseline(study, space, PRESET)]
 
 
 def race_rounds(study: Study) -> Iterator[list[Job]]:
@@ -73,7 +73,7 @@ def race_rounds(study: Study) -> Iterator[list[Job]]:
         if count(raced, 1).trained >= budget:
             end = f"its {budget} training sessions are spent"
             break
-        jobs = {job.id: job for job in (_race_job(study, field[index]["job"], repeat) for index in sorted(now.alive))}
+        jobs = {job.id: job for job in (race_job(study, field[index]["job"], repeat) for index in sorted(now.alive))}
         yield list(jobs.values())
         raced += [(validate(job.config), range(1, _length(log, job) + 1)) for job in jobs.values()]
         assert log.race is not None
@@ -98,7 +98,8 @@ def _baseline(study: Study, space: Space, name: str) -> Job:
     return study.job(Kind.BASELINE, BASELINE_NAMES[name], config, grid, variant=name, until=spec.first_k)
 
 
-def _race_job(study: Study, candidate: str, repeat: int) -> Job:
+def race_job(study: Study, candidate: str, repeat: int) -> Job:
+    """Return a repeat of a trial or baseline."""
     of = study.log.jobs[candidate]
     return study.job(
         Kind.RACE,
@@ -120,11 +121,11 @@ def _finalists(log: SweepLog, budget: int) -> list[dict[str, Any]]:
     """
     spec = log.sweep_spec
     board = leaderboard(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
-    preset = _preset_trial(log)
+    preset = preset_trial(log)
     others = sorted(log.of_kind(Kind.BASELINE), key=lambda job: list(BASELINES).index(str(job.variant)))
-    fixed = [_entry(log, job.id, str(job.variant)) for job in others if job.status == Status.FINISHED]
+    fixed = [at_own_prediction(log, job.id, str(job.variant)) for job in others if job.status == Status.FINISHED]
     if preset is not None and preset.status == Status.FINISHED:
-        fixed.insert(0, _entry(log, preset.id, PRESET))
+        fixed.insert(0, at_own_prediction(log, preset.id, PRESET))
     near = [entry for entry in board if entry.goodness[0] >= board[0].goodness[0] - _two_errors(log, board[0])]
     field: list[dict[str, Any]] = []
     for entry in board[: spec.finalists] if spec.finalists else near[:MOST_FINALISTS]:
@@ -139,12 +140,12 @@ def _finalists(log: SweepLog, budget: int) -> list[dict[str, Any]]:
     return [*field, *fixed]
 
 
-def _entry(log: SweepLog, job: str, role: str) -> dict[str, Any]:
+def at_own_prediction(log: SweepLog, job: str, role: str) -> dict[str, Any]:
     """Return a finalist at its own settings of prediction."""
     spec, of = log.sweep_spec, log.jobs[job]
     own = own_prediction(of.config) if role == PRESET else of.predictions[0]
-    point = next(point for point in score_points(of, spec.objective, spec.split) if point.prediction == own)
-    return {"job": job, "role": role, "prediction": own, "score": point.score}
+    point = point_at(of, own, spec.objective, spec.split)
+    return {"job": job, "role": role, "prediction": own, "score": None if point is None else point.score}
 
 
 def _two_errors(log: SweepLog, best: Scored) -> float:
@@ -157,7 +158,7 @@ def _two_errors(log: SweepLog, best: Scored) -> float:
     return STANDARD_ERRORS * math.sqrt(share * (1 - share) / images)
 
 
-def _preset_trial(log: SweepLog) -> JobLog | None:
+def preset_trial(log: SweepLog) -> JobLog | None:
     """Return the trial that is the preset: equal in all but where data lie and the settings of prediction."""
     try:
         preset = _what(baseline_config(log.sweep_spec, PRESET, {}))

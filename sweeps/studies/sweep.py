@@ -30,6 +30,7 @@ from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.machine import ray_address
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
+from sweeps.studies.enough import enough, noise_rounds
 from sweeps.studies.memory import check_room, largest_configs
 from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds
 from tracking.recorder import Recorder, Status
@@ -72,6 +73,10 @@ def work(study: Study) -> Iterator[list[Job]]:
         beside = []
         if not study.budget_left:
             break
+        if spec.stop == "auto" and proposed[0].kind == Kind.TRIAL:
+            yield from noise_rounds(study, space)
+            if enough(study):
+                break
     best = choose(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
     if best is None:
         why = "" if study.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"

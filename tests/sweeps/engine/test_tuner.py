@@ -280,7 +280,7 @@ def test_a_bug_of_the_work_ends_everything_in_order(engine: Engine) -> None:
 def test_halving_stops_the_worse_ones_at_the_first_rung(engine: Engine) -> None:
     accuracies = [0.9, 0.1, 0.2, 0.95, 0.3]
     rounds = [[engine.job(f"trial-{i}", accuracy=a)] for i, a in enumerate(accuracies)]  # one by one: a fixed order
-    engine.run(*rounds, halving=Halving(engine.ledger.log))
+    engine.run(*rounds, early=Halving(engine.ledger.log))
     stopped = ("STOPPED", OUTRANKED, 1)
     finished = ("FINISHED", None, SESSIONS)
     assert [engine.told(f"trial-{i}") for i in range(5)] == [finished, stopped, stopped, finished, stopped]

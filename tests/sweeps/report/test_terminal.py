@@ -29,7 +29,7 @@ from .made_up import make_log
 
 def test_the_outcome_has_every_part(finished_sweep: Callable[[], Ledger]) -> None:
     summary = sweep_summary(finished_sweep().log)
-    parts = "name dataset evaluate_on search selection honest objective objectives slow trials baselines race"
+    parts = "name dataset evaluate_on search selection honest objective objectives slow trials enough baselines race"
     assert list(summary) == [
         *parts.split(),
         "selected",

@@ -184,7 +184,10 @@ CPU = ["runtime.device=cpu"]
         ({"trial_timeout": -1.0}, "--trial-timeout must be above 0, got -1"),
         ({"retries": -1}, "--retries must be at least 0, got -1"),
         ({"slow_candidates": 0}, "--slow-candidates must be at least 1, got 0"),
-        ({"stop": "hyperband"}, "unknown stop 'hyperband'; choose one of: none, asha."),
+        (
+            {"stop": "hyperband"},
+            "unknown stop 'hyperband'; choose one of: none, asha, auto, below:session=2,accuracy=0.4.",
+        ),
         ({"gpus_per_trial": "2.5"}, "--gpus-per-trial must be auto, a share in (0, 1] or a whole number, got 2.5"),
         ({"gpus_per_trial": "half"}, "got half"),
         ({"gpus_per_trial": "1"}, "--gpus-per-trial 1: there is no GPU that runs may take; leave it out"),
