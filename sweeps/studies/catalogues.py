@@ -93,6 +93,17 @@ _CE_ONLY = {"slow.diag_weight": 0.0, "slow.offdiag_weight": 0.0}
 _RANPAC = {**_CE_ONLY, "fast.epochs": 0}
 # G of the features is some hundred times smaller than of their projections: lambda must be free to be smaller too.
 _UNPROJECTED = {"head.projection_dim": 0, "head.ridge_grid": [10.0**power for power in range(-2, 9)]}
+# Other closed forms on the same features, which train nothing of their own (docs/heads.md).
+_SLDA = {"head.kind": "gaussian", "head.projection_dim": 0}
+_FOURIER = {"head.kind": "gaussian", "head.activation": "fourier"}
+_FECAM = {**_SLDA, "head.covariance": "per_class"}
+_FLY = {
+    "head.activation": "topk",
+    "head.activation_share": 0.3,
+    "head.projection_density": 0.4,
+    "head.ridge_choice": "gcv",
+    "head.ridge_grid": [10.0 ** (half / 2) for half in range(-4, 19)],
+}
 # 20 epochs over everything, the published number for session 1, whatever a preset needs for its small sessions.
 _JOINT = {**_RANPAC, "data.init_classes": ALL_CLASSES, "slow.epochs": 20, "slow.schedule_epochs": None}
 _JOINT_TRAINED = {**_JOINT, "head.kind": "cosine"}
@@ -109,6 +120,7 @@ _FINETUNE = {
 }
 
 FROZEN, FIRST, SAFE, LESS, BOUNDS = "frozen PTM", "first-session PET", "SAFE", "SAFE without a loss", "bounds"
+OTHER_HEADS = "SAFE with another head"
 OURS = "SAFE (entropy)"
 
 ABLATION = Catalogue(
@@ -124,6 +136,10 @@ ABLATION = Catalogue(
         "class-means": _one(FROZEN, "class means", {**_UNTRAINED, "head.kind": "class_means"}),
         "frozen-plain": _one(FROZEN, "ridge", {**_UNTRAINED, **_UNPROJECTED}),
         "frozen": _one(FROZEN, "projection + ridge", _UNTRAINED),
+        "frozen-slda": _one(FROZEN, "SLDA", {**_UNTRAINED, **_SLDA}),
+        "frozen-fourier": _one(FROZEN, "RanDumb, KLDA", {**_UNTRAINED, **_FOURIER}),
+        "frozen-fecam": _one(FROZEN, "FeCAM", {**_UNTRAINED, **_FECAM}),
+        "frozen-fly": _one(FROZEN, "Fly-CL", {**_UNTRAINED, **_FLY}),
         "ranpac-plain": _one(FIRST, "RanPAC, no projection", {**_RANPAC, **_UNPROJECTED}),
         "ranpac": _one(FIRST, "RanPAC", _RANPAC),
         "safe": Variant(
@@ -138,6 +154,10 @@ ABLATION = Catalogue(
         ),
         "mean": _one(SAFE, "mean of logits", {"aggregation.kind": "mean"}),
         "max": _one(SAFE, "max of logits", {"aggregation.kind": "max"}),
+        "safe-shared": _one(OTHER_HEADS, "shared statistics", {"head.statistics": "shared"}),
+        "safe-slda": _one(OTHER_HEADS, "SLDA", _SLDA),
+        "safe-fourier": _one(OTHER_HEADS, "RanDumb, KLDA", _FOURIER),
+        "safe-fly": _one(OTHER_HEADS, "Fly-CL", _FLY),
         "no-diag": _one(LESS, "without L_diag", {"slow.diag_weight": 0.0}),
         "no-offdiag": _one(LESS, "without L_rdn", {"slow.offdiag_weight": 0.0}),
         "no-feature": _one(LESS, "without L_cos", {"fast.feature_weight": 0.0}),
@@ -183,6 +203,7 @@ VARIANTS = Catalogue(
         "new-uniform": _one("", "new_rows uniform", {"fast.new_rows": "uniform"}),
         "new-zeros": _one("", "new_rows zeros", {"fast.new_rows": "zeros"}),
         "slow-zeros": _one("", "slow_rows zeros", {"fast.slow_rows": "zeros"}),
+        "shared": _one("", "statistics shared", {"head.statistics": "shared"}),
         **{
             f"scale1-tau{tau:g}": _one(
                 "", f"logit_scale 1, tau {tau:g}", {"head.logit_scale": 1.0, "aggregation.temperature": tau}

@@ -38,15 +38,31 @@ PLAIN = {"head.projection_dim": 0, "head.ridge_grid": [10.0**k for k in range(-2
 RANPAC = CE_ONLY | {"fast.epochs": 0}
 JOINT = RANPAC | {"data.init_classes": 10, "data.scenario": "class", "slow.epochs": 20}
 TRAINED_HEAD = {"head.kind": "cosine"}
+SLDA = {"head.kind": "gaussian", "head.projection_dim": 0}
+FOURIER = {"head.kind": "gaussian", "head.activation": "fourier"}
+FLY = {
+    "head.activation": "topk",
+    "head.projection_density": 0.4,
+    "head.ridge_choice": "gcv",
+    "head.ridge_grid": [10.0 ** (half / 2) for half in range(-4, 19)],
+}
 DIFFERING = {
     "class-means": UNTRAINED | {"head.kind": "class_means"},
     "frozen-plain": UNTRAINED | PLAIN,
     "frozen": UNTRAINED,
+    "frozen-slda": UNTRAINED | SLDA,
+    "frozen-fourier": UNTRAINED | FOURIER,
+    "frozen-fecam": UNTRAINED | SLDA | {"head.covariance": "per_class"},
+    "frozen-fly": UNTRAINED | FLY,
     "ranpac-plain": RANPAC | PLAIN,
     "ranpac": RANPAC,
     "safe": {},
     "mean": {"aggregation.kind": "mean"},
     "max": {"aggregation.kind": "max"},
+    "safe-shared": {"head.statistics": "shared"},
+    "safe-slda": SLDA,
+    "safe-fourier": FOURIER,
+    "safe-fly": FLY,
     "no-diag": {"slow.diag_weight": 0.0},
     "no-offdiag": {"slow.offdiag_weight": 0.0},
     "no-feature": {"fast.feature_weight": 0.0},
@@ -89,6 +105,7 @@ def test_variants_differ_in_one_choice_and_are_judged_on_the_holdout() -> None:
         "new-uniform": {"fast.new_rows": "uniform"},
         "new-zeros": {"fast.new_rows": "zeros"},
         "slow-zeros": {"fast.slow_rows": "zeros"},
+        "shared": {"head.statistics": "shared"},
         "scale1-tau0.001": {"head.logit_scale": 1.0, "aggregation.temperature": 0.001},
         "scale1-tau0.01": {"head.logit_scale": 1.0, "aggregation.temperature": 0.01},
         "scale1-tau0.1": {"head.logit_scale": 1.0, "aggregation.temperature": 0.1},
