@@ -7,7 +7,7 @@ PYTHON   ?= python3
 PIP_ARGS ?=
 RESULTS  ?= results
 export RESULTS
-DATASET  ?= digits
+DATASET  ?= quickstart
 TRIALS   ?=
 SEEDS    ?=
 
@@ -82,7 +82,7 @@ CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "variables: DATASET=$(DATASET) TRIALS=6 SEEDS=3 (ablation and variants 5) NAME= RESULTS=$(RESULTS)"
+	@echo "variables: DATASET=$(DATASET) TRIALS=8 SEEDS=3 (ablation and variants 5) NAME= RESULTS=$(RESULTS)"
 	@echo "           SEARCH=staged|tpe|random|grid SPACE=file SELECTION=holdout|first-k|transfer|test EVALUATE_ON="
 	@echo "           MAX_SESSIONS= MAX_HOURS= STOP= FINALISTS= RACE_SESSIONS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= ARGS=\"key=value --flag ...\""
 	@echo "           PYTHON=$(PYTHON) (3.11 to 3.13) PIP_ARGS=\"...\" for an own package index"

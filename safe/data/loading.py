@@ -122,6 +122,10 @@ def read_dataset(
         from safe.data.benchmarks.glyphs import load_glyphs
 
         return load_glyphs(folder)
+    if info.name == "quickstart":
+        from safe.data.benchmarks.glyphs import load_quickstart
+
+        return load_quickstart(Path(root) / "glyphs")
     if info.kind == "cifar":
         from safe.data.benchmarks.cifar import load_cifar100
 

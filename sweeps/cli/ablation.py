@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import add_detail, add_imports, add_results, carry_out
+from sweeps.cli.common import add_dataset, add_detail, add_imports, add_results, carry_out
 from sweeps.studies.ablation import CATALOGUES, build_ablation, run_ablation
 
 DEFAULT_SEEDS = 5
@@ -20,7 +20,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     for catalogue, about in ABOUT.items():
         known = ", ".join(CATALOGUES[catalogue].variants)
         command = commands.add_parser(catalogue, help=about)
-        command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
+        add_dataset(command)
         command.add_argument(
             "--seeds", type=int, default=DEFAULT_SEEDS, help="runs of every variant (default: %(default)s)"
         )

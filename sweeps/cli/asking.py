@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from sweeps.cli.common import add_imports, add_results
+from sweeps.cli.common import add_dataset, add_imports, add_results
 from sweeps.spec.marks import Group, options
 from sweeps.spec.specs import SweepSpec
 
@@ -41,7 +41,7 @@ OPTIONS = options(SweepSpec)
 def add_asking(command: argparse.ArgumentParser) -> None:
     """Give a command the options of a sweep, its settings and the results folder."""
     command.usage = "%(prog)s [options] [key=value ...]"
-    command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
+    add_dataset(command)
     headings = {group: command.add_argument_group(group) for group in Group}
     for field, option in OPTIONS.items():
         if (kind := reader(field)) is None:

@@ -18,11 +18,16 @@ from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_sweep, newest_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import show
-from sweeps.spec.specs import Spec, SweepSpec
+from sweeps.spec.specs import DEFAULT_DATASET, Spec, SweepSpec
 from sweeps.spec.typed import typed
 from sweeps.studies.ablation import show_ablation
 
 EXIT_FAILED = 1
+
+
+def add_dataset(command: argparse.ArgumentParser) -> None:
+    """Give a command the data set."""
+    command.add_argument("--dataset", default=DEFAULT_DATASET, help="name of the data set (default: %(default)s)")
 
 
 def add_results(command: argparse.ArgumentParser) -> None:

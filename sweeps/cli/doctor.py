@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from safe.cli.parser import Parser
-from sweeps.cli.common import EXIT_FAILED, add_results
+from sweeps.cli.common import EXIT_FAILED, add_dataset, add_results
 
 if TYPE_CHECKING:
     from sweeps.doctor.examine import Wants
@@ -21,7 +21,7 @@ _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("doctor", help="whether this machine, or every node of a cluster, can run a sweep")
-    command.add_argument("--dataset", default="digits", help="name of the data set (default: %(default)s)")
+    add_dataset(command)
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("settings", nargs="*", metavar="key=value", help="settings that the sweep will have")
     add_results(command)

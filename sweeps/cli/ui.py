@@ -13,6 +13,7 @@ from sweeps.cli.common import add_name, named_sweep
 from sweeps.engine.accounts import USER, ask_for_password
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import sweep_names
+from sweeps.report.terminal import run_address
 
 UI_PORT = 5000
 UI_PORTS_TRIED = 50
@@ -72,10 +73,8 @@ def _print_page(arguments: argparse.Namespace, server: str) -> None:
     """Print where a server shows the sweep that is named, else the newest; of a folder without any, nothing."""
     if arguments.name is None and not sweep_names(arguments.results):
         return
-    tracking = named_sweep(arguments)[0].tracking or {}
-    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
-    if experiment and run:
-        print(f"{arguments.name}: {server}/#/experiments/{experiment}/runs/{run}")
+    if address := run_address(named_sweep(arguments)[0].tracking or {}):
+        print(f"{arguments.name}: {server}{address}")
 
 
 def free_port(first: int) -> int:

@@ -17,6 +17,7 @@ from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
 from sweeps.results.finalists import race_summary
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
@@ -62,6 +63,8 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         console.print(table.on_terminal(console.width))
     for line in outcome_lines(log):
         console.print(line, highlight=False)
+    for line in learned_lines(log):
+        console.print(line, style="bold", highlight=False)
     if log.model is not None:
         console.print(f"model:   {log.model['words']}", soft_wrap=True, highlight=False)
     console.print(f"results: {folder}", soft_wrap=True, highlight=False)
@@ -80,10 +83,17 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
     if database is not None and not database.exists() and (results / database.name).exists():
         uri = sqlite_uri(results / database.name)  # moved with the results
     page = os.environ.get("MLFLOW_PAGE") or uri
+    page += run_address(tracking) if page.startswith("http") else ""
     console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
     if uri.startswith("http"):
         return  # a server shows itself
-    console.print(f"open it with: {typed('ui', results=results)}", soft_wrap=True, highlight=False)
+    console.print(f"open it with: {typed('ui', folder.name, results=results)}", soft_wrap=True, highlight=False)
+
+
+def run_address(tracking: Mapping[str, Any]) -> str:
+    """Return where on an MLflow server a sweep's parent run is, to be put behind the address; empty if unknown."""
+    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
+    return f"/#/experiments/{experiment}/runs/{run}" if experiment and run else ""
 
 
 def describe(log: SweepLog) -> str:
@@ -94,6 +104,7 @@ def describe(log: SweepLog) -> str:
     spec = log.sweep_spec
     lines = [f"**{title_of(spec)}**: {spec.trials} trials ({spec.search} search), by {spec.selection}."]
     lines += [f"- {line}" for line in race_lines(log)]
+    lines += ["", *learned_lines(log)] if log.selected is not None else []
     chosen, summary, control = selected(log), final_summary(log), control_summary(log)
     if summary is not None:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
@@ -146,9 +157,8 @@ def _report_lines(log: SweepLog) -> list[str]:
     """Return the way to the report in MLflow, as a link where its ids are known."""
     if log.selected is None:
         return []
-    file, tracking = f"{FOLDER}/{FILE_NAME}", log.tracking or {}
-    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
-    link = f"[{file}](#/experiments/{experiment}/runs/{run}/artifacts/{file})" if experiment and run else f"`{file}`"
+    file, address = f"{FOLDER}/{FILE_NAME}", run_address(log.tracking or {}).removeprefix("/")
+    link = f"[{file}]({address}/artifacts/{file})" if address else f"`{file}`"
     return ["", f"The whole story, with pictures: {link} among the artefacts."]
 
 

@@ -12,7 +12,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
 from sweeps.results.accounting import work_account
 from sweeps.results.finalists import race_summary, tie_words
-from sweeps.results.importance import edge_words, importance, range_edges
+from sweeps.results.importance import importance
 from sweeps.results.summary import difference, final_summary, optimism_gap
 from sweeps.spec.objective import objectives
 from sweeps.spec.titles import short_name
@@ -126,13 +126,12 @@ def _unit(name: str) -> str:
 
 
 def importance_lines(log: SweepLog) -> list[str]:
-    """Return how much the settings matter, and which ranges should be wider."""
+    """Return how much the settings matter."""
     shares = [
         f"{short_name(entry.setting)} {100 * entry.share:.0f} % ({100 * entry.low:.0f} to {100 * entry.high:.0f})"
         for entry in importance(log)[:MOST_SHARES]
     ]
-    told = [f"what matters (PED-ANOVA, 90 % of bootstraps): {', '.join(shares)}"] if shares else []
-    return [*told, *map(edge_words, range_edges(log))]
+    return [f"what matters (PED-ANOVA, 90 % of bootstraps): {', '.join(shares)}"] if shares else []
 
 
 def difference_lines(log: SweepLog) -> list[str]:

@@ -20,7 +20,8 @@ from sweeps.spec.space import Space, parse_space
 Search = Literal["staged", "tpe", "random", "grid"]
 Selection = Literal["holdout", "first-k", "transfer", "test"]
 
-DEFAULT_TRIALS = 6
+DEFAULT_TRIALS = 8  # enough for importance
+DEFAULT_DATASET = "quickstart"
 RULES = 2  # of new sweeps
 
 

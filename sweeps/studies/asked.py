@@ -21,7 +21,7 @@ from sweeps.spec.marks import options as options_of
 from sweeps.spec.names import checked_name
 from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space
-from sweeps.spec.specs import SweepSpec
+from sweeps.spec.specs import DEFAULT_DATASET, SweepSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,7 +137,7 @@ class Sweep:
 
 
 def run_sweep(
-    dataset: str = "digits",
+    dataset: str = DEFAULT_DATASET,
     *,
     space: Mapping[str, Any] | Space | Path | str | None = None,
     trials: int | None = None,
@@ -157,7 +157,7 @@ def run_sweep(
     Args:
         dataset: name, alias or folder.
         space: what trials vary: entries as in a YAML file, a `Space`, or the file; None is the preset's.
-        trials: trained configurations; None for those of the sweep so far, else 6 (of a grid all).
+        trials: trained configurations; None for those of the sweep so far, else 8 (of a grid all).
         seeds: final runs of the chosen configuration; None for those of the sweep so far, else 3.
         name: of the sweep; None for data set and time.
         overrides: settings of every trial: `{"fast.epochs": 3}` or `["fast.epochs=3"]`.

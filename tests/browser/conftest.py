@@ -96,7 +96,7 @@ def swept(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> S
         "--finalists",
         "0",
     ]
-    words = ["run", *asked, "--results", str(folder / "results"), *SETTINGS]
+    words = ["run", "--dataset", "digits", *asked, "--results", str(folder / "results"), *SETTINGS]
     command = [sys.executable, "-m", "sweeps", *words]
     done = subprocess.run(command, cwd=ROOT, env=_own(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -87,7 +87,7 @@ class Sweep:
         space.write_text(SPACES[self.search])
         asked = ["--name", self.name, "--space", str(space), "--search", self.search, *KINDS[self.search]]
         small = ["--seeds", "1", "--concurrency", "2", "--no-control", "--no-audit", "--finalists", "0"]
-        return ["run", *asked, *small, *self.more, *self._results, *SETTINGS]
+        return ["run", "--dataset", "digits", *asked, *small, *self.more, *self._results, *SETTINGS]
 
     @property
     def _results(self) -> list[str]:

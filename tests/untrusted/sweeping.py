@@ -114,5 +114,17 @@ def run(results: Path, *more: str, name: str = "demo") -> int:
     """Run `python -m sweeps run` on digits; return its exit code."""
     space = results.parent / "space.yaml"
     space.write_text(SPACE)
-    words = ["run", "--name", name, "--results", str(results), "--space", str(space), "--search", "grid"]
+    words = [
+        "run",
+        "--dataset",
+        "digits",
+        "--name",
+        name,
+        "--results",
+        str(results),
+        "--space",
+        str(space),
+        "--search",
+        "grid",
+    ]
     return main([*words, "--seeds", "1", "--concurrency", "1", "--no-control", "--no-audit", "--finalists", "0", *more])

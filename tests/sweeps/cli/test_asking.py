@@ -80,4 +80,4 @@ def test_a_known_sweep_needs_neither_trials_nor_seeds_again(
     known = ["--name", "demo", "--results", str(tmp_path)]
     assert (asked(*known).trials, asked(*known).seeds) == (2, 2)
     assert asked(*known, "--trials", "9").trials == 9
-    assert (asked("--name", "new", "--results", str(tmp_path)).trials) == 6
+    assert (asked("--name", "new", "--results", str(tmp_path)).trials) == 8

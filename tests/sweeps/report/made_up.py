@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from safe.config import load_config
@@ -92,6 +92,7 @@ def make_log(
     control: bool = True,
     audit: bool = False,
     slow: int = 0,
+    level: Callable[[int], float] = level,
     **changes: Any,
 ) -> SweepLog:
     """Return a finished sweep. At temperature 1 a trial is as good as its level, at the others 2 points worse."""
@@ -128,7 +129,8 @@ def make_log(
         configs[index] = spec.trial_config(settings)
         add(f"trial-{index:02d}", "trial", configs[index], level(index), spec.split, True)
     best = max(range(trials), key=level)
-    log.apply({"type": "selected", "trial": f"trial-{best:02d}", "prediction": PREDICTIONS[1], "score": 0.0})
+    score = sum(sum(row(level(best), s)) / s for s in range(1, sessions + 1)) / sessions
+    log.apply({"type": "selected", "trial": f"trial-{best:02d}", "prediction": PREDICTIONS[1], "score": score})
     if audit:
         for index in range(trials):
             add(f"audit-{index:02d}", "audit", configs[index], level(index) - 0.03 * (index == best), "test", True)

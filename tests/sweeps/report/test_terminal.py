@@ -153,9 +153,9 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
         print_mlflow({"tracking_uri": uri}, folder, console)
         return console.export_text().splitlines()[-1]
 
-    assert command(Path("results/sweeps/demo")) == "open it with: make ui"
+    assert command(Path("results/sweeps/demo")) == "open it with: make ui NAME=demo"
     assert command(Path("results/sweeps/demo"), "http://127.0.0.1:5000") == "MLflow:  http://127.0.0.1:5000"
-    assert command(Path("my results/sweeps/demo")) == f"open it with: make ui 'RESULTS={tmp_path}/my results'"
+    assert command(Path("my results/sweeps/demo")) == f"open it with: make ui NAME=demo 'RESULTS={tmp_path}/my results'"
 
 
 def test_results_that_were_moved_are_shown_with_the_database_that_they_have_now(tmp_path: Path) -> None:

@@ -43,7 +43,19 @@ class Place:
     words: list[str]
 
     def command(self, name: str, seeds: int) -> list[str]:
-        words = ["run", "--search", "random", "--name", name, "--trials", "3", "--seeds", str(seeds)]
+        words = [
+            "run",
+            "--dataset",
+            "digits",
+            "--search",
+            "random",
+            "--name",
+            name,
+            "--trials",
+            "3",
+            "--seeds",
+            str(seeds),
+        ]
         words += ["--finalists", "0"]
         return [*words, *self.words, *SETTINGS]
 

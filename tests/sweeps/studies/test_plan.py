@@ -41,7 +41,18 @@ def planned(**asked: Any) -> Plan:
 def test_the_plan_of_the_exhaustive_grid_on_digits(
     grid: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    words = ["plan", "--search", "grid", "--space", str(grid), "--no-probe", "--results", str(tmp_path / "results")]
+    words = [
+        "plan",
+        "--dataset",
+        "digits",
+        "--search",
+        "grid",
+        "--space",
+        str(grid),
+        "--no-probe",
+        "--results",
+        str(tmp_path / "results"),
+    ]
     assert main([*words, "runtime.device=cpu"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [line[-1] for line in lines if line and line[-1] in ("640", "80", "68")] == ["640", "80", "68"]

@@ -179,3 +179,12 @@ def test_distortions_do_what_their_names_say() -> None:
     right = drawn(shift=(3.0, 3.0))[0, 0]
     moved = [float((image.sum(0) * columns).sum() / image.sum()) for image in (plain[0, 0], right)]
     assert moved[1] - moved[0] == pytest.approx(3 * 0.83, abs=0.6)
+
+
+def test_the_quickstart_is_the_first_half_of_the_classes(data: Dataset, tmp_path: Path) -> None:
+    half = glyphs.load_quickstart(tmp_path)
+    assert half.classes == data.classes[:50]
+    assert (len(half.train), len(half.test)) == (3_000, 1_250)
+    assert torch.equal(half.train.read(torch.arange(3_000)), data.train.read(torch.arange(3_000)))
+    assert torch.equal(half.test.labels, data.test.labels[:1_250])
+    assert half.digest != data.digest

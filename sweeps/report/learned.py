@@ -1,0 +1,80 @@
+"""What a sweep taught, in three sentences: what matters, what was chosen, what it is worth. Chance is called chance."""
+
+from __future__ import annotations
+
+from safe.types import with_split
+from sweeps.ledger.jobs import Kind
+from sweeps.ledger.ledger import SweepLog
+from sweeps.report.words import measure, percent
+from sweeps.results.finalists import race_summary, tie_words
+from sweeps.results.importance import edge_words, importance, range_edges
+from sweeps.results.lesson import Group, equals_of_the_chosen, lesson
+from sweeps.results.summary import difference
+from sweeps.spec.objective import objectives
+from tracking.recorder import Status
+
+
+def learned_lines(log: SweepLog) -> list[str]:
+    """Return the sentences, and below them which ranges should be wider; nothing before the choice."""
+    if log.selected is None:
+        return []
+    return [_what_matters(log), _what_was_chosen(log), *_what_it_is_worth(log), *map(edge_words, range_edges(log))]
+
+
+def _what_matters(log: SweepLog) -> str:
+    told = lesson(log)
+    if told is None:
+        return f"No setting's effect is told from chance by {_trials(_finished(log))}."
+    setting, shares, name = told.effect.setting, importance(log), objectives(log.sweep_spec.objective)[0].name
+    most = " most" if shares and shares[0].setting == setting else ""
+    way = "more" if told.effect.correlation > 0 else "less"
+
+    def scores(group: Group) -> str:
+        lost = None if name == "forgetting" else group.forgetting
+        also = "" if lost is None else f" and forgetting {percent(lost)} %"
+        return f"{_plain(name)} is {measure(name, group.score)}{also} (mean of {_trials(group.trials)})"
+
+    first, second = map(scores, told.groups)
+    if told.switch:
+        return f"{setting} matters{most}: without it {first}, with it {second}."
+    told_by = f"the larger, the {way} {_plain(told.effect.measure)}"
+    return f"{setting} matters{most}, {told_by}: below its median {first}, above {second}."
+
+
+def _what_was_chosen(log: SweepLog) -> str:
+    assert log.selected is not None
+    if (raced := race_summary(log)) is not None:
+        return f"{len(raced['finalists'])} finalists were raced over further seeds: {tie_words(raced)}."
+    spec, chosen, finished, equals = log.sweep_spec, log.selected, _finished(log), equals_of_the_chosen(log)
+    name, images = objectives(spec.objective)[0].name, "test" if spec.split == "test" else "held-out"
+    told = f"{chosen['trial']} is chosen: {_plain(name)} {measure(name, chosen['score'])} on the {images} images"
+    if equals == finished > 1:
+        return f"{told}, as all {_trials(finished)} have it; they tell nothing apart, and the first is taken."
+    return f"{told}{f', which it shares with {_trials(equals - 1)} more; the first is taken' if equals > 1 else ''}."
+
+
+def _what_it_is_worth(log: SweepLog) -> list[str]:
+    pair = (difference(log) or {}).get(with_split("test", "accuracy"))
+    if pair is None:
+        return []
+    mean, half = 100 * pair["mean"], f"{100 * pair['half_width']:.1f}"
+    if pair["verdict"] == "within noise":
+        return [
+            f"On the test images {pair['seeds']} seeds do not tell it from the preset ({mean:+z.1f} ± {half} points)."
+        ]
+    return [
+        f"On the test images it is {abs(mean):.1f} ± {half} points {pair['verdict']} than the preset "
+        f"({pair['seeds']} seeds)."
+    ]
+
+
+def _finished(log: SweepLog) -> int:
+    return sum(job.status == Status.FINISHED for job in log.of_kind(Kind.TRIAL))
+
+
+def _trials(number: int) -> str:
+    return f"{number} trial{'' if number == 1 else 's'}"
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").replace("/", " ")
