@@ -1,8 +1,8 @@
-"""Staged search, TPE and random search at equal training cost, replayed over one table of real results on glyphs.
+"""Staged search, TPE and random search at equal training cost, rehearsed over one table of real results on glyphs.
 
 Glyphs, because on digits nearly every setting is as good as the best. The table is an exhaustive grid, trained once by
 a sweep of its own (`<results>/sweeps/bench-search`, continued when it was interrupted and read when it is there). A
-replay proposes trials exactly as a sweep does and looks their results up; it is told what the shared work would cost: a
+rehearsal proposes trials exactly as a sweep does and looks their results up; it is told what shared work would cost: a
 slow setting judged alone trains one session, a trial its sessions less those that an earlier one trained. Only the best
 validation score of *trials* counts.
 """
@@ -29,7 +29,7 @@ from sweeps.spec.combinations import key
 from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import Replay
+from sweeps.studies.simulator import Rehearsal
 
 NAME = "bench-search"
 SESSIONS = 3  # of ten: enough to tell settings apart
@@ -51,7 +51,7 @@ def run(console: Console) -> list[dict[str, Any]]:
     """Return the curves: per search and number of training sessions, the best score so far over the repeats."""
     log = grid_log(Path(os.environ.get("RESULTS") or "results"))
     results = Results(log)
-    curves = {search: [replay(results, search, seed) for seed in range(REPEATS)] for search in SEARCHES}
+    curves = {search: [rehearse(results, search, seed) for seed in range(REPEATS)] for search in SEARCHES}
     budgets = range(STEP, results.sessions * TRIALS + 1, STEP)
     rows = [row(search, budget, curves[search]) for search in SEARCHES for budget in budgets]
     _print(rows, results, console)
@@ -131,11 +131,11 @@ class Results:
         return key({name: config[name] for name in names})
 
 
-def replay(results: Results, search: str, seed: int) -> list[tuple[int, float]]:
+def rehearse(results: Results, search: str, seed: int) -> list[tuple[int, float]]:
     """Return (training sessions so far, best score so far) after every trial of one search."""
     asked: dict[str, Any] = {"search": search, "search_seed": seed, "trials": TRIALS, "audit": False, "control": False}
     spec = SweepSpec.model_validate({**results.spec.model_dump(), **asked, "seeds": 1, "round_size": 4})
-    log = Replay(spec).run(results)
+    log = Rehearsal(spec).run(results)
     trained: set[str] = set()
     spent, best = 0, float("-inf")
     curve = []

@@ -12,7 +12,7 @@ from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.studies.plan import plan_of
-from sweeps.studies.simulator import Replay
+from sweeps.studies.simulator import Rehearsal
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def made_up(job: Job) -> list[SessionRecord]:
 
 def test_our_numbers_are_found_by_settings_and_compared_exactly(bench: ModuleType) -> None:
     spec = bench.grid_spec("whole", whole(bench))
-    log: SweepLog = Replay(spec).run(lambda job: made_up(job) if job.kind == Kind.TRIAL else [])
+    log: SweepLog = Rehearsal(spec).run(lambda job: made_up(job) if job.kind == Kind.TRIAL else [])
     best = {"fast.feature_weight": 24.0, "aggregation.temperature": 100.0}
     first = next(result for result in bench.combinations(whole(bench)) if best.items() <= result.items())
     chosen = bench.subset(8, first)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks --suite search`: the replay, over a made-up table whose costs can be counted by hand."""
+"""`python -m benchmarks --suite search`: rehearsals over a made-up table whose costs can be counted by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import Replay
+from sweeps.studies.simulator import Rehearsal
 
 SLOW_VALUES, FAST_VALUES = [0.0, 0.01, 1.0], [0.0, 1.0, 5.0]
 
@@ -47,10 +47,10 @@ def table() -> SweepLog:
             for session in ((1, 2) if job.kind == Kind.TRIAL else ())
         ]
 
-    return Replay(spec).run(runner)
+    return Rehearsal(spec).run(runner)
 
 
-def test_a_replay_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rehearsal_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     from benchmarks import search
 
@@ -68,8 +68,8 @@ def test_a_replay_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -
     assert results.cost(Kind.TRIAL, other, trained) == 0
     assert results.cost(Kind.TRIAL, {**trial, "slow.diag_weight": 0.0}, trained) == 2
     for name in search.SEARCHES:
-        curve = search.replay(results, name, seed=0)
-        assert curve == search.replay(results, name, seed=0)
+        curve = search.rehearse(results, name, seed=0)
+        assert curve == search.rehearse(results, name, seed=0)
         assert len(curve) == 9
         spent, best = zip(*curve, strict=True)
         assert list(spent) == sorted(spent)
@@ -77,7 +77,7 @@ def test_a_replay_pays_for_each_training_once(monkeypatch: pytest.MonkeyPatch) -
         assert spent[-1] <= results.cost_of_all
         # Staged pays three slow settings before its first trial, which then trains one session only.
         assert spent[0] == (4 if name == "staged" else 2)
-    assert search.replay(results, "tpe", 0)[-1] == (12, pytest.approx(0.55)), "nothing is proposed twice"
+    assert search.rehearse(results, "tpe", 0)[-1] == (12, pytest.approx(0.55)), "nothing is proposed twice"
 
 
 def test_a_point_of_the_curve_counts_only_repeats_that_have_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:

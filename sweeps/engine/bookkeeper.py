@@ -109,7 +109,7 @@ class Bookkeeper:
         for job_id in sorted(self.open_jobs):
             self.ended(job_id, status, reason)
 
-    def replay(self, *, everything: bool = False) -> None:
+    def record_again(self, *, everything: bool = False) -> None:
         """Bring the recorder up to the ledger, which a kill may have left ahead of it; show what is done already.
 
         Runs that were recorded to their end are left alone, unless `everything` asks for them too: the recorder is
@@ -117,10 +117,10 @@ class Bookkeeper:
         """
         for job in self.ledger.log.jobs.values():
             if everything or not job.recorded:
-                self._replay_job(job)
+                self._record_job(job)
             self._show(job.id)
 
-    def _replay_job(self, job: JobLog) -> None:
+    def _record_job(self, job: JobLog) -> None:
         if job.status == Status.RUNNING and not job.complete:
             self.ledger.append("status", job=job.id, status=Status.KILLED, reason="the process ended without a word")
         elif job.complete and not job.over:

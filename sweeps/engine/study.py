@@ -6,10 +6,12 @@ A sweep and an ablation are studies; what they run and in which order is theirs,
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safe.config import validate
 from safe.errors import UserError
@@ -34,25 +36,26 @@ from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import Spec, SweepSpec, data_origins, located
 from tracking.recorder import Status
 
-if TYPE_CHECKING:
-    pass
-
 FIRST_FLUSH_S = 10.0
 
 
-class Study:
-    """What the work of a study may use: the log so far, the books, and jobs to yield."""
+class Study(ABC):
+    """What the work of a study may use: the log so far, what it writes down, and jobs to yield."""
 
-    def __init__(self, books: Bookkeeper, folders: Folders, budget: Budget) -> None:
-        self.books = books
-        self.folders = folders
-        self.log = books.ledger.log
-        self._budget = budget
+    log: SweepLog
 
     @property
     def budget_left(self) -> bool:
         """Whether no job of the search was held back or stopped for the budget so far."""
-        return self._budget.left
+        return True
+
+    @abstractmethod
+    def append(self, type: str, **fields: Any) -> None:
+        """Write a record to the ledger."""
+
+    @abstractmethod
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Tag the parent run."""
 
     def job(
         self,
@@ -73,27 +76,47 @@ class Study:
             trial, repeat, variant: which one of its kind it is, see `sweeps.ledger.jobs.Job`; they make its id.
             until: session after which it is complete; None is the last of the stream.
         """
-        spec, id = self.log.spec, job_id(kind, trial, repeat, variant)
-        stages, origins = self.folders.stages(spec), data_origins(spec)
+        which: dict[str, Any] = {"trial": trial, "repeat": repeat, "variant": variant}
+        settings = [dict(prediction) for prediction in predictions]
+        return Job(job_id(kind, **which), kind, title, config, settings, states="", until=until, **which)
+
+
+class DrivenStudy(Study):
+    """A study whose jobs are trained by workers and written to its books."""
+
+    def __init__(self, books: Bookkeeper, folders: Folders, budget: Budget) -> None:
+        self.log = books.ledger.log
+        self._books, self._folders, self._budget = books, folders, budget
+
+    @property
+    def budget_left(self) -> bool:
+        """See `Study`."""
+        return self._budget.left
+
+    def append(self, type: str, **fields: Any) -> None:
+        """See `Study.append`."""
+        self._books.ledger.append(type, **fields)
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """See `Study.tag`."""
+        self._books.recorder.set_tags(self.log.spec.name, tags)
+
+    def job(self, kind: Kind, *words: Any, **which: Any) -> Job:
+        """Return a job as `Study.job` does, with its data and the places of its files."""
+        job, spec = super().job(kind, *words, **which), self.log.spec
+        stages, origins = self._folders.stages(spec), data_origins(spec)
         role = "evaluate_on" if kind in (Kind.FINAL, Kind.CONTROL) and "evaluate_on" in origins else "dataset"
-        return Job(
-            id,
-            kind,
-            title,
-            located(config, origins[role]),  # a trial of an earlier call may name where the data lay then
-            [dict(prediction) for prediction in predictions],
-            states=str(self.folders.states / id),
-            trial=trial,
-            repeat=repeat,
-            variant=variant,
+        return replace(
+            job,
+            config=located(job.config, origins[role]),  # a trial of an earlier call may name where the data lay then
+            states=str(self._folders.states / job.id),
             stages=str(stages) if stages else None,
             stage_limit=int(spec.stage_limit_gb * 10**9),
             checkpoints=spec.checkpoints,
             system_metrics=spec.system_metrics,
             objective=spec.objective if isinstance(spec, SweepSpec) else "average_accuracy",
-            heartbeat=str(self.folders.heartbeats / id),
-            stop=str(self.folders.stop),
-            until=until,
+            heartbeat=str(self._folders.heartbeats / job.id),
+            stop=str(self._folders.stop),
             data=self.log.data[role]["digest"] if self.log.data else None,
             imports=spec.imports,
         )
@@ -101,7 +124,7 @@ class Study:
 
 Work = Callable[[Study], Iterator[list[Job]]]
 """What a study does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A study that
-is continued replays its work from the beginning; jobs that are over are skipped."""
+is continued goes through its work from the beginning; jobs that are over are skipped."""
 
 
 def carry_out(
@@ -206,7 +229,7 @@ def _run(
         try:
             with LiveDisplay(ledger.log, detail=detail) as display:
                 books = Bookkeeper(ledger, recorder, display, folders.states, tags)
-                books.replay(everything=recorder.new)
+                books.record_again(everything=recorder.new)
                 reconcile(recorder, own=spec.name)
                 _work(books, folders, work)
             summarise(recorder, ledger, folders)
@@ -242,7 +265,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     search = spec if isinstance(spec, SweepSpec) else None
     budget = Budget(log, search.max_sessions if search else None, search.max_hours if search else None)
     keys = JobKeys() if spec.stages else None
-    rounds = JobQueue(work(Study(books, folders, budget)), log, budget, spec.concurrency, spec.retries, keys)
+    rounds = JobQueue(work(DrivenStudy(books, folders, budget)), log, budget, spec.concurrency, spec.retries, keys)
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return

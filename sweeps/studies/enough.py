@@ -42,7 +42,7 @@ def enough(study: Study) -> bool:
         bound, noise = regret_bound(log), seed_noise(log)
         if bound is None or noise is None:
             return False
-        study.books.ledger.append("enough", trials=trials, bound=bound, noise=noise, enough=bound < noise)
+        study.append("enough", trials=trials, bound=bound, noise=noise, enough=bound < noise)
     if log.enough[trials]["enough"]:
         tell(enough_words(log)[-1])
     return bool(log.enough[trials]["enough"])

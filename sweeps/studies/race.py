@@ -62,7 +62,7 @@ def race_rounds(study: Study) -> Iterator[list[Job]]:
     budget = race_budget(spec, count(searched, 1).trained)
     field = _finalists(log, budget)
     if log.race is None or log.race["finalists"] != field:
-        study.books.ledger.append("race", finalists=field, budget=budget, repeats=0, end=None)
+        study.append("race", finalists=field, budget=budget, repeats=0, end=None)
     raced: list[tuple[Any, range]] = []
     end = f"after {MOST_REPEATS} repeats"
     for repeat in range(1, MOST_REPEATS + 1):
@@ -78,10 +78,10 @@ def race_rounds(study: Study) -> Iterator[list[Job]]:
         raced += [(validate(job.config), range(1, _length(log, job) + 1)) for job in jobs.values()]
         assert log.race is not None
         if repeat > log.race["repeats"]:
-            study.books.ledger.append("race", **{**log.race, "repeats": repeat, "end": None})
+            study.append("race", **{**log.race, "repeats": repeat, "end": None})
     assert log.race is not None
     if log.race["end"] != end:
-        study.books.ledger.append("race", **{**log.race, "end": end})
+        study.append("race", **{**log.race, "end": end})
 
 
 def chosen(log: SweepLog) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sweeps.ledger.jobs import Job, Kind, job_id
+from sweeps.engine.study import Study
+from sweeps.ledger.jobs import Job
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec, read_spec
@@ -22,24 +23,22 @@ Runner = Callable[[Job], list[SessionRecord]]
 
 
 class KilledError(Exception):
-    """The replay was to end here."""
+    """The rehearsal was to end here."""
 
 
-class Replay:
+class Rehearsal(Study):
     """Drives the work of a sweep.
 
     Args:
         spec: of the sweep.
-        records: of an earlier replay, to go on from.
+        records: of an earlier rehearsal, to go on from.
 
     Attributes:
         records: what the file of a ledger would hold, but for its first line.
         log: what they say.
         rounds: the rounds that were asked for.
-        done: ids of the jobs that this replay ran.
+        done: ids of the jobs that this rehearsal ran.
     """
-
-    budget_left = True
 
     def __init__(self, spec: SweepSpec, records: Sequence[str] = ()) -> None:
         self.records = list(records)
@@ -56,7 +55,7 @@ class Replay:
             backwards: jobs of a round run in the opposite order.
             kill_after: jobs to run before `KilledError` is raised.
         """
-        for jobs in work(self):  # type: ignore[arg-type]  # what it uses of a study is here
+        for jobs in work(self):
             self.rounds.append(jobs)
             missing = [job for job in jobs if job.id not in self.log.jobs or not self.log.jobs[job.id].over]
             for job in missing[::-1] if backwards else missing:
@@ -70,47 +69,19 @@ class Replay:
                 self.done.append(job.id)
         return self.log
 
-    def again(self, spec: SweepSpec | None = None) -> Replay:
-        """Return a replay that goes on from these records, as a later call with this specification would."""
+    def again(self, spec: SweepSpec | None = None) -> Rehearsal:
+        """Return a rehearsal that goes on from these records, as a later call with this specification would."""
         parsed = read_spec(json.loads((spec or self.log.sweep_spec).model_dump_json()))
         assert isinstance(parsed, SweepSpec)
         return type(self)(parsed, self.records)
 
     def append(self, type: str, **fields: Any) -> None:
-        """Write a record as a ledger does."""
+        """Write a record to memory, as a ledger does to its file."""
         self.records.append(json.dumps({"type": type, **fields}, allow_nan=False))
         self.log.apply(json.loads(self.records[-1]))
 
-    # What the work of a sweep uses of `sweeps.engine.study.Study`.
-
-    @property
-    def books(self) -> Replay:
-        return self
-
-    @property
-    def ledger(self) -> Replay:
-        return self
-
-    @property
-    def recorder(self) -> Replay:
-        return self
-
-    def set_tags(self, key: str, tags: Mapping[str, str]) -> None:
+    def tag(self, tags: Mapping[str, str]) -> None:
         """Record nothing."""
-
-    def job(
-        self,
-        kind: Kind,
-        title: str,
-        config: Mapping[str, Any],
-        predictions: Sequence[Any] = (),
-        *,
-        until: int | None = None,
-        **place: Any,
-    ) -> Job:
-        """Return a job without files."""
-        settings = [dict(prediction) for prediction in predictions]
-        return Job(job_id(kind, **place), kind, title, config, settings, states="", until=until, **place)
 
     def _begin(self, job: Job) -> None:
         if job.id not in self.log.jobs:

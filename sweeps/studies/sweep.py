@@ -66,7 +66,7 @@ def work(study: Study) -> Iterator[list[Job]]:
     log, spec = study.log, study.log.sweep_spec
     space = spec.parsed_space()
     # Tags and no params, because a space may grow.
-    study.books.recorder.set_tags(spec.name, {f"space.{name}": str(entry) for name, entry in spec.space.items()})
+    study.tag({f"space.{name}": str(entry) for name, entry in spec.space.items()})
     beside = baseline_jobs(study, space) if spec.raced else []
     for proposed in proposals(spec, log):
         yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside]
@@ -88,7 +88,7 @@ def work(study: Study) -> Iterator[list[Job]]:
         yield from race_rounds(study)
         taken = chosen(log)
     if log.selected != taken:
-        study.books.ledger.append("selected", **taken)
+        study.append("selected", **taken)
     yield [*_final_jobs(study), *_control_jobs(study)]
     if spec.audit:
         yield _audit_jobs(study, space)

@@ -101,7 +101,7 @@ def test_open_jobs_are_closed_with_the_reason(
     assert (run.status, run.tags["reason"]) == ("RUNNING", "")
 
 
-def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
+def test_a_recorder_that_lost_everything_is_brought_up_to_the_ledger(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     start(books, predictions)
@@ -114,11 +114,11 @@ def test_replay_brings_a_recorder_that_lost_everything_up_to_the_ledger(
     lost = MemoryRecorder()
     lost.start("demo", {}, {})
     again = Bookkeeper(Ledger.open(tmp_path), lost, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
-    again.replay(everything=True)
+    again.record_again(everything=True)
     before = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
     assert lost.runs["demo/trial-00"] == before
     assert lost.runs["demo/trial-01"].status == "KILLED"
-    again.replay(everything=True)
+    again.record_again(everything=True)
     assert lost.runs["demo/trial-00"] == before
 
 
@@ -203,7 +203,7 @@ def test_an_interrupt_and_going_on_show_how_far_it_is(
     recorder.start("demo", {}, {})
     with LiveDisplay(books.ledger.log, text) as display:
         again = Bookkeeper(books.ledger, recorder, display, tmp_path / "checkpoints", {})
-        again.replay(everything=True)
+        again.record_again(everything=True)
         start(again, [], "final-01-0", "final")
         again.session("final-01-0", make_session(2, []))
         again.ended("final-01-0", "FINISHED")
@@ -262,7 +262,7 @@ def test_points_of_one_session_have_their_own_steps(books: Bookkeeper, make_sess
     assert points[-2:] == [Point("train/fast/ce", 0.5, 20), Point("train/fast/ce", 0.25, 21)]
 
 
-def test_replay_leaves_alone_what_was_recorded_to_its_end(
+def test_what_was_recorded_to_its_end_is_not_recorded_again(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     start(books, predictions)
@@ -273,7 +273,7 @@ def test_replay_leaves_alone_what_was_recorded_to_its_end(
 
     fresh = MemoryRecorder()
     fresh.start("demo", {}, {})
-    Bookkeeper(Ledger.open(tmp_path), fresh, Shown(), tmp_path / "checkpoints", {}).replay()
+    Bookkeeper(Ledger.open(tmp_path), fresh, Shown(), tmp_path / "checkpoints", {}).record_again()
     assert list(fresh.runs) == ["demo", "demo/trial-01"]
     assert fresh.runs["demo/trial-01"].status == "KILLED"
     assert Ledger.open(tmp_path).log.jobs["trial-01"].recorded

@@ -88,7 +88,7 @@ def test_a_round_runs_at_most_concurrency_at_a_time_and_the_next_waits_for_all_o
     assert rounds.finished
 
 
-def test_a_replay_runs_only_what_is_not_over(bench: Bench) -> None:
+def test_work_that_is_gone_through_again_runs_only_what_is_not_over(bench: Bench) -> None:
     bench.write("done", "FINISHED")
     bench.write("outranked", "STOPPED", 1, reason="outranked")
     bench.write("short", "STOPPED", 1, reason=BUDGET)

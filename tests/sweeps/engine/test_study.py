@@ -16,7 +16,7 @@ from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
-from sweeps.engine.study import Study, _finish, _go_on
+from sweeps.engine.study import DrivenStudy, _finish, _go_on
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, read_ledger
@@ -125,7 +125,7 @@ def test_a_job_has_all_that_its_worker_needs(tmp_path: Path, make_spec: Make) ->
         (tmp_path / spec.name).mkdir()
         ledger, folders = Ledger.create(tmp_path / spec.name, spec), Folders(tmp_path / "results", spec.name)
         books = Bookkeeper(ledger, MemoryRecorder(), LiveDisplay(ledger.log), folders.states, {})
-        study = Study(books, folders, Budget(ledger.log))
+        study = DrivenStudy(books, folders, Budget(ledger.log))
         assert study.budget_left
         return study.job(Kind.TRIAL, "trial 00", {"seed": 1}, [{"aggregation.temperature": 1.0}], trial=0, until=2)
 

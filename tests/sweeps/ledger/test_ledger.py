@@ -12,7 +12,7 @@ import pytest
 from safe.errors import UserError
 from sweeps.ledger.jobs import PLACE, Job, Kind, job_id
 from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
-from sweeps.studies.simulator import Replay
+from sweeps.studies.simulator import Rehearsal
 from tracking.lines import encode
 
 Make = Callable[..., Any]
@@ -116,7 +116,7 @@ def test_a_sweep_whose_ledger_names_its_jobs_by_id_alone_goes_on_as_it_would_hav
     space = {"fast.cross_weight": {"loguniform": [0.01, 10]}, "aggregation.temperature": {"grid": [0.1, 1.0, 10.0]}}
     spec = make_spec(search="tpe", trials=4, round_size=2, space=space)
     runner = fake(lambda config: min(config["fast.cross_weight"], 1.0))
-    whole = Replay(spec)
+    whole = Rehearsal(spec)
     log = whole.run(runner)
     assert [(job.trial, job.repeat) for job in log.final_jobs()] == [(log.chosen.trial, 0), (log.chosen.trial, 1)]
     earlier = []
@@ -125,7 +125,7 @@ def test_a_sweep_whose_ledger_names_its_jobs_by_id_alone_goes_on_as_it_would_hav
         dropped = PLACE if record["type"] == "job" else ()
         earlier.append(json.dumps({name: value for name, value in record.items() if name not in dropped}))
     assert earlier != whole.records[: len(earlier)]
-    resumed = Replay(spec, earlier)
+    resumed = Rehearsal(spec, earlier)
     assert resumed.run(runner) == log
     assert 0 < len(resumed.done) < len(whole.done)
 

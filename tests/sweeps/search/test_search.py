@@ -20,7 +20,7 @@ from sweeps.spec.combinations import combinations, every, key, possible
 from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.space import Space, parse_space
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import KilledError, Replay
+from sweeps.studies.simulator import KilledError, Rehearsal
 
 MakeSpec = Callable[..., SweepSpec]
 BASE = load_config("digits").flat()
@@ -56,12 +56,12 @@ def test_a_killed_search_goes_on_to_the_same_decisions(
     make_spec: MakeSpec, search: str, fake: Any, decisions: Any
 ) -> None:
     spec = sweep(make_spec, search)
-    whole = Replay(spec)
+    whole = Rehearsal(spec)
     whole.run(fake(bowl))
     total = len(whole.done)
     assert total == (6 if search == "staged" else 0) + 6 + 1 + 1 + 6  # slow, trials, final, control, audits
     for kill_after in range(total):
-        killed = Replay(spec)
+        killed = Rehearsal(spec)
         with pytest.raises(KilledError):
             killed.run(fake(bowl), kill_after=kill_after)
         resumed = killed.again()
@@ -75,14 +75,14 @@ def test_the_order_of_completion_within_a_round_does_not_matter(
     make_spec: MakeSpec, search: str, fake: Any, decisions: Any
 ) -> None:
     spec = sweep(make_spec, search)
-    assert decisions(Replay(spec).run(fake(bowl))) == decisions(Replay(spec).run(fake(bowl), backwards=True))
+    assert decisions(Rehearsal(spec).run(fake(bowl))) == decisions(Rehearsal(spec).run(fake(bowl), backwards=True))
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_results_steer_only_what_comes_after_their_round(make_spec: MakeSpec, search: str, fake: Any) -> None:
     """Another objective changes later rounds of a search that learns, and nothing else."""
     spec = sweep(make_spec, search)
-    one, other = (Replay(spec).run(fake(value)) for value in (bowl, lambda config: 0.5 - bowl(config) / 2))
+    one, other = (Rehearsal(spec).run(fake(value)) for value in (bowl, lambda config: 0.5 - bowl(config) / 2))
     first = {"random": 6, "grid": 6, "tpe": 2, "staged": 0}[search]
     same = [a.config == b.config for a, b in zip(one.of_kind(Kind.TRIAL), other.of_kind(Kind.TRIAL), strict=True)]
     assert all(same[:first])
@@ -102,18 +102,18 @@ def test_what_the_test_images_say_decides_nothing(make_spec: MakeSpec, search: s
 
     decided = []
     for worth in (0.1, 0.9):
-        replay = Replay(spec)
-        replay.run(on_test(worth))
-        longer = replay.again(spec.model_copy(update={"trials": 6}))
-        decided.append((decisions(replay.log), decisions(longer.run(on_test(worth)))))
+        rehearsal = Rehearsal(spec)
+        rehearsal.run(on_test(worth))
+        longer = rehearsal.again(spec.model_copy(update={"trials": 6}))
+        decided.append((decisions(rehearsal.log), decisions(longer.run(on_test(worth)))))
     assert decided[0] == decided[1]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_more_trials_keep_the_old_ones(make_spec: MakeSpec, search: str, fake: Any) -> None:
-    replay = Replay(sweep(make_spec, search, trials=3))
-    old = {job.id: job.config for job in replay.run(fake(bowl)).of_kind(Kind.TRIAL)}
-    longer = replay.again(sweep(make_spec, search, trials=6))
+    rehearsal = Rehearsal(sweep(make_spec, search, trials=3))
+    old = {job.id: job.config for job in rehearsal.run(fake(bowl)).of_kind(Kind.TRIAL)}
+    longer = rehearsal.again(sweep(make_spec, search, trials=6))
     new = {job.id: job.config for job in longer.run(fake(bowl)).of_kind(Kind.TRIAL)}
     assert list(new) == [f"trial-{index:02d}" for index in range(6)]
     assert {id: new[id] for id in old} == old
@@ -123,11 +123,11 @@ def test_more_trials_keep_the_old_ones(make_spec: MakeSpec, search: str, fake: A
 
 
 def test_a_wider_space_keeps_the_old_trials_and_draws_the_new_ones_from_it(make_spec: MakeSpec, fake: Any) -> None:
-    replay = Replay(sweep(make_spec, "grid"))
-    old = [job.config for job in replay.run(fake(bowl)).of_kind(Kind.TRIAL)]
+    rehearsal = Rehearsal(sweep(make_spec, "grid"))
+    old = [job.config for job in rehearsal.run(fake(bowl)).of_kind(Kind.TRIAL)]
     assert len(old) == 6
     wide = {**LISTED, "slow.lr": {"grid": [0.005, 0.01, 0.02]}, "fast.lr": {"grid": [BASE["fast.lr"], 0.05]}}
-    longer = replay.again(sweep(make_spec, "grid", space=wide, trials=18))
+    longer = rehearsal.again(sweep(make_spec, "grid", space=wide, trials=18))
     new = [job.config for job in longer.run(fake(bowl)).of_kind(Kind.TRIAL)]
     assert new[:6] == old
     points = {(config["slow.lr"], config["fast.cross_weight"], config["fast.lr"]) for config in new}
@@ -137,7 +137,7 @@ def test_a_wider_space_keeps_the_old_trials_and_draws_the_new_ones_from_it(make_
 def test_staged_makes_trials_of_the_best_slow_settings_alone(make_spec: MakeSpec, fake: Any) -> None:
     spec = sweep(make_spec, "staged", trials=9, slow_candidates=7, carried=3, round_size=4)
     alone = lambda config: 1 - abs(math.log10(config["slow.lr"]) + 1.5) / 4  # noqa: E731
-    log = Replay(spec).run(fake(bowl, alone))
+    log = Rehearsal(spec).run(fake(bowl, alone))
     candidates = [job.config for job in log.of_kind(Kind.SLOW)]
     assert len({config["slow.lr"] for config in candidates}) == 7
     assert {config["fast.epochs"] for config in candidates} == {0}
@@ -162,7 +162,7 @@ def test_a_space_without_stages_is_searched_by_tpe(make_spec: MakeSpec) -> None:
 def test_no_trial_is_proposed_twice_while_there_are_others(make_spec: MakeSpec, search: str, fake: Any) -> None:
     lists = {"slow.lr": {"grid": [0.01, 0.02, 0.03]}, "fast.cross_weight": {"grid": [0.0, 0.5, 1.0, 2.0]}}
     spec = sweep(make_spec, search, space=lists, trials=9, carried=3, slow_candidates=9)
-    log = Replay(spec).run(fake(bowl))
+    log = Rehearsal(spec).run(fake(bowl))
     points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(points)) == 9
     assert len(log.of_kind(Kind.SLOW)) == (3 if search == "staged" else 0), (
@@ -191,14 +191,14 @@ def test_a_space_is_used_up_without_repeats_and_then_the_search_ends(
 
     for trials in (size - 1, size):
         spec = sweep(make_spec, search, space=space, trials=trials)
-        made = settings(Replay(spec).run(fake(bowl)))
+        made = settings(Rehearsal(spec).run(fake(bowl)))
         assert len(set(made)) == len(made) == trials, "no repeats while there is something new"
     spec = sweep(make_spec, search, space=space, trials=2 * size + 3)
     with pytest.warns(Notice, match=f"used up: {size} different trials are all there are of the {2 * size + 3} asked"):
-        log = Replay(spec).run(fake(bowl))
+        log = Rehearsal(spec).run(fake(bowl))
     assert len(set(settings(log))) == len(settings(log)) == size
     assert log.selected is not None, "it goes on to the choice"
-    killed = Replay(spec)
+    killed = Rehearsal(spec)
     with pytest.raises(KilledError):
         killed.run(fake(bowl), kill_after=size)
     with pytest.warns(Notice):
@@ -208,10 +208,10 @@ def test_a_space_is_used_up_without_repeats_and_then_the_search_ends(
 @pytest.mark.parametrize("search", ["random", "tpe", "staged"])
 def test_a_wider_space_adds_only_what_is_new(make_spec: MakeSpec, search: str, fake: Any) -> None:
     lists = {"slow.lr": {"grid": [0.01, 0.02]}, "fast.cross_weight": {"grid": [0.0, 1.0]}}
-    replay = Replay(sweep(make_spec, search, space=lists, trials=4))
-    replay.run(fake(bowl))
+    rehearsal = Rehearsal(sweep(make_spec, search, space=lists, trials=4))
+    rehearsal.run(fake(bowl))
     wide = {**lists, "fast.cross_weight": {"grid": [0.0, 0.5, 1.0]}}
-    log = replay.again(sweep(make_spec, search, space=wide, trials=6)).run(fake(bowl))
+    log = rehearsal.again(sweep(make_spec, search, space=wide, trials=6)).run(fake(bowl))
     points = [(job.config["slow.lr"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(points)) == len(points) == 6
 
@@ -219,7 +219,7 @@ def test_a_wider_space_adds_only_what_is_new(make_spec: MakeSpec, search: str, f
 def test_the_carried_settings_that_were_asked_for_bound_a_staged_search(make_spec: MakeSpec, fake: Any) -> None:
     space, _ = ENDS["lists"]
     with pytest.warns(Notice, match="used up: 3 different trials are all there are of the 4 asked for"):
-        log = Replay(sweep(make_spec, "staged", space=space, trials=4, carried=1)).run(fake(bowl))
+        log = Rehearsal(sweep(make_spec, "staged", space=space, trials=4, carried=1)).run(fake(bowl))
     trials = [job.config for job in log.of_kind(Kind.TRIAL)]
     assert [config["slow.lr"] for config in trials] == [BASE["slow.lr"], 0.02, 0.02], "the preset, then the best"
 
@@ -230,7 +230,7 @@ def test_trial_0_is_the_preset_wherever_its_values_lie_in_the_space(
 ) -> None:
     space = {"slow.lr": SLOW_LR, "fast.cross_weight": FAST_LR, "fast.lr": {"loguniform": [1e-3, 1e-1]}}
     # The preset's slow setting is the worst of all alone, so staged search carries it on to no other trial.
-    log = Replay(sweep(make_spec, search, space=space, trials=6, slow_candidates=6, carried=2)).run(
+    log = Rehearsal(sweep(make_spec, search, space=space, trials=6, slow_candidates=6, carried=2)).run(
         fake(bowl, lambda config: abs(math.log10(config["slow.lr"] / BASE["slow.lr"])))
     )
     first, *others = (job.config for job in log.of_kind(Kind.TRIAL))
@@ -262,7 +262,7 @@ def test_tpe_finds_more_than_chance(make_spec: MakeSpec, fake: Any) -> None:
         bests = []
         for seed in range(8):
             spec = make_spec(search=search, space=space, trials=24, round_size=4, search_seed=seed, audit=False)
-            log = Replay(spec).run(fake(value))
+            log = Rehearsal(spec).run(fake(value))
             bests.append(max(value(job.config) for job in log.of_kind(Kind.TRIAL)))
         best[search] = sum(bests) / len(bests)
     assert 0.9 - best["tpe"] < 0.6 * (0.9 - best["random"]), best
@@ -302,7 +302,7 @@ def test_settings_that_are_not_valid_together_are_not_proposed(make_spec: MakeSp
     base = {**BASE, "fast.epochs": 5, "fast.schedule_epochs": 25}
     for seed in range(4):
         spec = make_spec(search=search, space=space, trials=8, round_size=1, seeds=1, base=base, search_seed=seed)
-        log = Replay(spec).run(fake(lambda config: config["fast.epochs"] / 40))
+        log = Rehearsal(spec).run(fake(lambda config: config["fast.epochs"] / 40))
         epochs = [(job.config["fast.epochs"], job.config["fast.schedule_epochs"]) for job in log.of_kind(Kind.TRIAL)]
         assert len(set(epochs)) > 5
         assert all(few <= many for few, many in epochs)
@@ -337,10 +337,10 @@ def test_relative_paths_of_a_space_are_found_again_in_trials(
         "fast.cross_weight": {"grid": [0.0, 1.0]},
     }
     spec = make_spec(search="grid", space=space, trials=4, seeds=1)
-    replay = Replay(spec)
+    rehearsal = Rehearsal(spec)
     with pytest.raises(KilledError):
-        replay.run(fake(lambda config: config["fast.cross_weight"] / 2), kill_after=2)
-    log = replay.again().run(fake(lambda config: config["fast.cross_weight"] / 2))
+        rehearsal.run(fake(lambda config: config["fast.cross_weight"] / 2), kill_after=2)
+    log = rehearsal.again().run(fake(lambda config: config["fast.cross_weight"] / 2))
     weights = [(job.config["backbone.weights"], job.config["fast.cross_weight"]) for job in log.of_kind(Kind.TRIAL)]
     assert len(set(weights)) == 4
     assert {path for path, _ in weights} == {str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")}

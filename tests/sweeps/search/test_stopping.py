@@ -19,7 +19,7 @@ from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.stopping import Hopeless, stopping
 from sweeps.studies.enough import seed_noise
-from sweeps.studies.simulator import Replay
+from sweeps.studies.simulator import Rehearsal
 
 RANGES = {"slow.lr": {"loguniform": [1e-3, 1e-1]}, "fast.lr": {"loguniform": [1e-3, 1e-1]}}
 
@@ -85,7 +85,7 @@ def smooth(config: Mapping[str, Any], noise: float) -> float:
 
 
 def test_the_bound_falls_as_a_search_goes_on_and_is_an_upper_one(fake: Any) -> None:
-    log = Replay(asked(trials=24, finalists=0)).run(fake(lambda config: smooth(config, 0.0)))
+    log = Rehearsal(asked(trials=24, finalists=0)).run(fake(lambda config: smooth(config, 0.0)))
     trials = log.of_kind(Kind.TRIAL)
 
     def after(count: int) -> float | None:
@@ -102,14 +102,14 @@ def test_the_bound_falls_as_a_search_goes_on_and_is_an_upper_one(fake: Any) -> N
 
 
 def test_the_search_ends_when_the_noise_of_seeds_is_larger_than_what_is_left(fake: Any) -> None:
-    loud = Replay(asked(stop="auto"))
+    loud = Rehearsal(asked(stop="auto"))
     with pytest.warns(Notice, match=r"the search ended after 8 of 20 trials: at most .* from seed to seed"):
         log = loud.run(fake(lambda config: smooth(config, 0.1)))
     assert len(log.of_kind(Kind.TRIAL)) == 8
     decided = log.enough[8]
     assert decided["bound"] < decided["noise"]
     assert decided["noise"] == seed_noise(log)
-    quiet = Replay(asked(stop="auto")).run(fake(lambda config: smooth(config, 1e-7)))
+    quiet = Rehearsal(asked(stop="auto")).run(fake(lambda config: smooth(config, 1e-7)))
     assert len(quiet.of_kind(Kind.TRIAL)) == 20
     assert not any(one["enough"] for one in quiet.enough.values())
     noise = [job.id for job in loud.rounds[1]]
@@ -118,7 +118,7 @@ def test_the_search_ends_when_the_noise_of_seeds_is_larger_than_what_is_left(fak
 
 def test_a_continued_search_ends_at_the_same_trial(fake: Any) -> None:
     runner = fake(lambda config: smooth(config, 0.1))
-    whole = Replay(asked(stop="auto"))
+    whole = Rehearsal(asked(stop="auto"))
     with pytest.warns(Notice):
         log = whole.run(runner)
     again = whole.again()

@@ -21,7 +21,7 @@ from sweeps.report.terminal import describe, show
 from sweeps.results.summary import summary_metrics, sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import KilledError, Replay
+from sweeps.studies.simulator import KilledError, Rehearsal
 
 Runner = Callable[[Job], list[SessionRecord]]
 SPACE = {
@@ -50,7 +50,7 @@ def noisy(config: Mapping[str, Any], spread: float = 0.002) -> float:
 
 
 def raced(runner: Runner, **changes: Any) -> SweepLog:
-    return Replay(asked(**changes)).run(runner)
+    return Rehearsal(asked(**changes)).run(runner)
 
 
 def test_baselines_are_judged_as_trials_are_and_are_finalists(fake: Any) -> None:
@@ -166,21 +166,21 @@ def test_the_budget_ends_it_and_counts_what_has_to_be_trained(fake: Any) -> None
 @pytest.mark.parametrize("search", ["grid", "random", "tpe"])
 def test_a_resumed_race_ends_as_one_that_was_never_stopped(fake: Any, decisions: Any, search: str) -> None:
     runner = fake(lambda config: noisy(config, 0.01))
-    whole = Replay(asked(search=search, race_sessions=12))
+    whole = Rehearsal(asked(search=search, race_sessions=12))
     log = whole.run(runner)
     for kill in range(1, len(whole.done), 2):
-        replay = Replay(asked(search=search, race_sessions=12))
+        rehearsal = Rehearsal(asked(search=search, race_sessions=12))
         with pytest.raises(KilledError):
-            replay.run(runner, kill_after=kill, backwards=bool(kill % 3))
-        again = replay.again()
+            rehearsal.run(runner, kill_after=kill, backwards=bool(kill % 3))
+        again = rehearsal.again()
         resumed = again.run(runner)
         assert decisions(resumed) == decisions(log)
         assert resumed.race == log.race
-        assert len(replay.done) + len(again.done) == len(whole.done), "nothing is done twice"
+        assert len(rehearsal.done) + len(again.done) == len(whole.done), "nothing is done twice"
 
 
 def test_a_longer_search_races_again_and_keeps_what_was_run(fake: Any) -> None:
-    first = Replay(asked(trials=2, race_sessions=1000))
+    first = Rehearsal(asked(trials=2, race_sessions=1000))
     log = first.run(fake(noisy))
     assert log.selected is not None
     assert log.selected["trial"] == "trial-01"
@@ -195,7 +195,7 @@ def test_a_longer_search_races_again_and_keeps_what_was_run(fake: Any) -> None:
 def test_sweeps_that_began_before_there_were_races_go_on_without_and_none_can_be_asked_for(fake: Any) -> None:
     old = SweepSpec.model_validate({**asked().model_dump(), "rules": 1})
     for spec in (old, asked(finalists=0)):
-        log = Replay(spec).run(fake(noisy))
+        log = Rehearsal(spec).run(fake(noisy))
         assert log.race is None
         assert {job.kind for job in log.jobs.values()} == {Kind.TRIAL, Kind.FINAL, Kind.CONTROL}
         assert sweep_summary(log)["race"] is None

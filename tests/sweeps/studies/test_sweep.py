@@ -24,7 +24,7 @@ from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.plan import count
-from sweeps.studies.simulator import KilledError, Replay, Runner
+from sweeps.studies.simulator import KilledError, Rehearsal, Runner
 from sweeps.studies.sweep import check_early
 from sweeps.worker.stage_store import DiskStages
 
@@ -38,20 +38,20 @@ def cross(config: Mapping[str, Any]) -> float:
 
 def test_after_the_choice_come_final_runs_control_and_audit(make_spec: MakeSpec, fake: Any) -> None:
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=2)
-    replay = Replay(spec)
-    log = replay.run(fake(cross))
+    rehearsal = Rehearsal(spec)
+    log = rehearsal.run(fake(cross))
     assert log.selected == {
         "trial": "trial-02",
         "prediction": {"aggregation.kind": "entropy", "aggregation.temperature": 1.0, "head.logit_scale": "learned"},
         "score": 0.75,
     }
-    assert [{job.kind for job in jobs} for jobs in replay.rounds] == [
+    assert [{job.kind for job in jobs} for jobs in rehearsal.rounds] == [
         {Kind.TRIAL},
         {Kind.FINAL, Kind.CONTROL},
         {Kind.AUDIT},
     ]
-    position = next(i for i, record in enumerate(replay.records) if '"selected"' in record)
-    assert not any("test" in record for record in replay.records[:position]), "nothing on test before the choice"
+    position = next(i for i, record in enumerate(rehearsal.records) if '"selected"' in record)
+    assert not any("test" in record for record in rehearsal.records[:position]), "nothing on test before the choice"
     final, control, audit = (log.of_kind(kind) for kind in (Kind.FINAL, Kind.CONTROL, Kind.AUDIT))
     assert [job.id for job in final] == ["final-02-0", "final-02-1"]
     assert [job.config["fast.cross_weight"] for job in final] == [1.0, 1.0]
@@ -72,7 +72,7 @@ def test_after_the_choice_come_final_runs_control_and_audit(make_spec: MakeSpec,
 def test_the_optimism_gap_is_the_best_on_test_minus_the_honest_choice(make_spec: MakeSpec, fake: Any) -> None:
     """On the holdout more cross weight is better, on the test images less is."""
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=1)
-    log = Replay(spec).run(
+    log = Rehearsal(spec).run(
         lambda job: fake(cross if job.config["data.evaluate_on"] == "holdout" else lambda c: 1 - cross(c))(job)
     )
     gap = sweep_summary(log)["optimism_gap"]
@@ -81,12 +81,12 @@ def test_the_optimism_gap_is_the_best_on_test_minus_the_honest_choice(make_spec:
     assert gap["claimed"] == pytest.approx(0.5)
     assert gap["honest"] == pytest.approx(0.25)
     assert gap["gap"] == pytest.approx(0.25)
-    assert Replay(spec.model_copy(update={"audit": False})).run(fake(cross)).of_kind(Kind.AUDIT) == []
+    assert Rehearsal(spec.model_copy(update={"audit": False})).run(fake(cross)).of_kind(Kind.AUDIT) == []
 
 
 def test_several_objectives_choose_the_best_of_the_front_by_the_first(make_spec: MakeSpec, fake: Any) -> None:
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=1, objective="slow/accuracy:min,average_accuracy")
-    log = Replay(spec).run(fake(cross, slow=lambda config: min(cross(config), 0.6)))
+    log = Rehearsal(spec).run(fake(cross, slow=lambda config: min(cross(config), 0.6)))
     summary = sweep_summary(log)
     assert summary["objectives"] == [
         {"metric": "val/slow/accuracy", "direction": "min"},
@@ -100,7 +100,7 @@ def test_several_objectives_choose_the_best_of_the_front_by_the_first(make_spec:
 
 def test_selection_on_test_is_judged_there_and_has_no_audit(make_spec: MakeSpec, fake: Any) -> None:
     spec = make_spec(search="grid", space=GRID, trials=3, seeds=1, selection="test", audit=False)
-    log = Replay(spec).run(fake(cross))
+    log = Rehearsal(spec).run(fake(cross))
     assert {job.config["data.evaluate_on"] for job in log.jobs.values()} == {"test"}
     summary = sweep_summary(log)
     assert (summary["honest"], summary["optimism_gap"], summary["selected"]["trial"]) == (False, None, "trial-02")
@@ -120,7 +120,7 @@ def test_transfer_takes_the_searched_settings_to_the_preset_of_the_other_data_se
     )
     glyphs = load_config("glyphs").flat()
     assert glyphs["data.increment"] != 5
-    log = Replay(spec).run(fake(lambda config: config["slow.diag_weight"] / 100))
+    log = Rehearsal(spec).run(fake(lambda config: config["slow.diag_weight"] / 100))
     assert log.selected is not None
     chosen = log.jobs[log.selected["trial"]].config
     assert {job.config["dataset"] for job in log.of_kind(Kind.TRIAL)} == {"digits"}
@@ -138,8 +138,8 @@ def test_the_search_ends_in_order_when_the_budget_is_spent(
     make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, fake: Any
 ) -> None:
     spec = make_spec(search="tpe", space=GRID, trials=3, round_size=1, seeds=1)
-    monkeypatch.setattr(Replay, "budget_left", False)
-    log = Replay(spec).run(fake(cross))
+    monkeypatch.setattr(Rehearsal, "budget_left", False)
+    log = Rehearsal(spec).run(fake(cross))
     assert [job.id for job in log.of_kind(Kind.TRIAL)] == ["trial-00"]
     assert log.selected is not None
     assert len(log.of_kind(Kind.FINAL)) == 1
@@ -147,15 +147,15 @@ def test_the_search_ends_in_order_when_the_budget_is_spent(
 
 def test_without_a_finished_trial_nothing_is_chosen(make_spec: MakeSpec) -> None:
     with pytest.raises(AllFailedError, match=r"^no trial is finished, so there is nothing to choose from$"):
-        Replay(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
+        Rehearsal(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
 
 
 def test_where_the_budget_ended_the_search_before_a_trial_that_is_told(
     make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Replay, "budget_left", False)
+    monkeypatch.setattr(Rehearsal, "budget_left", False)
     with pytest.raises(AllFailedError, match="nothing to choose from; the budget ended the search before"):
-        Replay(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
+        Rehearsal(make_spec(search="grid", space=GRID, trials=3)).run(lambda job: [])
 
 
 def test_what_would_come_out_late_is_refused_early() -> None:
@@ -259,10 +259,10 @@ def test_permuted_or_deleted_test_labels_change_no_decision(
     decided, scores = [], []
     for labels in ("true", "permuted", "deleted"):
         runner = trained(tiny_data(labels), vit)
-        replay = Replay(tiny_spec(trials=2))
-        replay.run(runner)
-        longer = replay.again(tiny_spec(trials=5))
-        decided.append((decisions(replay.log), decisions(longer.run(runner))))
+        rehearsal = Rehearsal(tiny_spec(trials=2))
+        rehearsal.run(runner)
+        longer = rehearsal.again(tiny_spec(trials=5))
+        decided.append((decisions(rehearsal.log), decisions(longer.run(runner))))
         scores.append(sweep_summary(longer.log)["optimism_gap"]["honest"])
     assert decided[0] == decided[1] == decided[2]
     assert len(set(scores)) > 1, "the labels were really others"
@@ -282,13 +282,13 @@ def test_labels_of_sessions_after_the_first_k_cannot_steer(
         if scrambled:
             labels[later] = labels[later].flip(0)
         images = ArrayImages(train.pixels, labels)  # type: ignore[attr-defined]
-        replay = Replay(spec)
+        rehearsal = Rehearsal(spec)
         with pytest.raises(KilledError):
-            replay.run(
+            rehearsal.run(
                 trained(replace(dataset, train=images), vit),
                 kill_after=spec.slow_count + spec.trials,
             )
-        log = replay.log
+        log = rehearsal.log
         assert {len(job.sessions) for job in log.of_kind(Kind.TRIAL)} == {1}
         assert {job.status for job in log.of_kind(Kind.TRIAL)} == {"FINISHED"}
         decided.append((decisions(log)["selected"], [job.config for job in log.of_kind(Kind.TRIAL)]))
@@ -305,7 +305,7 @@ def test_the_account_counts_what_the_tree_spares(
         "aggregation.temperature: {grid: [0.1, 1, 10]}\n"
     )
     spec = tiny_spec(search="grid", trials=None, space=tmp_path / "grid.yaml", finalists=0)
-    log = Replay(spec).run(trained(tiny_data(), vit, tmp_path / "stages"))
+    log = Rehearsal(spec).run(trained(tiny_data(), vit, tmp_path / "stages"))
     work = sweep_summary(log)["work"]
     assert (work["sessions_naive"], work["sessions_unshared_trials"]) == (4 * 3 * 3, 4 * 3)
     assert (work["sessions_trained"], work["sessions_reused"]) == (2 + 4 * 2, 2)
@@ -319,7 +319,7 @@ def test_the_account_counts_what_the_tree_spares(
     assert work["seconds_saved"] > 0
     assert work["total"]["cpu_hours"] == pytest.approx(work["total"]["seconds"] / 3600 * spec.threads, rel=0.2)
     assert work["total"]["gpu_hours"] == 0
-    alone = Replay(spec).run(trained(tiny_data(), vit))
+    alone = Rehearsal(spec).run(trained(tiny_data(), vit))
     numbers = [sweep_summary(each)["trials"] for each in (log, alone)]
     for shared, unshared in zip(*numbers, strict=True):
         assert shared == unshared
