@@ -115,13 +115,15 @@ def cached(config: Config, folder: Path) -> dict[str, Any]:
         )
     everything = load_state(frozen)
     train, judged = ([everything[name][dict(parts(s))[name].index] for s in sessions] for name in ("train", "judged"))
-    found: dict[str, Any] = {"stream": trainer.stream}
-    found[FROZEN] = Features(train, [torch.cat(judged[: t + 1]) for t in range(len(sessions))])
+    features: dict[str, Any] = {"stream": trainer.stream}
+    features[FROZEN] = Features(train, [torch.cat(judged[: t + 1]) for t in range(len(sessions))])
     if not untrained:
         each = [load_state(folder / f"session-{s.index}.pt") for s in sessions]
-        found |= {name: Features([e[name] for e in each], [e[f"{name} judged"] for e in each]) for name in (SLOW, FAST)}
-        found |= {"sigma": [e["sigma"] for e in each], "seconds": [e["seconds"]["train"] for e in each]}
-    return found
+        features |= {
+            name: Features([e[name] for e in each], [e[f"{name} judged"] for e in each]) for name in (SLOW, FAST)
+        }
+        features |= {"sigma": [e["sigma"] for e in each], "seconds": [e["seconds"]["train"] for e in each]}
+    return features
 
 
 def scores(
@@ -135,32 +137,32 @@ def scores(
     width = features.train[0].shape[1]
     head = make_head(chosen.kind, width, "cpu", {**dict(chosen), "projection_seed": projection_seed(config)})
     assert head is not None
-    found = []
+    logits = []
     for place, session in enumerate(stream.sessions):
         split = [generator(config.seed, "ridge_split", session.index) for _ in range(2)]
         if chosen.statistics == "shared" and other is not None and place:
             head.add(other.train[place], session.train.labels, session.seen, split[0])
         head.update(features.train[place], session.train.labels, session.seen, split[1])
-        found.append(head.logits(features.judged[place]))
-    return found, head.own_scale
+        logits.append(head.logits(features.judged[place]))
+    return logits, head.own_scale
 
 
 def judged(
-    config: Config, found: dict[str, Any], settings: Mapping[str, Any]
+    config: Config, known: dict[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield for every column what a head gives after the last session."""
-    stream, given = found["stream"], [name for name in (FROZEN, SLOW, FAST) if name in found]
-    sources = {name: found[name] for name in given}
-    if SLOW in found:
-        sources |= {"frozen + slow": found[FROZEN].beside(found[SLOW]), "slow + fast": found[SLOW].beside(found[FAST])}
-    others = {SLOW: found.get(FAST), FAST: found.get(SLOW)}
+    stream, given = known["stream"], [name for name in (FROZEN, SLOW, FAST) if name in known]
+    sources = {name: known[name] for name in given}
+    if SLOW in known:
+        sources |= {"frozen + slow": known[FROZEN].beside(known[SLOW]), "slow + fast": known[SLOW].beside(known[FAST])}
+    others = {SLOW: known.get(FAST), FAST: known.get(SLOW)}
     made = {name: scores(config, settings, one, stream, others.get(name)) for name, one in sources.items()}
-    pairs = {name: (name, name) for name in sources} | ({SAFE: (SLOW, FAST)} if SLOW in found else {})
+    pairs = {name: (name, name) for name in sources} | ({SAFE: (SLOW, FAST)} if SLOW in known else {})
     for name, (first, second) in pairs.items():
         judge = Judge(prediction_of(config), domain_incremental=stream.domain_incremental)
         for place, session in enumerate(stream.sessions):
             so_far = stream.sessions[: session.index]
-            sigma = found["sigma"][place] if SLOW in found else (1.0, 1.0)
+            sigma = known["sigma"][place] if SLOW in known else (1.0, 1.0)
             scales = [made[first][1] or sigma[0], made[second][1] or sigma[1]]
             logits = SessionLogits(
                 slow=made[first][0][place],
@@ -205,12 +207,12 @@ def main() -> None:
     for seed in range(given.seeds):
         own = [f"seed={seed}", f"class_order_seed={1993 + seed}"]
         config = load_config(given.dataset, overrides=[*given.overrides, *own])
-        found = cached(config, given.results / "closed_forms" / f"{Path(given.dataset).name}-{seed}")
+        known = cached(config, given.results / "closed_forms" / f"{Path(given.dataset).name}-{seed}")
         begun, run = time.perf_counter(), {}
         for head, settings in HEADS.items():
-            run[head] = dict(judged(config, found, settings))
+            run[head] = dict(judged(config, known, settings))
         runs.append(run)
-        seconds.append(found.get("seconds", []))
+        seconds.append(known.get("seconds", []))
         print(f"seed {seed}: all heads in {time.perf_counter() - begun:.0f} s", flush=True)
     for metric in ("accuracy", "average_accuracy"):
         print(f"\n{table(runs, metric)}")
