@@ -7,6 +7,7 @@ from safe.io.tables import Table
 from safe.types import with_split
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import LEARNERS, Gathered, last_metric
+from sweeps.report.learned import learned_lines
 from sweeps.report.page import Block, Facts, Missing, Section, Text
 from sweeps.report.words import race_lines
 from sweeps.results.summary import difference
@@ -22,6 +23,7 @@ def answer(gathered: Gathered) -> Section | Missing:
         return Missing("Answer", "nothing is chosen yet; continue the sweep with the same command.")
     blocks: list[Block] = [
         *(Text(f"{line}.") for line in race_lines(gathered.log)[:1]),
+        *(Text(line, "lead") for line in learned_lines(gathered.log)),
         Facts(_facts(gathered)),
         honesty(gathered),
         *_final_table(gathered),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -113,7 +114,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """Return the page as HTML; every text in it is escaped, plotly.js is in it once, and nothing is loaded."""
+    """Return the page as HTML; every text is escaped, plotly.js is in it once, deflated, and nothing is loaded."""
     from jinja2 import Environment, StrictUndefined
     from plotly.offline import get_plotlyjs
 
@@ -122,4 +123,5 @@ def render(page: Page) -> str:
     parts = {name: (here / f"page.{name}").read_text("utf-8") for name in ("css", "js")}
     has_figures = any(isinstance(block, Figure) for section in page.shown for block in section.blocks)
     template = environment.from_string((here / "page.html.j2").read_text("utf-8"))
-    return template.render(page=page, **parts, plotly=get_plotlyjs() if has_figures else "")
+    plotly = base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode() if has_figures else ""
+    return template.render(page=page, **parts, plotly=plotly)

@@ -16,6 +16,8 @@ from sweeps.spec.titles import short_value
 
 SCALE = [[0.0, "#f7fbff"], [0.5, "#6baed6"], [1.0, "#08306b"]]  # one hue, light to dark, also in grey print
 MOST_CELLS_WITH_TEXT = 15
+LEAST_SPAN = 20.0  # points from one end of the scale to the other, so that 99.1 % beside 99.6 % is not white
+UNSEEN = "#d0d7de"
 
 
 def sessions(curves: Sequence[Curve], y: str = "accuracy on all classes so far (%)") -> go.Figure:
@@ -58,8 +60,23 @@ def matrix(accuracies: Matrix) -> go.Figure:
     count = len(accuracies.rows)
     width = max(map(len, accuracies.rows))
     cells = [[percent(a) for a in row] + [None] * (width - len(row)) for row in accuracies.rows]
+    low, high = scale_ends([cell for row in cells for cell in row if cell is not None])
     figure = empty(min(640, 150 + 34 * count), "classes of session", "state after session")
+    unseen = [[None if cell is not None else 0.0 for cell in row] for row in cells]
     figure.add_heatmap(
+        x=list(range(1, width + 1)),
+        y=list(range(1, count + 1)),
+        z=unseen,
+        colorscale=[[0.0, UNSEEN], [1.0, UNSEEN]],
+        xgap=2,
+        ygap=2,
+        showscale=False,
+        hovertemplate="after session %{y}, classes of session %{x}: not seen yet<extra></extra>",
+        hoverongaps=False,
+    )
+    figure.add_heatmap(
+        zmin=low,
+        zmax=high,
         x=list(range(1, width + 1)),
         y=list(range(1, count + 1)),
         z=cells,
@@ -79,6 +96,15 @@ def matrix(accuracies: Matrix) -> go.Figure:
     figure.update_xaxes(dtick=every, showgrid=False, side="bottom")
     figure.update_yaxes(dtick=every, showgrid=False, autorange="reversed")
     return figure
+
+
+def scale_ends(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of a scale in percent that holds all values, at least `LEAST_SPAN` apart, within [0, 100]."""
+    low, high = min(values), max(values)
+    more = max(0.0, LEAST_SPAN - (high - low))
+    high = min(100.0, high + more / 2)
+    low = max(0.0, min(low, high - LEAST_SPAN))
+    return low, max(high, low + LEAST_SPAN)
 
 
 def learners(panels: Mapping[str, Mapping[str, Stats]]) -> go.Figure:

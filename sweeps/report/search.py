@@ -56,7 +56,8 @@ def parallel(gathered: Gathered) -> Section | Missing:
     winner = gathered.winner.id if gathered.winner else None
     figure = search_plots.parallel(columns, objective, [trial.id for trial in trials], winner)
     caption = (
-        f"One line a trial; right: {gathered.judged_on} {measure.axis}. The table of all trials is the leaderboard."
+        f"One line a trial, its colour and right end its {gathered.judged_on} {measure.axis}. The table of all trials "
+        "is the leaderboard."
     )
     if len(trials) > search_plots.MOST_LINES:
         caption += f" The best {search_plots.MOST_LINES} of {len(trials)} finished trials are drawn."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from sweeps.report.axes import Axis
 from sweeps.report.gather import Progress
@@ -16,7 +17,6 @@ from sweeps.report.theme import (
     INK,
     ORANGE,
     PALETTE,
-    SKY,
     SOFT,
     SYMBOLS,
     VERMILLION,
@@ -29,6 +29,8 @@ from sweeps.report.tree import Node
 from sweeps.results.importance import Importance
 from sweeps.spec.titles import short_name, short_value
 
+SHADES = 24  # of lines by their objective
+SCALE = "Cividis"  # told apart with every common form of colour-vision deficiency, and in grey
 MOST_LINES = 300  # of a sweep's trials, best first, in one figure of lines
 WIDEST_TREE = 120
 
@@ -36,40 +38,41 @@ WIDEST_TREE = 120
 def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: str | None) -> go.Figure:
     """Return one line a trial across its settings to its objective; trials come best first.
 
-    Lines of a fifth of the trials share a colour and a width, so that the best stand out; the chosen one is on top.
+    The colour of a line is its objective, so that trials that tie have one colour; the chosen one is wider and on top.
     """
     figure = empty(420, "", "")
     columns = [*axes, objective]
     drawn = min(len(ids), MOST_LINES)
-    groups = [("the chosen trial", [i for i in range(len(ids)) if ids[i] == winner], VERMILLION, "solid", 3.5, 1.0)]
-    rest = [i for i in range(drawn) if ids[i] != winner]
-    fifth = -(-len(rest) // 5)
-    groups += [
-        ("best fifth", rest[:fifth], BLUE, "solid", 1.8, 0.85),
-        ("second fifth", rest[fifth : 2 * fifth], SKY, "dash", 1.4, 0.8),
-        ("the others", rest[2 * fifth :], GREY, "dot", 1.0, 0.45),
-    ]
-    for name, members, colour, dash, width, opacity in reversed(groups):
-        xs: list[int | None] = []
-        ys: list[float | None] = []
-        hints: list[str] = []
-        for member in members:
-            xs += [*range(len(columns)), None]
-            ys += [*(column.positions[member] for column in columns), None]
-            hints += [safe(ids[member])] * (len(columns) + 1)
-        if members:
-            figure.add_scatter(
-                x=xs,
-                y=ys,
-                text=hints,
-                name=name,
-                legendrank=-len(figure.data),
-                mode="lines+markers",
-                opacity=opacity,
-                line={"color": colour, "dash": dash, "width": width},
-                marker={"size": 5 if width > 2 else 3},
-                hovertemplate="%{text}<extra></extra>",
-            )
+    places = objective.positions[:drawn]
+    low, high = min(places), max(places)
+    shades = [round(SHADES * (place - low) / (high - low)) if high > low else SHADES for place in places]
+    for shade in sorted(set(shades)):
+        members = [i for i in range(drawn) if shades[i] == shade and ids[i] != winner]
+        _lines(figure, columns, ids, members, sample_colorscale(SCALE, shade / SHADES)[0], width=1.6)
+    if winner in ids:
+        _lines(figure, columns, ids, [ids.index(winner)], VERMILLION, width=3.5, name="the chosen trial")
+    if objective.ticks:
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={
+                "color": [low],
+                "colorscale": SCALE,
+                "cmin": low,
+                "cmax": high,
+                "showscale": True,
+                "colorbar": {
+                    "title": {"text": safe(objective.name), "side": "right", "font": {"size": 12, "color": SOFT}},
+                    "tickvals": [height for height, _ in objective.ticks],
+                    "ticktext": [safe(word) for _, word in objective.ticks],
+                    "thickness": 14,
+                    "outlinewidth": 0,
+                },
+            },
+            hoverinfo="skip",
+            showlegend=False,
+        )
     for place, column in enumerate(columns):
         figure.add_shape(type="line", x0=place, x1=place, y0=0, y1=1, line={"color": SOFT, "width": 1}, layer="below")
         for height, word in column.ticks:
@@ -81,7 +84,6 @@ def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: 
                 xanchor="left",
                 xshift=5,
                 font={"size": 11, "color": SOFT},
-                bgcolor="rgba(255,255,255,0.75)",
             )
     figure.update_xaxes(
         tickvals=list(range(len(columns))),
@@ -92,6 +94,37 @@ def parallel(axes: Sequence[Axis], objective: Axis, ids: Sequence[str], winner: 
     figure.update_yaxes(visible=False, range=[-0.05, 1.05])
     figure.update_layout(hovermode="closest")
     return figure
+
+
+def _lines(
+    figure: go.Figure,
+    columns: Sequence[Axis],
+    ids: Sequence[str],
+    members: Sequence[int],
+    colour: str,
+    width: float,
+    name: str = "",
+) -> None:
+    """Draw trials as one trace, so that hundreds of them are a few."""
+    xs: list[int | None] = []
+    ys: list[float | None] = []
+    hints: list[str] = []
+    for member in members:
+        xs += [*range(len(columns)), None]
+        ys += [*(column.positions[member] for column in columns), None]
+        hints += [safe(ids[member])] * (len(columns) + 1)
+    if members:
+        figure.add_scatter(
+            x=xs,
+            y=ys,
+            text=hints,
+            name=name,
+            showlegend=bool(name),
+            mode="lines+markers",
+            line={"color": colour, "width": width},
+            marker={"size": 5 if name else 3},
+            hovertemplate="%{text}<extra></extra>",
+        )
 
 
 def importance(shares: Sequence[Importance]) -> go.Figure:

@@ -247,7 +247,8 @@ def _race_table(raced: Mapping[str, Any]) -> Table:
 
 def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:
     seeds = summary["seeds"]
-    title = f"test accuracy in percent, mean ± std over {seeds} seed{'s' if seeds > 1 else ''}{_mark(selection)}"
+    over = f"mean ± std over {seeds} seeds" if seeds > 1 else "one seed"
+    title = f"test accuracy in percent, {over}{_mark(selection)}"
     rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
     rows += [] if control is None else [(_control_label(summary, control), "", control)]
     cells = [[label, *(on_test(of, prefix + metric) for metric, _ in SHOWN)] for label, prefix, of in rows]

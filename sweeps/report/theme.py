@@ -56,8 +56,8 @@ def finish(figure: go.Figure, height: int) -> None:
         autosize=True,
         margin={"l": 62, "r": 18, "t": 44, "b": 52},
         font={"family": FONT, "size": 13, "color": INK},
-        paper_bgcolor="#fff",
-        plot_bgcolor="#fff",
+        paper_bgcolor="rgba(0,0,0,0)",  # the page's own ground, light or dark
+        plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "itemwidth": 40},
         hoverlabel={"bgcolor": "#fff", "font": {"color": INK}},
         hovermode="closest",
