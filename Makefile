@@ -77,7 +77,7 @@ CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep resume stop list show export plan train ablation variants report compare predict data weights ui deliver replay doctor \
-  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format bench clean
+  cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format docs bench clean
 
 help: ## list the targets
 	@echo "make TARGET [VARIABLE=value ...]"
@@ -190,6 +190,11 @@ lint: $(READY) ## ruff and mypy
 format: $(READY) ## let ruff format and sort the code
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+docs: $(READY) ## build the documentation into build/docs
+	@$(RUN) -c "import material" 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "docs: build/docs/index.html"
 
 bench: $(READY) ## measure against the straightforward way, side by side: SUITE
 	@$(RUN) -m benchmarks $(if $(SUITE),--suite "$(SUITE)") $(ARGS)

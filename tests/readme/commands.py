@@ -53,5 +53,6 @@ def commands_of(document: str, text: str) -> Iterator[Command]:
 
 
 def python_blocks() -> list[str]:
-    """Return the Python programs of the README."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    """Return the Python programs of every document."""
+    pattern = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [block for document in DOCUMENTS for block in pattern.findall(document.read_text("utf-8"))]

@@ -18,7 +18,6 @@ NETWORK, DOCKER, CLUSTER = "needs the network", "needs Docker", "needs a cluster
 # Not run, and why. A command that is neither here nor run fails a test.
 NOT_RUN = {
     "git clone <this repository> && cd <its folder>": "the tests clone",
-    "make test": "this is one",
     "make lint test": "this is one",
     "make test-cluster": DOCKER,
     "make test-faults": "tests of their own",
@@ -70,7 +69,7 @@ def _run() -> list[str]:
 def used(clone: Clone) -> Clone:
     """Return the clone with the sweeps that the documents call first-light and second."""
     for name in ("first-light", "second"):
-        done = clone.run(f'make sweep NAME={name} TRIALS=2 SEEDS=2 ARGS="{SHORT}"')
+        done = clone.run(f'make sweep DATASET=digits NAME={name} TRIALS=2 SEEDS=2 ARGS="{SHORT}"')
         assert done.returncode == 0, done.stderr
     assert clone.left() == clone.before
     return clone
@@ -125,7 +124,7 @@ def test_a_server_answers_and_leaves_nothing_elsewhere(used: Clone, text: str) -
 def test_a_sweep_is_stopped_from_another_terminal_and_resumed(used: Clone) -> None:
     name = "first-light"
     beats = Folders(used.folder / "results", name).heartbeats
-    with used.background(f'make sweep NAME={name} TRIALS=12 SEEDS=2 ARGS="{SHORT}"') as sweep:
+    with used.background(f'make sweep DATASET=digits NAME={name} TRIALS=12 SEEDS=2 ARGS="{SHORT}"') as sweep:
         while not (beats.is_dir() and any(beats.iterdir())):
             assert sweep.poll() is None, (used.folder.parent / "background.log").read_text()[-4000:]
             time.sleep(0.2)
@@ -139,7 +138,7 @@ def test_a_sweep_is_stopped_from_another_terminal_and_resumed(used: Clone) -> No
 
 
 @pytest.mark.parametrize("program", python_blocks())
-def test_a_program_of_the_readme_runs(used: Clone, program: str) -> None:
+def test_a_program_of_the_documents_runs(used: Clone, program: str) -> None:
     words = used.shell(f"{ACTIVATE}exec python -")
     done = subprocess.run(words, cwd=used.folder, input=program, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
