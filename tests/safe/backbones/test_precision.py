@@ -1,0 +1,61 @@
+"""Passes in bf16: which attention they take where gradients may be wanted, which changes rounding alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from safe.backbones.precision import FEW_PATCHES, LoweredNet, autocast
+from safe.pet import attach, class_token_alone
+from safe.seeding import generator
+
+
+def network(side: int) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vit = VisionTransformer(
+            img_size=8 * side, patch_size=8, embed_dim=32, depth=3, num_heads=2, num_classes=0, mlp_ratio=2
+        )
+    return attach(class_token_alone(vit), "lora", generator=generator(0, "pet"), rank=2)
+
+
+def operations(features: Tensor) -> set[str]:
+    """Return the names of all operations behind a tensor."""
+    seen, left = set(), [features.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [parent for parent, _ in node.next_functions]
+    return {type(node).__name__ for node in seen}
+
+
+@pytest.mark.parametrize(("side", "fused"), [(7, False), (8, False), (9, True)])
+def test_attention_of_few_patches_is_plain_in_bf16_and_differs_by_rounding(side: int, fused: bool) -> None:
+    assert FEW_PATCHES == 8 * 8
+    net = network(side)
+    images = torch.rand(2, 3, 8 * side, 8 * side, generator=generator(1))
+    gradients = []
+    for forward in (LoweredNet(net), net):
+        with autocast(images.device, "bf16"):
+            features = forward(images)
+        if isinstance(forward, LoweredNet):
+            assert ("ScaledDotProductFlashAttentionForCpuBackward0" in operations(features)) is fused
+        parameters = list(net.pet_parameters().values())
+        gradients.append(
+            torch.cat([g.flatten() for g in torch.autograd.grad(features.float().square().sum(), parameters)])
+        )
+    ours, theirs = gradients
+    assert (ours - theirs).norm() <= 0.03 * theirs.norm() > 0
+
+
+def test_the_frozen_network_in_bf16_gives_float32() -> None:
+    net = network(2)
+    images = torch.rand(2, 3, 16, 16, generator=generator(1))
+    features = LoweredNet(net).base(images)
+    assert features.dtype == torch.float32
+    assert 0 < (features - net.base(images)).norm() <= 0.03 * features.norm()
