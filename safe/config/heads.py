@@ -58,7 +58,7 @@ class HeadConfig(Section):
     """Values of lambda that are tried in every session."""
     ridge_split: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.8
     """Share of a session's images that lambda is fitted on; the others judge it."""
-    ridge_choice: Literal["split", "pooled", "gcv"] = "split"
+    ridge_choice: Literal["split", "pooled", "gcv"] = "pooled"
     """Whose errors choose lambda: `split`, of the session's own judging images (RanPAC), which jumps over decades where
     sessions are small; `pooled`, their sum over all sessions so far, the same in the first session; `gcv`, those that
     generalised cross-validation expects of all images of the session (Fly-CL)."""

@@ -148,10 +148,13 @@ class SlowConfig(OptimizerConfig):
     batch_size: Annotated[Count, SESSION_1] = 48
     """Images in a step; the last batch of an epoch may be smaller."""
 
-    diag_weight: NonNegative = 1e-2
-    """Weight of L_diag, which keeps the PTM's directions; useful about 1e-3..1e1."""
-    offdiag_weight: NonNegative = 1e1
-    """Weight of L_rdn, which drops redundancy between channels; useful about 1e-1..1e3."""
+    diag_weight: NonNegative = 0.0
+    """Weight of L_diag, which keeps the PTM's directions; useful about 1e-3..1e1. Like that of L_rdn it is 0 unless a
+    preset or a search sets it: docs/evidence.md says what both did to streams without a preset."""
+    offdiag_weight: NonNegative = 0.0
+    """Weight of L_rdn, which drops redundancy between channels; useful about 1e-1..1e3. With `correlation: sample` it
+    is about the mean of cos(f_slow_a, f_slow_b) cos(f_ptm_a, f_ptm_b) over pairs of images: it drives images of one
+    class apart too, and the more the more alike all images look to the network."""
     correlation: Annotated[
         Literal["sample", "batch"],
         Needs(("slow.epochs", ABOVE_ZERO)),

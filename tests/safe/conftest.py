@@ -24,6 +24,8 @@ TINY = {
     "slow.epochs": 2,
     "slow.batch_size": 10,
     "slow.lr": 0.05,
+    "slow.diag_weight": 0.01,
+    "slow.offdiag_weight": 10.0,
     "fast.epochs": 2,
     "fast.schedule_epochs": 3,
     "fast.batch_size": 10,

@@ -88,6 +88,39 @@ def test_every_preset_is_of_a_known_data_set_and_valid(name: str) -> None:
     assert load_config(name).dataset == name
 
 
+# diag, offdiag, feature, cross, temperature; slow and fast epochs, lr; schedule of the fast learner
+PUBLISHED = (0.01, 10.0, 24.0, 1.0, 1.0, 20, 15, 0.01, 0.01, 20)
+PRESETS = dict.fromkeys(["cars", "cub200", "domainnet", "imagenet_r", "omnibenchmark", "vtab"], PUBLISHED) | {
+    "cifar100": (5e-10, 5e-9, *PUBLISHED[2:]),
+    "imagenet_a": (0.01, 10.0, 48.0, 0.0, 0.01, *PUBLISHED[5:]),
+    "digits": (*PUBLISHED[:5], 10, 5, 0.01, 0.01, None),
+    "glyphs": (0.06, 0.0, 10.0, 1.3, 3.0, 60, 5, 0.3, 0.3, None),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_stay_what_they_are_when_a_generic_default_moves(name: str) -> None:
+    config = load_config(name)
+    slow, fast = config.slow, config.fast
+    weights = (slow.diag_weight, slow.offdiag_weight, fast.feature_weight, fast.cross_weight)
+    steps = (slow.epochs, fast.epochs, slow.lr, fast.lr, fast.schedule_epochs)
+    assert (*weights, config.aggregation.temperature, *steps) == PRESETS[name]
+    assert (slow.correlation, slow.momentum, slow.weight_decay, slow.schedule_epochs) == ("sample", 0.9, 5e-4, None)
+    assert (fast.new_rows, fast.slow_rows, fast.momentum, fast.weight_decay) == ("imprint", "imprint", 0.9, 5e-4)
+    head = config.head
+    assert (head.ridge_choice, head.ridge_split, head.logit_scale) == ("split", 0.8, "learned")
+    assert head.ridge_grid == (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
+    assert head.projection_dim == (1000 if name in ("digits", "glyphs") else 10_000)
+    assert config.aggregation.kind == "entropy"
+
+
+def test_generic_defaults_are_those_of_the_evidence() -> None:
+    """docs/evidence.md: no slow loss beside cross-entropy, lambda by all errors; the fast losses as published."""
+    config = Config()
+    assert (config.slow.diag_weight, config.slow.offdiag_weight, config.head.ridge_choice) == (0, 0, "pooled")
+    assert (config.fast.feature_weight, config.fast.cross_weight, config.aggregation.temperature) == (24, 1, 1)
+
+
 def test_there_are_presets_and_a_data_set_without_one_has_the_defaults() -> None:
     assert {"digits", "glyphs"} <= set(preset_names())
     without = sorted(set(DATASETS) - set(preset_names()))

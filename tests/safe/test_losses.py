@@ -76,6 +76,19 @@ def test_trace_of_the_sample_correlation_is_the_mean_cosine() -> None:
     assert cross_correlation(slow, ptm, "sample").trace().item() == pytest.approx(mean, rel=1e-12)
 
 
+def test_offdiagonal_term_is_the_mean_over_pairs_of_images_of_both_cosines() -> None:
+    """So it drives apart all images that the PTM sees alike, those of one class too, whatever the width."""
+    for batch, width in ((9, 4), (6, 40)):
+        slow, ptm = features(batch, width, 0), features(batch, width, 1) + 1
+        pairs = [
+            float(torch.cosine_similarity(slow[a], slow[b], dim=0) * torch.cosine_similarity(ptm[a], ptm[b], dim=0))
+            for a in range(batch)
+            for b in range(batch)
+        ]
+        on = float(cross_correlation(slow, ptm, "sample").diagonal().square().sum())
+        assert float(transfer_terms(slow, ptm)[1]) + on == pytest.approx(sum(pairs) / batch**2, rel=1e-12)
+
+
 def test_batch_correlation_of_equal_features_has_ones_on_the_diagonal_and_ignores_shift_and_scale() -> None:
     f = features(8, 5, 5)
     assert torch.allclose(cross_correlation(f, 3 * f - 2, "batch").diagonal(), torch.ones(5, dtype=torch.float64))

@@ -152,7 +152,7 @@ def assert_equal_outcomes(a: Outcome, b: Outcome) -> None:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "ridge": {},
-    "ridge, pooled": {"head.ridge_choice": "pooled", "head.ridge_grid": [1e-3, 0.1, 10.0]},
+    "ridge, split": {"head.ridge_choice": "split", "head.ridge_grid": [1e-3, 0.1, 10.0]},
     "uniform rows": {"fast.new_rows": "uniform", "fast.slow_rows": "zeros"},
     "class means": {"head.kind": "class_means"},
     "gaussian": {"head.kind": "gaussian"},
@@ -569,7 +569,7 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "head.statistics": ("shared", "heads after session 1"),
     "head.ridge_grid": ([2.0], "heads"),
     "head.ridge_split": (0.5, "heads"),
-    "head.ridge_choice": ("pooled", "heads"),
+    "head.ridge_choice": ("split", "heads"),
     "head.logit_scale": (2.0, NOTHING),
     "aggregation.kind": ("mean", NOTHING),
     "aggregation.temperature": (0.1, NOTHING),
