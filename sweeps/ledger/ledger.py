@@ -17,6 +17,7 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "enough", "trials": 12, "bound": ..., "noise": ..., "enough": true}
     {"type": "race", "finalists": [{"job": "trial-00", "role": "searched", ...}], "repeats": 3, "end": ...}
     {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
+    {"type": "importance", "trials": 12, "shares": [{"setting": "slow.lr", "share": ..., "low": ..., "high": ...}]}
     {"type": "finished"}
 
 A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished. `clock` says how
@@ -103,6 +104,7 @@ class SweepLog:
         enough: with how many trials it was asked whether more of them can pay, and what came of it, by that number.
         race: its finalists and how it ended; see `sweeps.results.finalists`.
         model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
+        importance: of the settings, as `sweeps.results.importance` reckoned it from so many finished `trials`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
         sessions_trained: sessions that the search really trained.
@@ -118,6 +120,7 @@ class SweepLog:
     race: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
+    importance: dict[str, Any] | None = None
     finished: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     search_seconds: float = 0.0
@@ -167,7 +170,7 @@ class SweepLog:
                 self.spec, self.finished = read_spec(record["spec"]), False
             case "data":
                 self.data = record["sets"]
-            case "tracking" | "race" | "selected" | "model" as name:
+            case "tracking" | "race" | "selected" | "model" | "importance" as name:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "enough":
                 self.enough[record["trials"]] = {key: value for key, value in record.items() if key != "type"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -139,10 +139,18 @@ def edges(
 
 def importance(log: SweepLog) -> list[Importance]:
     """Return how much each setting matters to the first objective; nothing where the finished trials cannot tell."""
+    settings, scores = finished_scores(log)
+    if log.importance is not None and log.importance["trials"] == len(scores):
+        return [Importance(**entry) for entry in log.importance["shares"]]
     try:
-        return importances(log.sweep_spec.parsed_space(), *finished_scores(log))
+        return importances(log.sweep_spec.parsed_space(), settings, scores)
     except ValueError:
         return []
+
+
+def importance_record(log: SweepLog) -> dict[str, Any]:
+    """Return what the ledger keeps of it: optuna takes seconds to load and to reckon, `show` should not."""
+    return {"trials": len(finished_scores(log)[1]), "shares": [asdict(entry) for entry in importance(log)]}
 
 
 def range_edges(log: SweepLog) -> list[Edge]:

@@ -15,6 +15,7 @@ from sweeps.engine.display import Detail
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
+from sweeps.report.learned import learned_lines
 from sweeps.report.terminal import on_test
 from sweeps.results.summary import control_summary, final_summary, status_of, sweep_summary
 from sweeps.spec.marks import options as options_of
@@ -22,6 +23,7 @@ from sweeps.spec.names import checked_name
 from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space
 from sweeps.spec.specs import DEFAULT_DATASET, SweepSpec
+from sweeps.spec.titles import short_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,6 +48,10 @@ class Best:
     config: dict[str, Any]
     metric: str
     score: float
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={short_value(value)}" for name, value in self.settings.items())
+        return f"{self.trial}, {self.metric} {self.score:.4f}: {settings}"
 
 
 @dataclass(frozen=True)
@@ -129,11 +135,10 @@ class Sweep:
         spec, best, final = self.log.sweep_spec, self.best, self.final
         lines = [f"{spec.dataset}, {spec.search} search by {spec.selection}, {status_of(self.log)}"]
         if best is not None:
-            settings = ", ".join(f"{name}={value}" for name, value in best.settings.items())
-            lines.append(f"best: {best.trial}, {best.metric} {best.score:.4f}: {settings}")
+            lines.append(f"best: {best!r}")
         if final is not None:
             lines.append(f"final: test accuracy {on_test(final, 'accuracy')} % over {final['seeds']} seeds")
-        return [*lines, f"files: {self.folder}"]
+        return [*lines, *learned_lines(self.log), f"files: {self.folder}"]
 
 
 def run_sweep(

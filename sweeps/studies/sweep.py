@@ -22,6 +22,7 @@ from sweeps.model.registry import log_final_model
 from sweeps.report import write_report
 from sweeps.report.terminal import describe, trial_title
 from sweeps.results.finalists import rival
+from sweeps.results.importance import importance_record
 from sweeps.results.selection import choose
 from sweeps.results.summary import summary_metrics
 from sweeps.search import Proposal, proposals
@@ -164,6 +165,8 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     model = log_final_model(log, folders, recorder)
     if model is not None and model != log.model:
         ledger.append("model", **model)
+    if (record := importance_record(log)) != log.importance:
+        ledger.append("importance", **record)
     recorder.set_description(name, describe(log))
     recorder.set_tags(name, {"selected.trial": log.selected["trial"] if log.selected else ""})
     # Counted by sessions, so that a sweep that is extended or repaired writes its summary at a later step.

@@ -8,8 +8,18 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeps.results.importance import Edge, Importance, edge_words, edges, importances
+from sweeps.results.importance import (
+    Edge,
+    Importance,
+    edge_words,
+    edges,
+    importance,
+    importance_record,
+    importances,
+)
 from sweeps.spec.space import Space
+
+from ..report.made_up import make_log
 
 SPACE = Space.of(
     {
@@ -125,3 +135,19 @@ def test_what_cannot_be_widened_is_left_alone() -> None:
 def test_settings_of_prediction_are_judged_on_the_winners_grid(goodness: list[float], expected: list[Edge]) -> None:
     grid = [({"aggregation.temperature": tau}, value) for tau, value in zip([0.1, 1.0, 10.0], goodness, strict=True)]
     assert edges(SPACE, rows([5.0] * 6), [float(i) for i in range(6)], grid) == expected
+
+
+def test_what_the_ledger_keeps_is_shown_without_reckoning_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = make_log(trials=10)
+    reckoned = importance(log)
+    assert len(reckoned) == 3
+    log.apply({"type": "importance", **importance_record(log)})
+
+    def again(*_: Any) -> Any:
+        raise AssertionError("reckoned again")
+
+    monkeypatch.setattr("sweeps.results.importance.importances", again)
+    assert importance(log) == reckoned
+    log.apply({"type": "status", "job": "trial-03", "status": "FAILED", "reason": "x"})
+    with pytest.raises(AssertionError, match="reckoned again"):
+        importance(log)  # of other trials than those it was reckoned from

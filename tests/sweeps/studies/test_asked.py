@@ -58,6 +58,8 @@ def test_it_shows_as_text_and_as_html(finished_sweep: Callable[[], Ledger], tmp_
     assert lines[1].strip() == "digits, random search by holdout, finished"
     assert lines[2].strip().startswith("best: trial-01, val/average_accuracy 0.")
     assert lines[3].strip() == "final: test accuracy 62.5 ± 17.7 % over 2 seeds"
+    assert "No setting's effect is told from chance by 2 trials." in repr(sweep)
+    assert repr(sweep.best) in lines[2], "and not the whole configuration"
     html = sweep._repr_html_()
     assert "<b>Sweep demo</b>" in html
     assert html.count("<tr") == 3, "a heading and two trials"
