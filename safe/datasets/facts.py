@@ -84,7 +84,7 @@ class DatasetInfo:
 _TABLE = (
     DatasetInfo("digits", 10, 1_438, 359, kind="embedded"),
     DatasetInfo("glyphs", 100, 6_000, 2_500, kind="embedded"),
-    DatasetInfo("quickstart", 50, 3_000, 1_250, kind="embedded"),
+    DatasetInfo("quickstart", 30, 1_800, 750, kind="embedded"),
     DatasetInfo("cifar100", 100, 50_000, 10_000, ("cifar224", "cifar-100"), kind="cifar"),
     DatasetInfo("imagenet_r", 200, 24_000, 6_000, ("imagenetr", "imagenet-r")),
     DatasetInfo("imagenet_a", 200, 5_981, 1_519, ("imageneta", "imagenet-a")),

@@ -11,6 +11,7 @@ from safe.errors import command_line, print_notices_once
 from sweeps.cli import (
     ablation,
     compare,
+    completion,
     doctor,
     export,
     extend,
@@ -28,7 +29,8 @@ from sweeps.cli import (
 from tracking.errors import TrackingError
 
 COMMANDS = (
-    run, plan, resume, extend, stop, ablation, show, report, compare, list_, export, predict, prune, ui, doctor
+    run, plan, resume, extend, stop, ablation, show, report, compare, list_, export, predict, prune, ui, doctor,
+    completion,
 )  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]

@@ -201,7 +201,7 @@ def test_a_finished_sweep_prints_its_result_at_once(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["data.init_classes=60"], "data.init_classes must be at most the 50 classes"),
+        (["data.init_classes=60"], "data.init_classes must be at most the 30 classes"),
         (["runtime.device=tpu"], "runtime.device must be auto, cpu, cuda or cuda:N"),
         (["backbone.weights=/nowhere/weights.safetensors"], "/nowhere/weights.safetensors"),
         (["seed=2147483647"], "seed"),
