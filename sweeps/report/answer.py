@@ -96,8 +96,9 @@ def _final_table(gathered: Gathered) -> list[Block]:
             pair = differences.get(with_split("test", measure.name))
             row += [measure.spread(last_metric(gathered.controls, measure.name)), measure.difference(pair)]
             row.append(in_words(pair["verdict"]) if pair else "–")
-    seeds = plural(len(gathered.finals), "seed")
-    caption = f"Test images after the last session, mean ± standard deviation over {seeds}"
+    finals = len(gathered.finals)
+    over = f"mean ± standard deviation over {plural(finals, 'seed')}" if finals > 1 else "one seed"
+    caption = f"Test images after the last session, {over}"
     blocks: list[Block] = [Table(head, rows, caption)]
     if not gathered.controls:
         blocks.append(Text("No control was run, so it is open whether the preset does as well.", "note"))

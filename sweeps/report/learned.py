@@ -18,7 +18,12 @@ def learned_lines(log: SweepLog) -> list[str]:
     """Return the sentences, and below them which ranges should be wider; nothing before the choice."""
     if log.selected is None:
         return []
-    return [_what_matters(log), _what_was_chosen(log), *_what_it_is_worth(log), *map(edge_words, range_edges(log))]
+    return [
+        _what_matters(log),
+        _what_was_chosen(log),
+        *_what_it_is_worth(log),
+        *(f"{edge_words(edge)}." for edge in range_edges(log)),
+    ]
 
 
 def _what_matters(log: SweepLog) -> str:

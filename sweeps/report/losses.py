@@ -56,7 +56,9 @@ def lost(gathered: Gathered) -> Section | Missing:
         spreads = [
             [label, *(m.spread(last_metric(runs, f"{prefix}{m.name}")) for m in measures)] for label, prefix in LEARNERS
         ]
-        caption = f"Test images after the last session, in percent, {mean} ± standard deviation"
+        caption = (
+            f"Test images after the last session, in percent, {mean}{' ± standard deviation' if len(runs) > 1 else ''}"
+        )
         blocks.append(Table(["", *(m.title for m in measures)], spreads, caption))
     if len(shares := session_shares([job.sessions[-1].confusion for job in runs])) > 1:
         caption = f"Percent of the test images of each session's classes (row) taken for classes of a session, {mean}."

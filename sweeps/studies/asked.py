@@ -131,6 +131,11 @@ class Sweep:
         table = self.trials.to_html(index=False, float_format=lambda value: f"{value:.4g}", na_rep="")
         return f"<b>Sweep {escape(self.name)}</b><br>{lines}{table}"
 
+    @property
+    def _place(self) -> Path:
+        """Return the folder as one would name it from here."""
+        return self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
+
     def _lines(self) -> list[str]:
         spec, best, final = self.log.sweep_spec, self.best, self.final
         lines = [f"{spec.dataset}, {spec.search} search by {spec.selection}, {status_of(self.log)}"]
@@ -138,7 +143,7 @@ class Sweep:
             lines.append(f"best: {best!r}")
         if final is not None:
             lines.append(f"final: test accuracy {on_test(final, 'accuracy')} % over {final['seeds']} seeds")
-        return [*lines, *learned_lines(self.log), f"files: {self.folder}"]
+        return [*lines, *learned_lines(self.log), f"files: {self._place}"]
 
 
 def run_sweep(

@@ -93,9 +93,13 @@ def make_log(
     audit: bool = False,
     slow: int = 0,
     level: Callable[[int], float] = level,
+    records: list[dict[str, Any]] | None = None,
     **changes: Any,
 ) -> SweepLog:
-    """Return a finished sweep. At temperature 1 a trial is as good as its level, at the others 2 points worse."""
+    """Return a finished sweep. At temperature 1 a trial is as good as its level, at the others 2 points worse.
+
+    `records` takes what its ledger would hold after the first line.
+    """
     fields: dict[str, Any] = {
         "name": "made-up", "dataset": "digits", "trials": trials, "seeds": seeds, "holdout_share": 0.2, "space": SPACE,
         "base": load_config("digits").flat(), "threads": 1, "concurrency": 2, "search": "random",
@@ -103,9 +107,14 @@ def make_log(
     spec = SweepSpec(**{**fields, **changes})
     log = SweepLog(spec)
 
+    def tell(record: dict[str, Any]) -> None:
+        log.apply(record)
+        if records is not None:
+            records.append(record)
+
     def add(id: str, kind: str, config: dict[str, Any], top: float, split: Split, grid: bool) -> None:
         predictions = PREDICTIONS if grid else []
-        log.apply({"type": "job", "job": id, "kind": kind, "title": id, "config": config, "predictions": predictions})
+        tell({"type": "job", "job": id, "kind": kind, "title": id, "config": config, "predictions": predictions})
         for session in range(1, sessions + 1):
             rows = [row(top - (0.0 if tau == 1.0 else 0.02), session) for tau in TEMPERATURES] if grid else []
             # Half of the trials take the slow learner of session 1 from the store.
@@ -113,8 +122,8 @@ def make_log(
             stages = {"slow": {"computed": int(not reused), "reused": int(reused), "seconds": 1.0, "saved_seconds": 0}}
             work = Work("reused" if reused else "trained", 2.0, saved_seconds=3.0 * reused, stages=stages)
             made = record(session, sessions, split, top, rows, work)
-            log.apply({"type": "session", "job": id, **made.to_json()})
-        log.apply({"type": "status", "job": id, "status": "FINISHED", "reason": None})
+            tell({"type": "session", "job": id, **made.to_json()})
+        tell({"type": "status", "job": id, "status": "FINISHED", "reason": None})
 
     for index in range(slow):
         config = spec.trial_config({"slow.diag_weight": 10.0 ** (index - 3)})
@@ -130,7 +139,7 @@ def make_log(
         add(f"trial-{index:02d}", "trial", configs[index], level(index), spec.split, True)
     best = max(range(trials), key=level)
     score = sum(sum(row(level(best), s)) / s for s in range(1, sessions + 1)) / sessions
-    log.apply({"type": "selected", "trial": f"trial-{best:02d}", "prediction": PREDICTIONS[1], "score": score})
+    tell({"type": "selected", "trial": f"trial-{best:02d}", "prediction": PREDICTIONS[1], "score": score})
     if audit:
         for index in range(trials):
             add(f"audit-{index:02d}", "audit", configs[index], level(index) - 0.03 * (index == best), "test", True)
@@ -139,5 +148,5 @@ def make_log(
         add(f"final-{best:02d}-{repeat}", "final", config, level(best) + 0.01 * repeat, "test", False)
         if control:
             add(f"control-{repeat}", "control", config, 0.8 + 0.02 * repeat, "test", False)
-    log.apply({"type": "finished"})
+    tell({"type": "finished"})
     return log
