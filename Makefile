@@ -192,7 +192,7 @@ format: $(READY) ## let ruff format and sort the code
 	$(VENV)/bin/ruff format .
 
 docs: $(READY) ## build the documentation into build/docs
-	@$(RUN) -c "import material" 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt '.[docs]'
+	@$(RUN) -c "import material" 2>/dev/null || $(RUN) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt --editable ".[docs]"
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
 	@echo "docs: build/docs/index.html"
 

@@ -94,13 +94,15 @@ class Missing:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: `banners` are warnings that stand above everything, `foot` explains words at its end."""
+    """A page: `banners` are warnings that stand above everything, `foot` explains words at its end, `mlflow` is the
+    address of its runs on a server, if any."""
 
     title: str
     subtitle: str
     sections: Sequence[Section | Missing]
     banners: Sequence[str] = ()
     foot: Sequence[str] = ()
+    mlflow: str = ""
 
     @property
     def shown(self) -> list[Section]:

@@ -26,7 +26,7 @@ from sweeps.report.search import (
     search_progress,
     slow_settings,
 )
-from sweeps.report.terminal import ON_TEST
+from sweeps.report.terminal import ON_TEST, run_address
 from sweeps.results.summary import status_of
 from sweeps.spec.titles import title_of
 
@@ -40,6 +40,8 @@ def report_page(log: SweepLog, disk: DiskUse, pairs: Confused | None = None) -> 
     """Return the report of a sweep; `disk` maps a folder to its (files, bytes), `pairs` are of its first final run."""
     gathered = Gathered(log)
     complete = gathered.winner is not None and len(gathered.finals) == log.spec.seeds
+    tracking = log.tracking or {}
+    server = str(tracking.get("tracking_uri", ""))
     told = plural(len(gathered.finals), "final run") if complete else status_of(log)
     sections = [*(part(gathered) for part in PARTS), confused(pairs), disk_use(disk), reproduce(gathered)]
     return Page(
@@ -48,6 +50,7 @@ def report_page(log: SweepLog, disk: DiskUse, pairs: Confused | None = None) -> 
         sections=[marked(section) for section in sections] if gathered.on_test else sections,
         banners=[f"Attention: {ON_TEST}."] if gathered.on_test else [],
         foot=DEFINITIONS,
+        mlflow=server + run_address(tracking) if server.startswith(("http://", "https://")) else "",
     )
 
 

@@ -469,6 +469,14 @@ def test_a_browser_draws_every_figure(page: str, tmp_path: Path) -> None:
     assert outline.text.count("SAFE") > 3
 
 
+def test_the_page_links_to_its_runs_on_a_server_and_to_no_file() -> None:
+    log = make_log(trials=4)
+    for uri, links in (("http://ml:5000", ["http://ml:5000/#/experiments/7/runs/abc"]), ("sqlite:////x/mlflow.db", [])):
+        log.tracking = {"tracking_uri": uri, "experiment_id": "7", "parent_run_id": "abc"}
+        outline = Outline(render(report_page(log, {})))
+        assert [a["href"] for tag, a in outline.elements if tag == "a" and a["href"][0] != "#"] == links  # type: ignore
+
+
 def test_every_figure_can_be_saved_as_picture_and_as_table(page: str) -> None:
     outline = Outline(page)
     plots, *buttons = (
