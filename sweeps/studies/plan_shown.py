@@ -15,6 +15,8 @@ from sweeps.spec.titles import duration
 from sweeps.studies.forecast import WORTH, Rounds
 from sweeps.studies.plan import Plan, race_budget
 
+START_SECONDS = 15.0  # until Ray and its first workers are up, on two idle cores; roughly, as everything here
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -41,6 +43,7 @@ def outcome(plan: Plan, cost: Cost, rounds: Rounds | None, workers: int) -> dict
         ahead = rounds.on(workers)
         times = {
             "workers": workers,
+            "start_seconds": START_SECONDS,
             "search_seconds": ahead.search.makespan,
             "final_seconds": ahead.final.makespan,
             "work_seconds": ahead.search.work + ahead.final.work,
@@ -115,7 +118,11 @@ def show_time(plan: Plan, rounds: Rounds, workers: int, how: str, console: Conso
     ahead, most = rounds.on(workers), "" if plan.exact else "at most "
     search, final = (duration(max(1, part.makespan)) for part in (ahead.search, ahead.final))
     runs = f"{workers} run{'s' if workers > 1 else ''} at a time"
-    console.print(f"estimated time ({runs}): search {most}{search}, final runs {final}; {how}")
+    whole = duration(START_SECONDS + ahead.search.makespan + ahead.final.makespan)
+    console.print(
+        f"estimated time ({runs}): search {most}{search}, final runs {final}, {most}{whole} in all with "
+        f"{duration(START_SECONDS)} until Ray and its workers are up; {how}"
+    )
     longest = duration(max(1, ahead.search.critical + ahead.final.critical))
     worth = rounds.worth()
     console.print(

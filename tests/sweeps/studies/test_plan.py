@@ -143,14 +143,16 @@ def test_a_plan_does_without_the_data(capsys: pytest.CaptureFixture[str], tmp_pa
     words = ["plan", "--dataset", "omnibenchmark", "--results", str(tmp_path), "data.root=/nowhere"]
     assert main([*words, "--on", "a100x4"]) == 0
     shown = capsys.readouterr().out
-    assert "28,985 gradient steps" in shown.replace("\n", " ")
-    assert "reckoned for a100x4 by 40% of its published peak" in shown.replace("\n", " ")
+    assert "28,985 gradient steps" in " ".join(shown.split())
+    assert "reckoned for a100x4 by 40% of its published peak" in " ".join(shown.split())
+    assert "in all with 15 s until Ray and its workers are up" in " ".join(shown.split())
     with pytest.warns(UserWarning, match="not there.*--on h100x8 reckons a time"):
         assert main(words) == 0
     assert "estimated time" not in capsys.readouterr().out
     assert main([*words, "--on", "a100x4", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["workers"], printed["run"]["steps"]) == (4, 28_985)
+    assert printed["start_seconds"] == 15
     assert printed["search_seconds"] + printed["final_seconds"] >= printed["critical_seconds"]
 
 
