@@ -47,6 +47,17 @@ def test_the_readme_is_one_screen_of_reading_and_names_every_guide() -> None:
         assert (ROOT / picture).stat().st_size < 300_000, picture
 
 
+def test_messages_of_the_page_of_troubles_are_those_of_the_product() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text("utf-8"), re.M)
+    files = [file for package in ("safe", "sweeps", "tracking") for file in sorted((ROOT / package).rglob("*.py"))]
+    texts = " ".join([*(file.read_text("utf-8") for file in files), (ROOT / "Makefile").read_text("utf-8")])
+    assert len(rows) > 9
+    for message in rows:
+        parts = [part.strip() for part in re.split(r"\.\.\.|'x'|DAT\w+|31\.0 GiB of|\(pid|\bN$|: did", message)]
+        missing = [part for part in parts if len(part) > 8 and part not in texts]
+        assert missing == [], message
+
+
 @pytest.mark.skipif(find_spec("material") is None, reason="needs the extra `docs`")
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
