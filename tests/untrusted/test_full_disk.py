@@ -130,9 +130,7 @@ def test_a_runs_files_are_whole_or_absent(small_disk: Path, trained: SafeTrainer
     job = {
         "id": "trial-00", "kind": "trial", "title": "t", "config": {}, "predictions": [], "states": str(small_disk)
     }  # fmt: skip
-    record = SessionRecord.from_json(
-        {"session": 1, "sessions": 3, "split": "val", "metrics": {}, "grid": [], "counts": [1], "row": [1.0]}
-    )
+    record = SessionRecord(1, 3, "val", {}, row=(1.0,), counts=(1,))
     keep_session(job, trained, record)
     before = files(small_disk)
     fill_up(small_disk)
