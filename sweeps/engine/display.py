@@ -17,7 +17,7 @@ from rich.text import Text
 
 from safe.errors import shown
 from safe.io.tables import Column, Table
-from sweeps.ledger.jobs import SEARCH_KINDS
+from sweeps.ledger.jobs import SEARCH_KINDS, UNPLANNED
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.titles import duration, status_word
@@ -56,6 +56,7 @@ class _Row:
     forgetting: str
     sessions: int
     over: bool
+    planned: bool
     running: bool
 
 
@@ -132,7 +133,7 @@ class LiveDisplay:
     def _count(self, row: _Row | None, by: int) -> None:
         if row is not None:
             self._done += by * row.sessions
-            self._runs_over += by * row.over
+            self._runs_over += by * (row.over and row.planned)
             self._sessions_over += by * row.sessions * row.over
 
     def _print(self, line: str) -> None:
@@ -201,6 +202,7 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
         accuracy=accuracies[-1] if accuracies else "",
         forgetting="" if lost is None else f"{100 * lost:z.1f}",
         sessions=len(job.sessions),
+        planned=job.kind not in UNPLANNED,
         over=job.status not in (Status.RUNNING, Status.KILLED),  # what was interrupted is still to do
         running=job.status == Status.RUNNING,
     )

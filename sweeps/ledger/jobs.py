@@ -28,6 +28,7 @@ class Kind(StrEnum):
 
 
 SEARCH_KINDS = (Kind.TRIAL, Kind.SLOW)
+UNPLANNED = (Kind.BASELINE, Kind.RACE)  # how many there will be is not known beforehand
 PLACE = ("trial", "repeat", "variant")  # fields that say which one of its kind a job is
 
 ENDED_WELL = (Status.FINISHED, Status.STOPPED)

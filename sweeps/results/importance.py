@@ -20,7 +20,8 @@ from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
 from sweeps.results.selection import leaderboard, score_points
-from sweeps.spec.space import PREDICTION_SETTINGS, Domain, Space, parse_domain
+from sweeps.spec.domains import Domain
+from sweeps.spec.space import PREDICTION_SETTINGS, Space, parse_domain
 from sweeps.spec.titles import short_value
 
 FEWEST = 6
@@ -215,7 +216,7 @@ def _end(where: float) -> bool | None:
 
 def _can_move(space: Space, name: str, domain: Domain, upper: bool) -> bool:
     """Whether the setting takes values beyond that end; a range with 0 has nothing below it."""
-    numbers = sorted(domain.values)
+    numbers = sorted(domain.values if domain.listed else domain.values[:2])
     low, high = numbers[0], numbers[-1]
     if not upper and (domain.kind == "zero_or_loguniform" or low == 0):
         return False

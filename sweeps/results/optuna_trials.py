@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweeps.spec.conditions import used
-from sweeps.spec.space import Domain, Space
+from sweeps.spec.domains import Domain
+from sweeps.spec.space import Space
 
 
 def distributions(space: Space) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from safe.evaluation.metrics import MAIN, METRICS, depends_on_prediction
 from safe.types import with_split
-from sweeps.ledger.jobs import Kind
+from sweeps.ledger.jobs import UNPLANNED, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.accounting import flat_account, work_account
 from sweeps.results.finalists import race_summary
@@ -60,8 +60,7 @@ def status_of(log: SweepLog) -> str:
     """Return in a word or two how far the sweep is."""
     if log.finished:
         return "finished"
-    beside = (Kind.RACE, Kind.BASELINE)  # how many there will be is not known
-    done = sum(job.status == Status.FINISHED for job in log.jobs.values() if job.kind not in beside)
+    done = sum(job.status == Status.FINISHED for job in log.jobs.values() if job.kind not in UNPLANNED)
     return f"{done} of {log.spec.runs} runs done"
 
 

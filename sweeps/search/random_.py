@@ -2,7 +2,8 @@
 
 The values of a trial depend on the seed, its index and the setting's name alone, so more trials, or more settings,
 extend a sweep without changing what was drawn before; only one that would repeat another is drawn again. Trial 0 takes
-the preset's own values wherever they lie in the space: it is the control of the search.
+the preset's own values wherever they lie in the space: it is the control of the search. Half of the draws of a setting
+that has a prior come from it, so that a wrong one costs half of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sweeps.spec.combinations import key, unused
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
+PRIOR_SHARE = 0.5  # of the draws come from the prior of a setting that has one
 DRAWN_AGAIN = 20  # draws for each value wanted that differs from the others
 
 
@@ -50,7 +52,11 @@ def draw(space: Space, seed: int, index: int, again: int = 0) -> dict[str, Any]:
         else:
             which = f"{index}.{again}" if again else f"{index}"
             digest = hashlib.sha256(f"{seed}\x1f{which}\x1f{name}".encode()).digest()
-            values[name] = domain.at(random.Random(digest).random())
+            rng = random.Random(digest)
+            position = rng.random()
+            if domain.prior is not None and rng.random() < PRIOR_SHARE:
+                position = domain.near_prior(rng.gauss())
+            values[name] = domain.at(position)
     return values
 
 

@@ -23,7 +23,8 @@ from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
 from sweeps.spec.combinations import every, key, unused
 from sweeps.spec.depth import acts_in_session_1
-from sweeps.spec.space import Domain, Space
+from sweeps.spec.domains import Domain
+from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
 CARRIED = "carried slow setting"  # which of them, best first: one setting of the space that trials are drawn from

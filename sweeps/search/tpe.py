@@ -9,6 +9,7 @@ not told.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -22,6 +23,7 @@ from sweeps.spec.combinations import every, key, unused
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
+PRIOR_TRIALS = 10  # told so many, a prior has half of its weight
 ASKED_AGAIN = 20  # times that a proposal which was tried already is asked anew
 
 
@@ -76,7 +78,7 @@ def suggest(
         seed=int(hashlib.sha256(seed.encode()).hexdigest()[:8], 16), n_startup_trials=1, constant_liar=True
     )
     study = optuna.create_study(sampler=sampler, directions=["maximize"] * (len(told[0].goodness) if told else 1))
-    known_values = distributions(space)
+    known_values, rng = distributions(space), random.Random(f"{seed} prior")
     for seen in told:
         if not (several and seen.stopped):  # a stopped trial has no place on a front
             study.add_trial(_told(space, known_values, seen))
@@ -85,6 +87,8 @@ def suggest(
     suggested: list[dict[str, Any]] = []
     for _ in range(count):
         for _ in range(ASKED_AGAIN):
+            if near := _near_priors(space, rng, len(told)):
+                study.enqueue_trial(near)
             settings = space.settings(_values(space, study.ask(known_values).params))
             if key(settings) not in known and valid(settings):
                 break
@@ -95,6 +99,17 @@ def suggest(
         known.add(key(settings))
         suggested.append(settings)
     return suggested
+
+
+def _near_priors(space: Space, rng: random.Random, told: int) -> dict[str, float]:
+    """Return the positions that come from priors: half of them before anything is known, ever fewer with evidence.
+
+    The weight falls as PRIOR_TRIALS / (PRIOR_TRIALS + trials told), the idea of PiBO (Hvarfner et al., ICLR 2022) for
+    proposals that are drawn and not maximised, as in PriorBand (Mallik et al., NeurIPS 2023).
+    """
+    share = random_.PRIOR_SHARE * PRIOR_TRIALS / (PRIOR_TRIALS + told)
+    draws = {name: (rng.random(), rng.gauss()) for name, domain in space.domains.items() if domain.prior is not None}
+    return {name: space.domains[name].near_prior(gauss) for name, (chance, gauss) in draws.items() if chance < share}
 
 
 def _told(space: Space, known: Mapping[str, Any], seen: Observation) -> Any:

@@ -10,7 +10,8 @@ from typing import Any
 
 from safe.errors import UserError, tell
 from sweeps.spec.depth import acts_in_session_1
-from sweeps.spec.space import MOST_VALUES, Space
+from sweeps.spec.domains import MOST_VALUES, STEPPED
+from sweeps.spec.space import Space
 
 
 def combinations(space: Space) -> list[dict[str, Any]]:
@@ -19,12 +20,12 @@ def combinations(space: Space) -> list[dict[str, Any]]:
     Raises:
         UserError: a setting has a range instead of listed values.
     """
-    if ranges := [name for name, domain in space.domains.items() if not domain.listed]:
+    if ranges := [name for name, domain in space.domains.items() if not (domain.listed or domain.kind in STEPPED)]:
         raise UserError(
             f"grid search needs listed values, {{grid: [...]}}, but the space has ranges for {', '.join(ranges)}; "
             "list values there, or choose --search staged, tpe or random"
         )
-    return _combined(space, {name: domain.values for name, domain in space.domains.items()})
+    return _combined(space, {name: domain.every() or () for name, domain in space.domains.items()})
 
 
 def every(space: Space) -> list[dict[str, Any]] | None:

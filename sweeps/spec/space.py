@@ -5,6 +5,9 @@ A space is YAML, one dotted setting a line, with one of these as its value:
     fast.cross_weight: {zero_or_loguniform: [1e-3, 1e2]}   # exactly 0 with probability 1/4
     slow.lr: {loguniform: [1e-3, 1e-1]}
     pet.dropout: {uniform: [0, 0.5]}                       # whole numbers for settings that are
+    pet.rank: {log_int: [2, 64]}                           # whole numbers by their logarithm; int: each equally often
+    fast.momentum: {quantised: [0, 0.9, 0.1]}              # in steps of 0.1 from 0 on
+    fast.lr: {loguniform: [1e-3, 1], prior: {median: 0.03, spread: 3}}   # half of the first draws lie near 0.03
     pet.kind: {choice: [adapter, ssf]}
     aggregation.temperature: {grid: [0.1, 1, 10]}
     slow.epochs: 5                                         # fixed for every trial
@@ -31,88 +34,11 @@ from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
 from sweeps.spec.conditions import unmet, used
+from sweeps.spec.domains import RANGES, Domain, domain_of
 
 PREDICTION_SETTINGS = tuple(sorted(acting(Acts.PREDICTION)))
 MOST_PREDICTIONS = 2_000
-MOST_VALUES = 20_000  # of a range of whole numbers that are looked at one by one: more than a sweep has trials
-ZERO_SHARE = 0.25
-RANGES = ("zero_or_loguniform", "loguniform", "uniform")
-LISTS = ("choice", "grid")
 SET_BY_THE_SWEEP = ("dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads")
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The values that one setting may take: `values` are the two bounds of a range, or the list itself.
-
-    Every domain is the unit interval, so that a search proposes a position in [0, 1) whatever the kind. Of a
-    `zero_or_loguniform` the first quarter is exactly 0 and the rest is logarithmic.
-    """
-
-    kind: str
-    values: tuple[Any, ...]
-    whole: bool = False
-
-    @property
-    def listed(self) -> bool:
-        """Whether the values are listed, not a range."""
-        return self.kind not in RANGES
-
-    def at(self, position: float) -> Any:
-        """Return the value at a position in [0, 1); a range takes 1 too."""
-        if self.listed:
-            return self.values[int(position * len(self.values))]
-        low, high = (float(bound) for bound in self.values)
-        if self.kind == "uniform":
-            value = low + position * (high - low)
-        else:
-            if self.kind == "zero_or_loguniform":
-                if position < ZERO_SHARE:
-                    return 0 if self.whole else 0.0
-                position = (position - ZERO_SHARE) / (1 - ZERO_SHARE)
-            value = math.exp(math.log(low) + position * (math.log(high) - math.log(low)))
-        if self.whole:
-            return round(value)
-        # Six digits are more than a search needs, and the value can be read and typed again.
-        return min(max(float(f"{value:.6g}"), low), high)
-
-    def position(self, value: Any) -> float:
-        """Return the position of a value of the domain; the middle of its share for a listed value and for 0."""
-        if self.listed:
-            return (self.values.index(value) + 0.5) / len(self.values)
-        low, high = (float(bound) for bound in self.values)
-        if self.kind == "uniform":
-            return (value - low) / (high - low)
-        zero = ZERO_SHARE if self.kind == "zero_or_loguniform" else 0.0
-        if value == 0:
-            return zero / 2
-        return zero + (1 - zero) * (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
-
-    def every(self) -> Sequence[Any] | None:
-        """Return all values; None of a range of fractions, which has no end."""
-        if self.listed:
-            return self.values
-        if not self.whole:
-            return None
-        low, high = map(round, self.values)
-        return [*([0] if self.kind == "zero_or_loguniform" else []), *range(low, min(high, low + MOST_VALUES) + 1)]
-
-    def __contains__(self, value: Any) -> bool:
-        if self.listed:
-            return value in self.values
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            return False
-        return self.values[0] <= value <= self.values[1] or (self.kind == "zero_or_loguniform" and value == 0)
-
-    def covers(self, other: Domain) -> bool:
-        """Return whether every value of `other` is one of this domain's."""
-        if self.listed and not other.listed:
-            return False
-        return all(value in self for value in other.extremes())
-
-    def extremes(self) -> tuple[Any, ...]:
-        """Return the values whose validity implies that of all others."""
-        return (0, *self.values) if self.kind == "zero_or_loguniform" else self.values
 
 
 @dataclass(frozen=True)
@@ -230,31 +156,7 @@ def without_effect(raw: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str,
 
 def parse_domain(name: str, entry: Any) -> Domain:
     """Return the values that the space entry of a setting stands for; ValueError for a malformed one."""
-    return _domain(entry, whole=_is_whole(name))
-
-
-def _domain(entry: Any, *, whole: bool) -> Domain:
-    if not isinstance(entry, Mapping):
-        return Domain("fixed", (entry,))
-    if len(entry) != 1:
-        raise ValueError(f"needs exactly one of {', '.join((*RANGES, *LISTS))}, got {dict(entry)!r}")
-    ((kind, values),) = entry.items()
-    if kind not in RANGES + LISTS:
-        raise ValueError(
-            f"unknown kind {kind!r}; choose one of: {', '.join((*RANGES, *LISTS))}.{nearest(str(kind), RANGES + LISTS)}"
-        )
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-        raise ValueError(f"{kind} needs a list, got {values!r}")
-    if kind in LISTS:
-        if any(values.count(value) > 1 for value in values):
-            raise ValueError(f"{kind} lists a value twice: {list(values)!r}")
-        return Domain(kind, tuple(values))
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    if len(values) != 2 or not numbers or not all(map(math.isfinite, values)) or not values[0] < values[1]:
-        raise ValueError(f"{kind} needs [low, high], two finite numbers with low < high, got {list(values)!r}")
-    if kind != "uniform" and values[0] <= 0:
-        raise ValueError(f"{kind} needs bounds above 0, got {list(values)!r}")
-    return Domain(kind, tuple(values), whole)
+    return domain_of(entry, whole=_is_whole(name))
 
 
 def _is_whole(name: str) -> bool:

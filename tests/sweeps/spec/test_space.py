@@ -14,10 +14,10 @@ from safe.config.marks import ABOVE_ZERO, Needs
 from safe.errors import UserError
 from sweeps.search.random_ import draw
 from sweeps.spec.conditions import conditions
+from sweeps.spec.domains import ZERO_SHARE
 from sweeps.spec.space import (
     MOST_PREDICTIONS,
     PREDICTION_SETTINGS,
-    ZERO_SHARE,
     Space,
     parse_domain,
     parse_space,
