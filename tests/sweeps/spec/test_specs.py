@@ -231,11 +231,11 @@ def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU}
     spec = build_spec(**asked)
     assert (spec.search, spec.selection, spec.objective) == ("staged", "holdout", "average_accuracy")
-    assert (spec.round_size, spec.slow_count, spec.carried_count) == (8, 6, 2)
+    assert (spec.round_size, spec.slow_count, spec.carried_count) == (8, 8, 3)
     assert (spec.stages, spec.control, spec.audit) == (True, True, True)
     assert build_spec(**asked, concurrency=2).round_size == 4
     assert not build_spec(**asked, stages=False).audit
     assert build_spec(**asked, stages=False, audit=True).audit
     assert not build_spec(**asked, selection="test").audit
     # Slow candidates and trials, the same trials once more for the audit, and as many controls as final runs.
-    assert spec.runs == 6 + 2 * 6 + 2 * 3 + (3 + 3), "beside: final runs of a rival, audits of three baselines"
+    assert spec.runs == 8 + 2 * 8 + 2 * 3 + (3 + 3), "beside: final runs of a rival, audits of three baselines"
