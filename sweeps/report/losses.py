@@ -99,7 +99,10 @@ def losses_figure(parts: Sequence[tuple[float, float]]) -> go.Figure:
             x=steps,
             y=[percent(part[place]) for part in parts],
             name=name,
-            marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "#fff", "solidity": 0.25}},
+            marker={
+                "color": colour,
+                "pattern": {"shape": pattern, "bgcolor": colour, "fgcolor": "#fff", "solidity": 0.25},
+            },
             hovertemplate=f"session %{{x}}, {name}: %{{y:.1f}} points<extra></extra>",
         )
     figure.update_layout(barmode="relative")

@@ -551,3 +551,13 @@ def test_a_trial_is_scored_once_for_all_that_is_shown(tmp_path: Path, monkeypatc
     job.sessions.pop()
     assert selection.score_trial(job, log.sweep_spec.objective, "val").sessions == best.sessions[:-1]
     assert calls[job.id, log.sweep_spec.objective, "val"] == 2, "its sessions are others"
+
+
+def test_patterned_bars_have_their_colour_under_the_pattern() -> None:
+    """Without one, plotly draws white lines on nothing."""
+    figures = [
+        b.figure for s in sections(make_log()).values() for b in getattr(s, "blocks", ()) if isinstance(b, Figure)
+    ]
+    bars = [trace for figure in figures for trace in figure.data if trace.type == "bar" and trace.marker.pattern.shape]
+    assert len(bars) == 2
+    assert all(bar.marker.pattern.bgcolor == bar.marker.color for bar in bars)
