@@ -712,7 +712,7 @@ def test_domains_tell_streams_apart(make_config: Callable[..., Config], domains:
 OTHERS = {
     "", "__main__", "cli", "config", "datasets", "errors", "io", "predictor", "states", "types",
     "evaluation.__init__", "evaluation.aggregation", "evaluation.image_metrics", "evaluation.metrics",
-    "evaluation.session_metrics", "training.__init__", "training.memory", "training.pretrain",
+    "evaluation.session_metrics", "training.__init__", "training.cost", "training.memory", "training.pretrain",
     "training.resources",
     # The digest of a data set and the images of every session say what these gave.
     "data.__init__", "data.__main__", "data.benchmarks", "data.check", "data.decoder", "data.fetching", "data.folders",
