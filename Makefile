@@ -18,6 +18,7 @@ SELECTION      :=
 EVALUATE_ON    :=
 MAX_SESSIONS   :=
 STOP           :=
+ORDERS         :=
 FINALISTS      :=
 RACE_SESSIONS  :=
 MAX_HOURS      :=
@@ -76,7 +77,7 @@ PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep resume stop list show export plan train ablation variants report compare predict data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop list show export plan train ablation orders variants report compare predict data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format docs bench clean
 
 help: ## list the targets
@@ -115,6 +116,9 @@ train: $(READY) ## one training run without Ray and MLflow: DATASET, ARGS
 
 ablation: $(PREPARE) ## SAFE beside baselines and bounds, on the test images: DATASET, SEEDS
 	@$(SWEEPS) ablation $(STUDY)
+
+orders: $(READY) ## how much of a chosen configuration's spread is the order of the classes: NAME, ORDERS
+	@$(RUN) -m sweeps orders $(NAMED) $(if $(ORDERS),--orders $(ORDERS)) $(ARGS)
 
 variants: $(PREPARE) ## the choices that the method leaves open, on the holdout: DATASET, SEEDS
 	@$(SWEEPS) variants $(STUDY)

@@ -16,6 +16,7 @@ from sweeps.cli import (
     export,
     extend,
     list_,
+    orders,
     plan,
     predict,
     prune,
@@ -29,7 +30,7 @@ from sweeps.cli import (
 from tracking.errors import TrackingError
 
 COMMANDS = (
-    run, plan, resume, extend, stop, ablation, show, report, compare, list_, export, predict, prune, ui, doctor,
+    run, plan, resume, extend, stop, ablation, orders, show, report, compare, list_, export, predict, prune, ui, doctor,
     completion,
 )  # fmt: skip
 

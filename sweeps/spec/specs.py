@@ -29,7 +29,7 @@ class AblationSpec(RunsSpec):
     """The specification of an ablation: the same runs for every variant, nothing selected."""
 
     kind: Literal["ablation"] = "ablation"
-    catalogue: Literal["ablation", "variants"] = "ablation"
+    catalogue: Literal["ablation", "variants", "orders"] = "ablation"
     """What is compared, and on which images; see `sweeps.studies.catalogues`."""
     variants: Annotated[list[str], Field(validation_alias=AliasChoices("variants", "arms")), Mark.GROWS]
     """Names of its variants (`arms` in ledgers of 0.1.0); those asked for later are added."""

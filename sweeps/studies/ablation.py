@@ -24,6 +24,7 @@ from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
 from sweeps.report.terminal import print_mlflow, spread
+from sweeps.results.components import component_words, components
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.configs import absolute, final_config
 from sweeps.spec.machine import resources
@@ -31,11 +32,11 @@ from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, check_numbers
 from sweeps.spec.specs import AblationSpec
 from sweeps.spec.titles import status_word
-from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, VARIANTS, Catalogue
+from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, ORDERS, VARIANTS, Catalogue, logged
 from sweeps.studies.memory import check_room
 from tracking.recorder import Recorder, Status
 
-CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS}
+CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS, "orders": ORDERS}
 
 
 def build_ablation(
@@ -95,7 +96,9 @@ def variant_config(spec: AblationSpec, variant: str, repeat: int) -> dict[str, A
     if settings.get("data.init_classes") == ALL_CLASSES:
         classes = class_count(spec.dataset, spec.base["data.root"])
         settings |= {"data.init_classes": classes, "data.scenario": "class"}
-    config = final_config({**spec.base, **settings, "runtime.threads": spec.threads}, repeat)
+    base = {**spec.base, **settings, "runtime.threads": spec.threads}
+    config = final_config(base, repeat)
+    config |= {name: base[name] for name in chosen.fixed}
     if catalogue.split == "val":
         share = spec.base["data.holdout_share"] or DEFAULT_HOLDOUT_SHARE
         config = validate({**config, "data.evaluate_on": "holdout", "data.holdout_share": share}).flat()
@@ -148,7 +151,18 @@ def _by_repeat(row: Mapping[str, Any], metric: str) -> dict[int, float]:
 
 def ablation_summary(log: SweepLog) -> dict[str, Any]:
     """Return the ablation as one object for programs; fractions in [0, 1]."""
-    return {"name": log.spec.name, "dataset": log.spec.dataset, "rows": table(log), "mlflow": log.tracking}
+    outcome = {"name": log.spec.name, "dataset": log.spec.dataset, "rows": table(log), "mlflow": log.tracking}
+    return outcome | ({"components": _components(log)} if _spec(log).catalogue == "orders" else {})
+
+
+def _components(log: SweepLog) -> dict[str, Any]:
+    """Return by metric how much of the spread is the order of the classes."""
+    orders, seeds = ([logged(job) for job in _finished(log, name)] for name in ORDERS.variants)
+    return components(orders, seeds, MAIN)
+
+
+def _component_lines(log: SweepLog) -> list[str]:
+    return component_words(_components(log)) if _spec(log).catalogue == "orders" else []
 
 
 def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
@@ -159,8 +173,8 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
     console.print(f"\n{title}", highlight=False)
     console.print(_shown(log).on_terminal(console.width))
-    if fewer:
-        console.print(fewer, highlight=False, soft_wrap=True)
+    for line in filter(None, [fewer, *_component_lines(log)]):
+        console.print(line, highlight=False, soft_wrap=True)
     for job in log.jobs.values():
         if job.reason and job.status != Status.FINISHED:
             console.print(f"{job.id} {status_word(job.status)}: {job.reason}", markup=False, soft_wrap=True)
@@ -172,7 +186,7 @@ def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
 def markdown(log: SweepLog) -> str:
     """Return the table in markdown."""
     fewer = _seeds(log)[1]
-    return _shown(log).markdown() + (f"\n\n{fewer}" if fewer else "")
+    return "\n\n".join(filter(None, [_shown(log).markdown(), fewer, *_component_lines(log)]))
 
 
 def _shown(log: SweepLog) -> Table:

@@ -34,6 +34,7 @@ class Variant:
         settings: what differs from the preset; `data.init_classes: all` is the number of classes of the data set.
         rows: what its runs give.
         factors: what the preset's value of a setting is multiplied by.
+        fixed: seeds that stay the same in all of its runs.
         joint: one session with every class: it has no forgetting and no average over sessions.
     """
 
@@ -41,6 +42,7 @@ class Variant:
     settings: Mapping[str, Any]
     rows: tuple[Row, ...]
     factors: Mapping[str, float] = field(default_factory=dict)
+    fixed: tuple[str, ...] = ()
     joint: bool = False
 
 
@@ -210,5 +212,24 @@ VARIANTS = Catalogue(
             )
             for tau in TEMPERATURES
         },
+    },
+)
+
+
+# ---------------------------------------------------------------- what the order of the classes does
+
+OVER_ORDERS, OVER_SEEDS = "over class orders, one seed", "over seeds, one class order"
+
+ORDERS = Catalogue(
+    split="test",
+    reference=OVER_ORDERS,
+    columns=(
+        Column("final", "accuracy", "accuracy"),
+        Column("average", "average_accuracy", "average_accuracy"),
+        Column("forgetting", "forgetting", "forgetting"),
+    ),
+    variants={
+        "orders": _one("", OVER_ORDERS, {}, fixed=("seed",)),
+        "seeds": _one("", OVER_SEEDS, {}, fixed=("class_order_seed",)),
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 
 from safe.errors import UserError
+from safe.evaluation.metrics import MAIN
 from sweeps.cli import main
 from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.ledger.record import SessionRecord
+from sweeps.results.components import component_words, components
 from sweeps.spec.continuing import continued
 from sweeps.spec.specs import read_spec
 from sweeps.studies.ablation import (
@@ -30,6 +32,7 @@ from sweeps.studies.ablation import (
     variant_config,
 )
 from sweeps.studies.catalogues import ABLATION, VARIANTS
+from sweeps.studies.orders import build_orders
 
 KNOWN = ABLATION.variants
 UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
@@ -328,3 +331,19 @@ def test_show_and_list_know_ablations(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "demo" in capsys.readouterr().out
     assert main(["run", "--name", "demo", "--results", str(tmp_path)]) == 2
     assert "belongs to another kind of run (ablation)" in capsys.readouterr().err
+
+
+def test_orders_change_one_seed_at_a_time_and_say_how_much_is_the_order(finished_sweep: Callable[[], Ledger]) -> None:
+    of = finished_sweep().log
+    config = of.final_jobs()[0].config
+    spec = build_orders(of, config, 3)
+    assert (spec.name, spec.seeds, spec.variants) == ("demo-orders", 3, ["orders", "seeds"])
+    runs = {name: [variant_config(spec, name, repeat) for repeat in range(3)] for name in spec.variants}
+    assert [run["class_order_seed"] - config["class_order_seed"] for run in runs["orders"]] == [0, 1, 2]
+    assert {run["seed"] for run in runs["orders"]} == {config["seed"]}
+    assert [run["seed"] - config["seed"] for run in runs["seeds"]] == [0, 1, 2]
+    assert {run["class_order_seed"] for run in runs["seeds"]} == {config["class_order_seed"]}
+    assert {run["data.evaluate_on"] for group in runs.values() for run in group} == {"test"}
+    shares = components([{"accuracy": v} for v in (0.5, 0.6, 0.7)], [{"accuracy": v} for v in (0.6, 0.6, 0.6)], MAIN)
+    assert list(shares) == ["accuracy"]
+    assert component_words(shares)[0].startswith("accuracy: 100 % (100 to 100) of the variance is the class order")
