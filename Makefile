@@ -18,6 +18,7 @@ SELECTION      :=
 EVALUATE_ON    :=
 MAX_SESSIONS   :=
 STOP           :=
+LEARN_FROM     :=
 ORDERS         :=
 FINALISTS      :=
 RACE_SESSIONS  :=
@@ -65,7 +66,7 @@ SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(
   $(if $(SELECTION)$(EVALUATE_ON),--selection $(or $(SELECTION),transfer)) \
   $(if $(EVALUATE_ON),--evaluate-on "$(EVALUATE_ON)") $(if $(MAX_SESSIONS),--max-sessions $(MAX_SESSIONS)) \
   $(if $(MAX_HOURS),--max-hours $(MAX_HOURS)) $(if $(GPUS_PER_TRIAL),--gpus-per-trial $(GPUS_PER_TRIAL)) \
-  $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT)) $(if $(STOP),--stop "$(STOP)") \
+  $(if $(TRIAL_TIMEOUT),--trial-timeout $(TRIAL_TIMEOUT)) $(if $(STOP),--stop "$(STOP)") $(if $(LEARN_FROM),--learn-from "$(LEARN_FROM)") \
   $(if $(FINALISTS),--finalists $(FINALISTS)) \
   $(if $(RACE_SESSIONS),--race-sessions $(RACE_SESSIONS))
 # A cluster of containers needs Docker alone, so its commands run in any Python. A Ray that is there already (RAY_ADDRESS,

@@ -14,6 +14,7 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "checkpoint", "job": "trial-00", "session": 1, "path": ...}
     {"type": "clock", "seconds": ...}
     {"type": "recorded", "job": "trial-00"}
+    {"type": "learned", "trials": [{"sweep": "first", "settings": {...}, "goodness": [...]}]}
     {"type": "enough", "trials": 12, "bound": ..., "noise": ..., "enough": true}
     {"type": "race", "finalists": [{"job": "trial-00", "role": "searched", ...}], "repeats": 3, "end": ...}
     {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
@@ -101,6 +102,7 @@ class SweepLog:
             they are when data lie elsewhere.
         data: what the data sets held when the sweep began; see `sweeps.ledger.data`.
         folder: holds the ledger; the paths in it begin there, so that it can be moved.
+        learned: finished trials of earlier sweeps that the search is told, best first within a sweep.
         enough: with how many trials it was asked whether more of them can pay, and what came of it, by that number.
         race: its finalists and how it ended; see `sweeps.results.finalists`.
         model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
@@ -116,6 +118,7 @@ class SweepLog:
     jobs: dict[str, JobLog] = field(default_factory=dict)
     data: dict[str, Any] | None = None
     tracking: dict[str, Any] | None = None
+    learned: list[dict[str, Any]] | None = None
     enough: dict[int, dict[str, Any]] = field(default_factory=dict)
     race: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
@@ -172,6 +175,8 @@ class SweepLog:
                 self.data = record["sets"]
             case "tracking" | "race" | "selected" | "model" | "importance" as name:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
+            case "learned":
+                self.learned = record["trials"]
             case "enough":
                 self.enough[record["trials"]] = {key: value for key, value in record.items() if key != "type"}
             case "finished":

@@ -39,11 +39,13 @@ class History:
 
     Attributes:
         trials: those of earlier rounds that gave a result, in trial order.
+        learned: those of earlier sweeps, which stand first among `trials` too.
         slow: settings of the slow candidates judged so far, best first.
         begun: settings of every trial that has a configuration in the ledger, of this round too, by index.
     """
 
     trials: list[Observation] = field(default_factory=list)
+    learned: list[Observation] = field(default_factory=list)
     slow: list[Mapping[str, Any]] = field(default_factory=list)
     begun: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -55,8 +57,13 @@ def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> Hi
     if now.kind == Kind.TRIAL:
         earlier = [job for number, job in trials.items() if number < now.indices.start and job.status in ENDED_WELL]
         ranked = slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split)
+    lessons = [
+        Observation({name: one["settings"][name] for name in space.domains}, tuple(one["goodness"]))
+        for one in log.learned or ()
+    ]
     return History(
-        trials=[_observation(spec, space, job) for job in earlier if job.sessions],
+        learned=lessons,
+        trials=[*lessons, *(_observation(spec, space, job) for job in earlier if job.sessions)],
         slow=[_settings(space, job) for job in ranked],
         begun={number: _settings(space, job) for number, job in trials.items()},
     )

@@ -44,7 +44,7 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
     if not has_stages(space):
         return tpe.propose(spec, space, now, history)
     if now.kind == Kind.SLOW:
-        return dict(enumerate(random_.distinct(_part(space, slow=True), spec.search_seed, len(now.indices))))
+        return dict(enumerate(_candidates(spec, space, len(now.indices), history)))
     carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
     within, told = searched(spec, space, history)
     first: dict[int, dict[str, Any]] = {}
@@ -56,6 +56,16 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
         begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
         proposals = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
     return first | {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
+
+
+def _candidates(spec: SweepSpec, space: Space, count: int, history: History) -> list[dict[str, Any]]:
+    """Return the slow settings to judge: the preset's, up to half from earlier sweeps' best trials, then draws."""
+    part = _part(space, slow=True)
+    drawn = random_.distinct(part, spec.search_seed, count)
+    best = sorted(history.learned, key=lambda seen: seen.goodness, reverse=True)
+    lessons = {key(one): one for one in (part.settings(_slow(space, seen.settings)) for seen in best)}
+    first = [*drawn[:1], *[one for one in lessons.values() if one != drawn[0]][: count // 2]]
+    return [*first, *(one for one in drawn if one not in first)][:count]
 
 
 def searched(spec: SweepSpec, space: Space, history: History) -> tuple[Space, list[Observation]]:

@@ -48,12 +48,16 @@ def propose(
             return False
         return True
 
-    if now.first:
+    if now.first and not history.learned:
         return dict(enumerate(random_.distinct(space, spec.search_seed, len(now.indices))))
-    before = [settings for index, settings in history.begun.items() if index < now.indices.start]
+    first: dict[int, dict[str, Any]] = {}
+    if now.first:  # the preset, as without lessons
+        first = {0: space.settings(random_.draw(space, spec.search_seed, 0))}
+    before = [*first.values(), *(settings for index, settings in history.begun.items() if index < now.indices.start)]
     tried = {key(space.settings(settings)) for settings in before}
     seed = f"{spec.search_seed}\x1f{now.indices.start}"
-    return dict(zip(now.indices, suggest(space, seed, history.trials, tried, len(now.indices), valid), strict=False))
+    rest = [index for index in now.indices if index not in first]
+    return first | dict(zip(rest, suggest(space, seed, history.trials, tried, len(rest), valid), strict=False))
 
 
 def suggest(

@@ -127,6 +127,14 @@ class SweepSpec(RunsSpec):
         ),
     ] = None
     """Trained sessions after which no further seed is raced; empty for half of those of the search."""
+    learn_from: Annotated[
+        str | None,
+        Mark.SETTLED,
+        Option("earlier sweeps, with commas, whose trials the search is told", Group.SEARCH),
+    ] = None
+    """Names of earlier sweeps, with commas, whose finished trials the search is told."""
+    across_data: Annotated[bool, Mark.SETTLED, Option("learn from sweeps on other data too", Group.SEARCH)] = False
+    """Whether these sweeps may be about other data, of which the space alone is the same."""
     rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
     """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists."""
     selection: Annotated[

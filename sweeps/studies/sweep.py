@@ -32,6 +32,7 @@ from sweeps.spec.machine import ray_address
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.enough import enough, noise_rounds
+from sweeps.studies.learning import learn, refuse_early
 from sweeps.studies.memory import check_room, largest_configs
 from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds
 from tracking.recorder import Recorder, Status
@@ -40,6 +41,7 @@ from tracking.recorder import Recorder, Status
 def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False, detail: Detail = "usual") -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
     check_early(spec)
+    refuse_early(spec, results)
     return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed, detail=detail)
 
 
@@ -68,6 +70,7 @@ def work(study: Study) -> Iterator[list[Job]]:
     space = spec.parsed_space()
     # Tags and no params, because a space may grow.
     study.tag({f"space.{name}": str(entry) for name, entry in spec.space.items()})
+    learn(study)
     beside = baseline_jobs(study, space) if spec.raced else []
     for proposed in proposals(spec, log):
         yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside]

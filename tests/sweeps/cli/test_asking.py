@@ -69,6 +69,8 @@ def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pyt
         "selection",
         "first_k",
         "evaluate_on",
+        "learn_from",
+        "across_data",
     }
     assert {flag(field).removeprefix("--").replace("-", "_") for field in OPTIONS} == tried
 
