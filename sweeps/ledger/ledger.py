@@ -21,8 +21,7 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "importance", "trials": 12, "shares": [{"setting": "slow.lr", "share": ..., "low": ..., "high": ...}]}
     {"type": "finished"}
 
-A `spec` record extends a sweep: the newest specification counts, and the sweep is no longer finished. `clock` says how
-long the search has taken so far, over all calls.
+A `spec` record extends a sweep: the newest counts, it is no longer finished. `clock` is the time of the search so far.
 """
 
 from __future__ import annotations
@@ -98,19 +97,17 @@ class SweepLog:
     """The state of a sweep as its ledger tells it.
 
     Attributes:
-        began_as: the first specification. It gives MLflow's params and the names of experiment and model, which stay as
-            they are when data lie elsewhere.
+        began_as: the first specification, of MLflow's params and names, which stay when data lie elsewhere.
         data: what the data sets held when the sweep began; see `sweeps.ledger.data`.
         folder: holds the ledger; the paths in it begin there, so that it can be moved.
         learned: finished trials of earlier sweeps that the search is told, best first within a sweep.
-        enough: with how many trials it was asked whether more of them can pay, and what came of it, by that number.
+        enough: whether more trials could pay, by how many there were; see `sweeps.studies.enough`.
         race: its finalists and how it ended; see `sweeps.results.finalists`.
         model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
         importance: of the settings, as `sweeps.results.importance` reckoned it from so many finished `trials`.
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
-        sessions_trained: sessions that the search really trained.
-        sessions_reused: sessions of the search whose training came from the stage store.
+        sessions_trained, sessions_reused: sessions of the search that it trained itself, and took from the stage store.
     """
 
     spec: Spec
@@ -163,8 +160,8 @@ class SweepLog:
 
     def finals_of(self, candidate: JobLog) -> list[JobLog]:
         """Return the final runs of a trial or baseline, in seed order."""
-        place = (candidate.trial, candidate.variant)
-        return [job for job in self.of_kind(Kind.FINAL) if (job.trial, job.variant) == place]
+        finals = self.of_kind(Kind.FINAL)
+        return [job for job in finals if (job.trial, job.variant) == (candidate.trial, candidate.variant)]
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
