@@ -68,12 +68,15 @@ def made_up(job: Job) -> list[SessionRecord]:
     """Return two sessions whose accuracies tell the settings: 0.5 + feature_weight / 1000 + temperature / 1000."""
     base = 0.5 + job.config["fast.feature_weight"] / 1000
     rows = [base + prediction["aggregation.temperature"] / 1000 for prediction in job.predictions]
-    common: dict[str, Any] = {"sessions": 2, "split": "val", "metrics": {}, "losses": []}
-    made = (
-        {**common, "session": session, "grid": [[row] * session for row in rows], "counts": [10] * session}
+    return [
+        SessionRecord(
+            *(session, 2, "val", {}),
+            grid=tuple((row,) * session for row in rows),
+            grid_metrics=({},) * len(rows),
+            counts=(10,) * session,
+        )
         for session in (1, 2)
-    )
-    return [SessionRecord.from_json(record) for record in made]
+    ]
 
 
 def test_our_numbers_are_found_by_settings_and_compared_exactly(bench: ModuleType) -> None:

@@ -255,6 +255,8 @@ def test_an_ablation_is_a_table_in_mlflow_too(place: Place, capsys: pytest.Captu
 
     words = [
         "ablation",
+        "--dataset",
+        "digits",
         "--name",
         "parts",
         "--variants",
