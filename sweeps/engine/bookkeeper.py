@@ -16,8 +16,7 @@ from safe.types import with_split
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import JobLog, Ledger
 from sweeps.ledger.record import SessionRecord
-from sweeps.results.selection import score_trial
-from sweeps.results.session_metrics import live_metrics, shown_sessions
+from sweeps.results.selection import score_trial, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
 from sweeps.spec.titles import data_name
 from tracking.recorder import Point, Recorder, Status
@@ -192,7 +191,7 @@ class Bookkeeper:
 
 def session_points(job: JobLog, record: SessionRecord) -> list[Point]:
     """Return the points of a session: metrics at step = session, loss terms at step = epochs done so far."""
-    metrics = live_metrics(job, record)
+    metrics = record.settled() if job.predictions else record.metrics
     points = [Point(name, value, record.session) for name, value in metrics.items()]
     points += [Point(name, value, step) for step, terms in record.losses for name, value in terms.items()]
     return points

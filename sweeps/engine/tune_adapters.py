@@ -31,7 +31,7 @@ class JobSearcher(Searcher):
         return Searcher.FINISHED if self.driver.queue.finished else None
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        return True  # the queue see to it
+        return True  # the queue sees to it
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass
@@ -41,7 +41,7 @@ class JobSearcher(Searcher):
 
 
 class JobScheduler(FIFOScheduler):
-    """Keeps the workers between queue. Tune itself keeps one that has nothing to do, and starts the others anew.
+    """Keeps the workers between rounds of jobs. Tune itself keeps one that has nothing to do, and starts others anew.
 
     It reaches into Tune for that; where Tune has changed, workers are started more often, and nothing else happens.
     """
@@ -64,11 +64,12 @@ class JobScheduler(FIFOScheduler):
         """Return nothing: Tune then takes pending trials in their order, without a search through all trials."""
 
 
-class JobStopper(tune.Stopper):
-    """Hands in results, and stops what is to be stopped.
+class ResultReceiver(tune.Stopper):
+    """Takes every result to the driver and says whether its trial stops there.
 
-    Tune tells its callbacks of a result after it has asked the stopper, which decides by this very result: early
-    stopping ranks it among the others in the ledger. Handed in by a callback, a trial would train a session too many.
+    To Tune that is a stopper: it asks it first, and with the last result of a trial too, which no scheduler is given.
+    Its callbacks come last, and what is decided by a result needs it in the ledger: early stopping ranks it there.
+    Taken in by a callback, a trial would train a session too many.
     """
 
     def __init__(self, driver: Driver) -> None:

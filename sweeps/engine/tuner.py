@@ -117,7 +117,7 @@ def run_work(
 
     from sweeps.engine.compat import causes, every_error_is_a_trials, keep_variables
     from sweeps.engine.driver import Driver
-    from sweeps.engine.tune_adapters import JobScheduler, JobSearcher, JobStopper, TuneCallback
+    from sweeps.engine.tune_adapters import JobScheduler, JobSearcher, ResultReceiver, TuneCallback
     from sweeps.worker.trainable import SafeTrainable
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
@@ -144,7 +144,7 @@ def run_work(
             name=f"{datetime.now():%Y%m%d-%H%M%S-%f}",
             storage_path=str(storage),
             callbacks=[TuneCallback(driver, on_setup=lambda: _take_interrupts(driver))],
-            stop=JobStopper(driver),
+            stop=ResultReceiver(driver),
             # Retries and old checkpoints are ours: a job tried again may need another checkpoint, or more memory.
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),

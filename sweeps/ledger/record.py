@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from safe.evaluation.metrics import depends_on_prediction
 from safe.types import Provenance, SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
@@ -157,6 +158,15 @@ class SessionRecord:
     def metric(self, name: str) -> float | None:
         """Return a metric of the evaluation by its name without split, or None where it is undefined."""
         return self.metrics.get(with_split(self.split, name))
+
+    def settled(self) -> dict[str, float]:
+        """Return the metrics that are known once the session is over, whatever settings of prediction are chosen later.
+
+        Names are full; those of the aggregate, and what is made of probabilities, are left out.
+        """
+        prefix = with_split(self.split, "")
+        later = {name for name in self.judged() if depends_on_prediction(name)}
+        return {name: value for name, value in self.metrics.items() if name.removeprefix(prefix) not in later}
 
     def judged(self, learner: str = "") -> dict[str, float]:
         """Return the metrics of the evaluation, names without split and `learner` (`slow/`, `fast/`; "" is all)."""

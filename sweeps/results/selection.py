@@ -111,6 +111,14 @@ def point_at(job: JobLog, prediction: Mapping[str, Any], objective: str, split: 
     return next((point for point in score_points(job, objective, split) if point.prediction == prediction), None)
 
 
+def shown_sessions(job: JobLog, log: SweepLog) -> Sequence[Mapping[str, float]]:
+    """Return the metrics after each session of a job that a person wants to see, names without prefix."""
+    if job.predictions:
+        return score_trial(job, log.sweep_spec.objective, job.sessions[-1].split).sessions
+    learner = "slow/" if job.kind == Kind.SLOW else ""  # a slow setting is judged by that learner alone
+    return [record.judged(learner) for record in job.sessions]
+
+
 def leaderboard(jobs: Iterable[JobLog], objective: str, split: str) -> list[Scored]:
     """Return the finished trials, best first; of equals the one that stands first in `jobs`.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from safe.evaluation.metrics import MAIN, METRICS, depends_on_prediction
+from safe.evaluation.metrics import MAIN, METRICS
 from safe.types import with_split
 from sweeps.ledger.jobs import UNPLANNED, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
@@ -209,9 +209,10 @@ def _trial(job: JobLog, log: SweepLog, prediction: Mapping[str, Any] | None = No
             best = point_at(job, prediction, spec.objective, spec.split) or best
         config |= best.prediction
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
-            settled = {name: value for name, value in record.judged().items() if not depends_on_prediction(name)}
-            known = {**metrics, **settled}
-            sessions.append({with_split(spec.split, name): value for name, value in known.items()})
+            judged = with_split(spec.split, "")
+            chosen = {judged + name: value for name, value in metrics.items()}
+            settled = {name: value for name, value in record.settled().items() if name.startswith(judged)}
+            sessions.append(chosen | settled)
     return {"id": job.id, "status": job.status, "reason": job.reason, "config": config, "sessions": sessions}
 
 
