@@ -11,10 +11,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safe.config.described import acting
+from safe.config.marks import Acts
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.model.saving import save_model
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import objectives
+from sweeps.spec.runs import PLACES
+from sweeps.spec.space import SET_BY_THE_SWEEP
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from sweeps.worker.artifacts import CHECKPOINTS
@@ -65,11 +69,10 @@ def model_name(dataset: str) -> str:
 
 def protocol(log: SweepLog) -> dict[str, Any]:
     """Return what must be equal for the scores of two sweeps on the same data to be comparable."""
-    spec = log.sweep_spec
-    of_data = ("init_classes", "increment", "scenario", "class_order", "holdout_seed")
-    return {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)} | {
-        f"data.{name}": spec.base[f"data.{name}"] for name in of_data
-    }
+    spec, told_elsewhere = log.sweep_spec, (*PLACES, *SET_BY_THE_SWEEP)  # by the data's digest; by the specification
+    of_data = [name for name in acting(Acts.FACTS) if name.startswith("data.") and name not in told_elsewhere]
+    of_spec = {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)}
+    return of_spec | {name: spec.base[name] for name in of_data}
 
 
 def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Recorder) -> dict[str, Any]:
