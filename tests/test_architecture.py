@@ -36,7 +36,7 @@ ROOMS = {
         "backbones", "data", "learners", "states", "sharing", "training", "predictor", "cli",
     ),
     "sweeps": (
-        "spec", "ledger", "results", "search", "worker", "engine", "model", "report", "studies", "doctor", "cli",
+        "spec", "ledger", "results", "search", "worker", "model", "engine", "report", "studies", "doctor", "cli",
         "cluster",
     ),
 }  # fmt: skip

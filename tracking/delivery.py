@@ -115,10 +115,16 @@ class Delivery:
         try:
             call(record, target, self.path.parent)
         except NotADirectoryError:
-            directory = self.path.parent / record["directory"]
-            if directory not in self._missing:
-                self._missing.add(directory)
-                tell(f"{directory} is gone, so MLflow does not get these files of {record['run_key']}")
+            gone = self._gone(record)
+            if gone not in self._missing:
+                self._missing.add(gone)
+                tell(f"{gone} is gone, so MLflow does not get these files of {record['run_key']}")
+
+    def _gone(self, record: dict[str, Any]) -> Path:
+        """Return the place of a record's files that is not there."""
+        named = [record["directory"]] if "directory" in record else [path for path, _ in record["model"]["files"]]
+        places = [self.path.parent / place for place in named]
+        return next((place for place in places if not place.exists()), places[0])
 
     def _offsets(self) -> dict[str, int]:
         # Without a readable file everything is delivered again, which changes nothing.

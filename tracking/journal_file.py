@@ -22,7 +22,7 @@ from typing import Any
 
 from tracking import lines
 from tracking.errors import InUseError, TrackingError
-from tracking.recorder import Point, Recorder, Status
+from tracking.recorder import ModelFiles, ModelOutput, Point, Recorder, Status
 
 FORMAT = "tracking-journal"
 VERSION = 3
@@ -178,7 +178,16 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             "directory": str(directory),
             "artifact_path": artifact_path,
         }:
-            recorder.log_directory(key, folder / directory, artifact_path)
+            recorder.log_directory(key, folder / directory, artifact_path, without=record.get("without", ()))
+        case {
+            "call": "log_model",
+            "run_key": str(key),
+            "model": dict(model),
+            "points": list(points),
+        }:
+            files = tuple(ModelFiles(folder / path, inside) for path, inside in model["files"])
+            output = ModelOutput(**{**model, "files": files})
+            recorder.log_model(key, output, [Point(*point) for point in points])
         case {"call": "finish", "run_key": str(key), "status": str(status)}:
             recorder.finish(key, Status(status))
         case _:

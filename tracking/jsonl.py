@@ -5,14 +5,29 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, call, read_records
 from tracking.memory import MemoryRecorder
-from tracking.recorder import DatasetInput, Point, Status, points_of
-from tracking.state import RunState, check_directory, check_key, check_status, cut_description
+from tracking.recorder import DatasetInput, ModelFiles, ModelOutput, Point, Status, points_of
+from tracking.state import RunState, check_directory, check_files, check_key, check_model, check_status, cut_description
+
+
+class _Memory(MemoryRecorder):
+    """What is known of runs without their artefacts: where these lie, which need not be any more."""
+
+    def log_directory(
+        self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
+    ) -> None:
+        """Only the recorder of a store needs them."""
+
+    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+        """Keep all but the files."""
+        self.log_points(run_key, points)
+        self.runs[run_key].models.setdefault(model.name, model)
 
 
 class JsonlRecorder:
@@ -86,16 +101,33 @@ class JsonlRecorder:
         self._memory.set_description(run_key, markdown)
         self._write("set_description", run_key, markdown=cut_description(markdown))
 
-    def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
+    def log_directory(
+        self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
+    ) -> None:
         """See `Recorder.log_directory`."""
         key = self.runs[run_key].key
         check_directory(directory)
         path = check_key(artifact_path) if artifact_path else None
-        kept = self._keep(key, Path(directory).absolute(), path)
-        # Relative, so that a results folder can be moved.
-        below = kept.is_relative_to(self.path.parent)
-        shown = os.path.relpath(kept, self.path.parent) if below else str(kept)
-        self._write("log_directory", key, directory=shown, artifact_path=path)
+        kept = self._keep(key, Path(directory).absolute(), path, without)
+        self._write("log_directory", key, directory=self._relative(kept), artifact_path=path, without=[*without])
+
+    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+        """See `Recorder.log_model`; waits for the disk."""
+        check_model(model)
+        check_files(model)
+        run, points = self.runs[run_key], list(points)
+        new = run.new_points(points)
+        if not new and model.name in run.models:
+            return
+        run.add_points(new)
+        if model.name not in run.models:
+            files = tuple(self._keep_part(run.key, model.name, part) for part in model.files)
+            run.models[model.name] = model = replace(model, files=files)
+        entry = {**vars(model), "tags": dict(model.tags)}
+        entry["files"] = [[self._relative(part.path), part.folder] for part in model.files]
+        # Points that were there before belong to the model from now on, so they are told again.
+        self._write("log_model", run.key, model=entry, points=[[p.key, p.value, p.step] for p in points])
+        self._file.sync()
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`; waits for the disk."""
@@ -109,11 +141,29 @@ class JsonlRecorder:
         """See `Recorder.close`; waits for the disk. Closing twice is fine."""
         self._file.close()
 
-    def _keep(self, run_key: str, directory: Path, artifact_path: str | None) -> Path:
+    def _keep(self, run_key: str, directory: Path, artifact_path: str | None, without: Sequence[str]) -> Path:
         """Copy a folder of artefacts and return where the copy lies."""
         target = artifact_directory(self.path, run_key) / (artifact_path or "")
-        shutil.copytree(directory, target, dirs_exist_ok=True)
+
+        def left_out(folder: str, names: list[str]) -> list[str]:
+            return [name for name in names if name in without] if Path(folder) == directory else []
+
+        shutil.copytree(directory, target, dirs_exist_ok=True, ignore=left_out)
         return target
+
+    def _keep_part(self, run_key: str, model: str, part: ModelFiles) -> ModelFiles:
+        """Copy a part of a model and return where the copy lies."""
+        target = model_directory(self.path, run_key, model) / part.folder
+        if part.path.is_dir():
+            shutil.copytree(part.path, target, dirs_exist_ok=True)
+            return replace(part, path=target)
+        target.mkdir(parents=True, exist_ok=True)
+        return replace(part, path=Path(shutil.copy(part.path, target)))
+
+    def _relative(self, path: Path) -> str:
+        """Return a path as the file names it: as seen from its folder, so that a results folder can be moved."""
+        path = path.absolute()
+        return os.path.relpath(path, self.path.parent) if path.is_relative_to(self.path.parent) else str(path)
 
     def _write(self, method: str, run_key: str, **arguments: object) -> None:
         self._file.append(call=method, run_key=run_key, **arguments, at=time.time())
@@ -124,16 +174,19 @@ def artifact_directory(path: Path, run_key: str) -> Path:
     return path.with_name(f"{path.stem}.artifacts") / run_key.replace("/", "%2F")
 
 
+def model_directory(path: Path, run_key: str, model: str) -> Path:
+    """Return the folder that holds the files of a model of the journal `path`."""
+    return path.with_name(f"{path.stem}.models") / run_key.replace("/", "%2F") / model
+
+
 def read_journal(path: Path) -> Mapping[str, RunState]:
     """Return what a journal holds, by run key in order of creation; what is raised is as in `read_records`."""
     return _remembered(path).runs
 
 
 def _remembered(path: Path) -> MemoryRecorder:
-    memory = MemoryRecorder()
+    memory = _Memory()
     for _, record in read_records(path):
-        if record["call"] == "log_directory":  # of artefacts, only where they lie is known here
-            continue
         try:
             call(record, memory, path.parent)
         except (ValueError, KeyError, TypeError) as error:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracking.recorder import DatasetInput, Point, Status, points_of
-from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
+from tracking.recorder import DatasetInput, ModelOutput, Point, Status, points_of
+from tracking.state import (
+    RunState,
+    check_directory,
+    check_files,
+    check_key,
+    check_model,
+    check_status,
+    check_tags,
+    cut_description,
+)
 
 
 @dataclass
 class MemoryRun(RunState):
-    """A run and its artefacts, as relative path -> content."""
+    """A run, its artefacts and the files of its models, as relative path -> content."""
 
     artefacts: dict[str, bytes] = field(default_factory=dict)
+    model_files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by name of the model
 
 
 class MemoryRecorder:
@@ -69,14 +79,29 @@ class MemoryRecorder:
         """See `Recorder.set_description`."""
         self.runs[run_key].description = cut_description(markdown)
 
-    def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
+    def log_directory(
+        self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
+    ) -> None:
         """See `Recorder.log_directory`."""
         run = self.runs[run_key]
         check_directory(directory)
         prefix = Path(check_key(artifact_path)) if artifact_path else Path()
-        for file in sorted(directory.rglob("*")):
-            if file.is_file():
-                run.artefacts[(prefix / file.relative_to(directory)).as_posix()] = file.read_bytes()
+        read = {path: content for path, content in _contents(directory) if path.parts[0] not in without}
+        run.artefacts |= {(prefix / path).as_posix(): content for path, content in read.items()}
+
+    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+        """See `Recorder.log_model`."""
+        check_model(model)
+        check_files(model)
+        self.log_points(run_key, points)
+        run = self.runs[run_key]
+        if model.name not in run.models:
+            run.models[model.name] = model
+            run.model_files[model.name] = {
+                (Path(part.folder) / path).as_posix(): content
+                for part in model.files
+                for path, content in _contents(part.path)
+            }
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""
@@ -85,3 +110,10 @@ class MemoryRecorder:
 
     def close(self) -> None:
         """Nothing to do: memory needs no disk."""
+
+
+def _contents(place: Path) -> Iterator[tuple[Path, bytes]]:
+    """Return a file, or every file below a folder, by its path as seen from there."""
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    root = place if place.is_dir() else place.parent
+    return ((file.relative_to(root), file.read_bytes()) for file in files)

@@ -52,6 +52,20 @@ def in_words(tracking_uri: str) -> Iterator[None]:
         raise _worded(tracking_uri, codes.get(status or 0, "INTERNAL_ERROR"), str(error)) from None
 
 
+@contextmanager
+def uploading(tracking_uri: str) -> Iterator[None]:
+    """Turn what goes wrong with files, for which every kind of artefact store has errors of its own, into the same."""
+    from mlflow.exceptions import MlflowException
+
+    with in_words(tracking_uri):
+        try:
+            yield
+        except (MlflowException, OSError):
+            raise
+        except Exception as error:
+            raise OSError(str(error)) from None
+
+
 def _worded(uri: str, code: str, message: str) -> TrackingError:
     if code in _UNAUTHENTICATED:
         return TrackingError(

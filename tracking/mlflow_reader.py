@@ -13,7 +13,7 @@ from tracking.state import RunState
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
 RUN_KEY_TAG = "safe.run_key"
 STOPPED_TAG = "stopped_early"
@@ -68,9 +68,25 @@ def read_state(run: Run) -> RunState:
     )
 
 
-def read_metrics(client: MlflowClient, run_id: str, keys: Iterable[str]) -> list[Point]:
-    """Return every point of some metrics of a run."""
-    return [Point(key, metric.value, metric.step) for key in keys for metric in client.get_metric_history(run_id, key)]
+def read_metrics(client: MlflowClient, run_id: str, keys: Iterable[str]) -> list[tuple[Point, int]]:
+    """Return every point of some metrics of a run, with its time in milliseconds since 1970."""
+    return [
+        (Point(key, metric.value, metric.step), metric.timestamp)
+        for key in keys
+        for metric in client.get_metric_history(run_id, key)
+    ]
+
+
+def find_models(client: MlflowClient, experiment_id: str, run_id: str, run_key: str) -> dict[str, LoggedModel]:
+    """Return the models that a run gave, by name; not those of a deleted run of the same key."""
+    query, token = f"tags.`{RUN_KEY_TAG}` = '{run_key}'", None
+    models: dict[str, LoggedModel] = {}
+    while True:
+        page = client.search_logged_models([experiment_id], query, page_token=token)
+        models |= {model.name: model for model in page if model.source_run_id == run_id}
+        token = page.token
+        if not token:
+            return models
 
 
 def read_runs(client: MlflowClient, runs: Sequence[Run]) -> Mapping[str, RunState]:
@@ -80,7 +96,7 @@ def read_runs(client: MlflowClient, runs: Sequence[Run]) -> Mapping[str, RunStat
     for run in runs:
         state = read_state(run)
         state.parent = keys.get(run.data.tags.get(PARENT_TAG, ""))
-        state.add_points(read_metrics(client, run.info.run_id, run.data.metrics))
+        state.add_points(point for point, _ in read_metrics(client, run.info.run_id, run.data.metrics))
         states[state.key] = state
     return states
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from tracking.errors import TrackingError
 from tracking.mlflow_backend import artifact_folder, checkpoint, connect, sqlite_path, sqlite_uri
-from tracking.mlflow_errors import in_words, shown
+from tracking.mlflow_errors import in_words, shown, uploading
 from tracking.mlflow_reader import (
     CONTEXT_TAG,
     NOTE_TAG,
@@ -26,27 +25,23 @@ from tracking.mlflow_reader import (
     STOPPED_TAG,
     dataset_name,
     find_run,
-    read_metrics,
     read_state,
 )
-from tracking.recorder import DatasetInput, Point, Status, points_of
-from tracking.state import RunState, check_directory, check_key, check_status, check_tags, cut_description
+from tracking.mlflow_run import MlflowRun, chunks
+from tracking.recorder import DatasetInput, ModelOutput, Point, Status, points_of
+from tracking.state import (
+    RunState,
+    check_directory,
+    check_key,
+    check_model,
+    check_status,
+    check_tags,
+    cut_description,
+)
 
 # Tells the UI that the experiment holds training runs, so that it need not guess.
 UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-METRICS_PER_CALL = 1000
 PARAMS_PER_CALL = 100
-
-T = TypeVar("T")
-
-
-@dataclass
-class _Known:
-    """A run that this recorder has met; `unread` are metrics of which it does not know the points yet."""
-
-    id: str
-    state: RunState
-    unread: set[str] = field(default_factory=set)
 
 
 class MlflowRecorder:
@@ -83,7 +78,7 @@ class MlflowRecorder:
         self.experiment_name = experiment
         self.experiment_id = self._open_experiment(experiment, artifact_root)
         self._clock = clock
-        self._runs: dict[str, _Known] = {}
+        self._runs: dict[str, MlflowRun] = {}
 
     def run_id(self, run_key: str) -> str:
         """Return MLflow's id of a run; KeyError if there is none."""
@@ -111,14 +106,14 @@ class MlflowRecorder:
                 run = self.client.create_run(
                     self.experiment_id, start_time=self._now(), tags=own_tags, run_name=state.name
                 )
-                known = self._runs[run_key] = _Known(run.info.run_id, state)
+                known = self._runs[run_key] = self._run(run.info.run_id, state, models={})
             else:
                 self.client.update_run(known.id, status=Status.RUNNING, name=name)
                 self._drop_stopped_tag(known)
                 new_tags |= nesting  # the parent may have been deleted and made anew
             state.status = Status.RUNNING
             texts = [Param(key, value) for key, value in new_params.items()]
-            for chunk in _chunks(texts, PARAMS_PER_CALL):
+            for chunk in chunks(texts, PARAMS_PER_CALL):
                 self.client.log_batch(known.id, params=chunk, synchronous=True)
             state.params |= new_params
         self.set_tags(run_key, new_tags)
@@ -128,20 +123,9 @@ class MlflowRecorder:
         self.log_points(run_key, points_of(metrics, step))
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
-        """See `Recorder.log_points`; more than METRICS_PER_CALL points take several calls."""
-        from mlflow.entities import Metric
-
-        known, points = self._known(run_key), list(points)
-        unread = known.unread & {point.key for point in points}
-        with in_words(self.tracking_uri):
-            known.state.add_points(read_metrics(self.client, known.id, sorted(unread)))
-        known.unread -= unread
-        now = self._now()
-        for chunk in _chunks(known.state.new_points(points), METRICS_PER_CALL):
-            with in_words(self.tracking_uri):
-                metrics = [Metric(point.key, point.value, now, point.step) for point in chunk]
-                self.client.log_batch(known.id, metrics=metrics, synchronous=True)
-            known.state.add_points(chunk)
+        """See `Recorder.log_points`; many points take several calls."""
+        known = self._known(run_key)
+        known.log_points(known.new_points(list(points)), self._now())
 
     def log_input(
         self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
@@ -173,27 +157,40 @@ class MlflowRecorder:
         run_id = self._known(run_key).id
         labels = [RunTag(key, value) for key, value in check_tags(tags).items()]
         with in_words(self.tracking_uri):
-            for chunk in _chunks(labels, PARAMS_PER_CALL):
+            for chunk in chunks(labels, PARAMS_PER_CALL):
                 self.client.log_batch(run_id, tags=chunk, synchronous=True)
 
     def set_description(self, run_key: str, markdown: str) -> None:
         """See `Recorder.set_description`."""
         self.set_tags(run_key, {NOTE_TAG: cut_description(markdown)})
 
-    def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
+    def log_directory(
+        self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
+    ) -> None:
         """See `Recorder.log_directory`."""
-        from mlflow.exceptions import MlflowException
-
         run_id = self._known(run_key).id
         check_directory(directory)
-        folder = check_key(artifact_path) if artifact_path else None
-        with in_words(self.tracking_uri):
-            try:
-                self.client.log_artifacts(run_id, str(directory), folder)
-            except (MlflowException, OSError):
-                raise
-            except Exception as error:  # every kind of artefact store raises what its own library does
-                raise OSError(str(error)) from None
+        folder = check_key(artifact_path) if artifact_path else ""
+        with uploading(self.tracking_uri):
+            if not any((directory / name).exists() for name in without):
+                self.client.log_artifacts(run_id, str(directory), folder or None)
+                return
+            for entry in sorted(directory.iterdir()):
+                if entry.name in without:
+                    continue
+                if entry.is_dir():
+                    self.client.log_artifacts(run_id, str(entry), (Path(folder) / entry.name).as_posix())
+                else:
+                    self.client.log_artifact(run_id, str(entry), folder or None)
+
+    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+        """See `Recorder.log_model`.
+
+        A model is READY once everything of it is there, so one that is left otherwise, FAILED when its files did not
+        get through, is completed by doing the same again.
+        """
+        check_model(model)
+        self._known(run_key).log_model(model, list(points), self._now())
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""
@@ -237,29 +234,29 @@ class MlflowRecorder:
             )
         return str(experiment.experiment_id)
 
-    def _known(self, run_key: str) -> _Known:
+    def _known(self, run_key: str) -> MlflowRun:
         known = self._find(run_key)
         if known is None:
             raise KeyError(run_key)
         return known
 
-    def _find(self, run_key: str) -> _Known | None:
+    def _find(self, run_key: str) -> MlflowRun | None:
         if run_key not in self._runs:
             with in_words(self.tracking_uri):
                 run = find_run(self.client, self.experiment_id, run_key)
             if run is None:
                 return None
-            self._runs[run_key] = _Known(run.info.run_id, read_state(run), set(run.data.metrics))
+            outputs = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
+            self._runs[run_key] = self._run(run.info.run_id, read_state(run), set(run.data.metrics), outputs=outputs)
         return self._runs[run_key]
 
-    def _drop_stopped_tag(self, known: _Known) -> None:
+    def _run(self, run_id: str, state: RunState, unread: Iterable[str] = (), **known: Any) -> MlflowRun:
+        return MlflowRun(self.client, self.tracking_uri, self.experiment_id, run_id, state, set(unread), **known)
+
+    def _drop_stopped_tag(self, known: MlflowRun) -> None:
         if known.state.status == Status.STOPPED:
             with in_words(self.tracking_uri):
                 self.client.delete_tag(known.id, STOPPED_TAG)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    return (list(items[start : start + size]) for start in range(0, len(items), size))

@@ -7,8 +7,8 @@ so that work done twice is written once. `tests/tracking/test_recorder_contract.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -55,6 +55,39 @@ class DatasetInput:
     context: str
     source: str = ""
     rows: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A part of a model: a file, or everything below a folder, and the folder of the model that it lies in."""
+
+    path: Path
+    folder: str = ""
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """A model that a run gave.
+
+    Attributes:
+        name: one of the run's own, without any of `/ : . % " '`.
+        step: after which it was taken, counted as that of its metrics.
+        judged: what the names of the metrics that judge it begin with: "val/", "test/".
+        context: of the run's data set that judged it, so that models can be ranked by data set.
+        tags: what it is found by.
+        files: where its parts lie; a model without any is one of which only the metrics are kept.
+    """
+
+    name: str
+    step: int
+    judged: str
+    context: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[ModelFiles, ...] = ()
+
+    def owns(self, point: Point) -> bool:
+        """Return whether a point of the run is one of the model too."""
+        return point.step == self.step and point.key.startswith(self.judged)
 
 
 def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
@@ -122,10 +155,26 @@ class Recorder(Protocol):
         """Replace the description of the run; a text over the store's limit ends in a line that says so."""
         ...
 
-    def log_directory(self, run_key: str, directory: Path, artifact_path: str | None = None) -> None:
+    def log_directory(
+        self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
+    ) -> None:
         """Copy the files below `directory` into the run's artefacts, under `artifact_path`, overwriting.
 
+        `without` names folders right below it that are left out.
+
         Raises NotADirectoryError when `directory` is no directory.
+        """
+        ...
+
+    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+        """Record points as `log_points` does, and a model that the run gave, to which those belong that it owns.
+
+        Points that the run has already become the model's too. A model of that name which is there already is left as
+        it is, but for points that are new. It has the run's params.
+
+        Raises:
+            ValueError: the name is none of a model, besides what `log_points` raises.
+            NotADirectoryError: a file of it is not there.
         """
         ...
 

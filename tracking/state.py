@@ -15,7 +15,7 @@ from pathlib import Path
 from sys import intern
 
 from tracking.errors import ConflictError, TrackingError
-from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, Point, Status
+from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, ModelOutput, Point, Status
 
 MAX_KEY = 250
 MAX_PARAM = 6000
@@ -24,6 +24,7 @@ MAX_DIGEST = 36
 CUT_NOTE = f"\n\n(cut: a description holds {MAX_TAG} characters)"
 
 _KEY = re.compile(r"[/\w.\- :]+")
+_NO_MODEL = re.compile(r"""[/:.%"']""")
 
 
 def check_key(key: str) -> str:
@@ -51,6 +52,21 @@ def check_status(status: str) -> None:
         raise ValueError(f"a run ends with one of {', '.join(FINAL_STATUSES)}; got '{status}'")
 
 
+def check_model(model: ModelOutput) -> None:
+    """Raise ValueError for a bad name, and TrackingError for a tag over MAX_TAG."""
+    check_key(model.name)
+    if _NO_MODEL.search(model.name):
+        raise ValueError(f"the name of a model is one without / : . % and quotation marks; got {model.name!r}")
+    check_tags(model.tags)
+
+
+def check_files(model: ModelOutput) -> None:
+    """Raise NotADirectoryError unless all files of the model are there."""
+    for part in model.files:
+        if not part.path.exists():
+            raise NotADirectoryError(f"{part.path} is not there")
+
+
 def check_directory(directory: Path) -> None:
     """Raise NotADirectoryError unless `directory` exists and is one."""
     if not directory.is_dir():
@@ -76,6 +92,7 @@ class RunState:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # key -> step -> value
     inputs: list[DatasetInput] = field(default_factory=list)
+    models: dict[str, ModelOutput] = field(default_factory=dict)  # by name, in order of creation
     description: str = ""
     status: str = Status.RUNNING  # MLflow has a word of its own more
 
@@ -131,6 +148,10 @@ class RunState:
         """Take over points that are now recorded; of two at one key and step the first stays."""
         for point in points:
             self.metrics.setdefault(intern(point.key), {}).setdefault(point.step, point.value)
+
+    def input_of(self, context: str) -> DatasetInput | None:
+        """Return the data set that the run used in a context, None where it is not recorded."""
+        return next((entry for entry in self.inputs if context and entry.context == context), None)
 
     def new_input(self, dataset: DatasetInput) -> DatasetInput | None:
         """Return the data set, its digest cut to MAX_DIGEST, unless it is recorded already.

@@ -42,10 +42,19 @@ def save_session(state: dict[str, Any], folder: Path) -> None:
     save_state({**state, "version": VERSION, "learners": learners}, session_file(folder, state["session"]))
 
 
+def state_files(file: Path) -> list[Path]:
+    """Return the file of a state and its parts, which are all that it takes to predict.
+
+    Raises:
+        UserError: it is not a state of ours.
+    """
+    parts = {learner["pet"] for learner in load_state(file)["learners"].values() if isinstance(learner["pet"], str)}
+    return [file, *(file.with_name(part) for part in sorted(parts))]
+
+
 def drop_sessions_before(session: int, folder: Path) -> None:
     """Delete the states of earlier sessions, and the parts that the state of this one does not name."""
-    learners = load_state(session_file(folder, session))["learners"].values()
-    kept = {session_file(folder, session).name, *(learner["pet"] for learner in learners)}
+    kept = {file.name for file in state_files(session_file(folder, session))}
     earlier = [session_file(folder, number) for number in range(1, session)]
     for file in [*earlier, *folder.glob("pet-*.pt")]:
         if file.name not in kept:

@@ -16,9 +16,11 @@ from safe.types import with_split
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import JobLog, Ledger
 from sweeps.ledger.record import SessionRecord
+from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
 from sweeps.spec.titles import data_name
+from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.recorder import Point, Recorder, Status
 
 CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
@@ -57,6 +59,7 @@ class Bookkeeper:
         self.states = states
         self.tags = tags
         self.open_jobs: set[str] = set()
+        self.models = SessionModels(ledger.log, ledger.path.parent, states)
         self._noted: set[str] = set()
 
     def started(self, job: Job) -> None:
@@ -75,9 +78,7 @@ class Bookkeeper:
         """A session has a result."""
         self.ledger.append("session", job=job_id, **record.to_json())
         job = self._job(job_id)
-        self.recorder.log_points(self.run_key(job_id), session_points(job, record))
-        if record.session == 1:
-            self._provenance(job, record)
+        self._record(job, record)
         self._show(job_id)
         for what, words in record.notes.items():  # every worker tells it once, which makes it many times
             if what not in self._noted:
@@ -101,7 +102,13 @@ class Bookkeeper:
         self.open_jobs.discard(job_id)
         self._end_run(self._job(job_id))
         self.ledger.append("recorded", job=job_id)
+        self.models.drop_states_of_others(self._job(job_id))
         self._show(job_id)
+
+    def keep_best(self) -> None:
+        """The search is over: the sessions of its best trials become models."""
+        for job in self.models.best():
+            self._record_settled(job, with_models=True)
 
     def close_open(self, status: Status, reason: str) -> None:
         """End every job that is still open."""
@@ -126,9 +133,7 @@ class Bookkeeper:
             self.ledger.append("status", job=job.id, status=Status.FINISHED, reason=None)
         self._start_run(job)
         for record in job.sessions:
-            self.recorder.log_points(self.run_key(job.id), session_points(job, record))
-        if job.sessions:
-            self._provenance(job, job.sessions[0])
+            self._record(job, record)
         self._end_run(job)
         self.ledger.append("recorded", job=job.id)
 
@@ -149,25 +154,42 @@ class Bookkeeper:
         tags = {**self.tags, "sweep": spec.name, "kind": str(job.kind), "selection": selection}
         self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
 
+    def _record(self, job: JobLog, record: SessionRecord) -> None:
+        """Record what is settled once a session is over."""
+        key, points = self.run_key(job.id), session_points(job, record)
+        if record.session == 1:
+            self._provenance(job, record)  # first, because models name the data that judge them
+        model = None if job.predictions else self.models.at_once(job, record)
+        if model is None:
+            self.recorder.log_points(key, points)
+        else:
+            self.recorder.log_model(key, model, points)
+
+    def _record_settled(self, job: JobLog, *, with_models: bool) -> None:
+        """Record what a trial's settings of prediction settle, which are chosen after it, for all its sessions."""
+        key, split = self.run_key(job.id), job.sessions[-1].split
+        best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
+        self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
+        rest: list[Point] = []
+        for record, metrics in zip(job.sessions, best.sessions, strict=True):
+            points = [Point(with_split(split, name), value, record.session) for name, value in metrics.items()]
+            model = self.models.of(job, record) if with_models else self.models.at_once(job, record)
+            if model is None:
+                rest += points
+            else:
+                self.recorder.log_model(key, model, [*session_points(job, record), *points])
+        self.recorder.log_points(key, rest)
+
     def _end_run(self, job: JobLog) -> None:
         key = self.run_key(job.id)
         if job.predictions and job.sessions and job.over:
-            # The prediction is chosen after the trial, and the aggregated metrics of all its sessions with it.
-            split = job.sessions[-1].split
-            best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
-            points = [
-                Point(with_split(split, name), value, session)
-                for session, metrics in enumerate(best.sessions, start=1)
-                for name, value in metrics.items()
-            ]
-            self.recorder.log_points(key, points)
-            self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
+            self._record_settled(job, with_models=False)
         if job.reason:
             self.recorder.set_tags(key, {"reason": job.reason})
         if (files := self.states / job.id).is_dir():
             for draft in files.rglob(".*"):  # left by a worker that was killed while it wrote
                 draft.unlink(missing_ok=True)
-            self.recorder.log_directory(key, files)
+            self.recorder.log_directory(key, files, without=[CHECKPOINTS])
         self.recorder.finish(key, job.status)
 
     def _provenance(self, job: JobLog, record: SessionRecord) -> None:
@@ -176,8 +198,7 @@ class Bookkeeper:
         self.recorder.set_tags(key, tags)
         if "data_digest" not in tags:
             return
-        judged_on = "test" if record.split == "test" else "holdout"
-        for context in ("train", judged_on):
+        for context in ("train", judged_on(record)):
             parts = [context, tags["data_digest"]]
             if context != "test":  # the training images are what the holdout leaves of them
                 parts += [str(job.config[name]) for name in HOLDOUT if name in job.config]

@@ -1,4 +1,4 @@
-"""Joining a Ray that runs already.
+"""The Ray of a study: one that runs already, or one of its own.
 
 `RAY_ADDRESS` decides: when it is set, sweeps run on that Ray instead of one of their own. Their storage, the results
 folder, must then lie on a path that means the same folder on every node.
@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from safe.errors import UserError
+from sweeps.engine.polite import polite_kill
 from sweeps.engine.ray_environment import prepare_ray
+from sweeps.engine.tuner import local_ray
+from sweeps.spec.machine import ray_address
+from sweeps.spec.specs import Spec
 
 
 @contextmanager
@@ -48,3 +52,15 @@ def existing_ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def ray_of(spec: Spec) -> Iterator[None]:
+    """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
+    address = ray_address()
+    with polite_kill():
+        try:
+            with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
+                yield
+        except SystemExit:  # Ray's answer to SIGTERM
+            raise KeyboardInterrupt from None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import Detail, LiveDisplay
 from sweeps.engine.job_queue import JobQueue
-from sweeps.engine.joining import existing_ray
+from sweeps.engine.joining import ray_of
 from sweeps.engine.order import JobKeys
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
-from sweeps.engine.tuner import check_local, local_ray, run_work
+from sweeps.engine.tuner import check_local, run_work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind, job_id
@@ -56,6 +55,10 @@ class Study(ABC):
     @abstractmethod
     def tag(self, tags: Mapping[str, str]) -> None:
         """Tag the parent run."""
+
+    @abstractmethod
+    def keep_best(self) -> None:
+        """Keep the states of the best trials as models, once the choice is final."""
 
     def job(
         self,
@@ -100,6 +103,10 @@ class DrivenStudy(Study):
     def tag(self, tags: Mapping[str, str]) -> None:
         """See `Study.tag`."""
         self._books.recorder.set_tags(self.log.spec.name, tags)
+
+    def keep_best(self) -> None:
+        """See `Study.keep_best`."""
+        self._books.keep_best()
 
     def job(self, kind: Kind, *words: Any, **which: Any) -> Job:
         """Return a job as `Study.job` does, with its data and the places of its files."""
@@ -269,7 +276,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return
-    with _ray(spec), polite_kill():
+    with ray_of(spec), polite_kill():
         run_work(
             rounds,
             books,
@@ -281,15 +288,3 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
             trial_timeout=spec.trial_timeout,
             early=early_stopping(log),
         )
-
-
-@contextmanager
-def _ray(spec: Spec) -> Iterator[None]:
-    """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
-    address = ray_address()
-    with polite_kill():
-        try:
-            with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
-                yield
-        except SystemExit:  # Ray's answer to SIGTERM
-            raise KeyboardInterrupt from None

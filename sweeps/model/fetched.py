@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 from safe.errors import UserError
-from sweeps.model.saving import STATE_FILE
+from sweeps.model.saving import STATE_FOLDER
 from tracking.errors import TrackingError
+
+EARLIER_STATE = "artifacts/model.state"  # of models that held their state in one file
 
 
 def fetch_state(model: str, tracking_uri: str, folder: Path) -> Path:
@@ -39,10 +41,12 @@ def fetch_state(model: str, tracking_uri: str, folder: Path) -> Path:
         except TrackingError as error:
             raise UserError(f"no model {model} in MLflow: {error}") from None
     if place.is_dir():
-        place = place / "artifacts" / STATE_FILE
+        inside = [place / EARLIER_STATE, *sorted((place / STATE_FOLDER).glob("session-*.pt"))]
+        place = next((file for file in inside if file.is_file()), inside[0])
     if not place.is_file():
         raise UserError(
             f"--model {model}: no state of ours there; give models:/safe-digits@champion, models:/safe-digits/1, "
-            "the folder of such a model, or a state file (checkpoints/session-05.pt)"
+            "models:/ and the id of a session's model, the folder of a model, or a state file "
+            "(checkpoints/session-05.pt)"
         )
     return place

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -28,9 +29,8 @@ class SafePyfunc(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the state and its backbone; a `UserError` says how to get weights that are not here."""
         settings = context.model_config or {}
-        self._predictor = load_predictor(
-            context.artifacts["state"], device=settings.get("device", "auto"), weights=settings.get("weights")
-        )
+        (state,) = Path(context.artifacts["state"]).glob("session-*.pt")
+        self._predictor = load_predictor(state, device=settings.get("device", "auto"), weights=settings.get("weights"))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -1,37 +1,37 @@
-"""The final model of a sweep in MLflow: logged from code, registered as `safe-<data set>`, champion when it is best.
+"""The final model of a sweep in MLflow: registered as `safe-<data set>`, champion when it is the best.
 
-The first final run's last state is logged: PET and readouts, W_rand as its seed, the backbone by name and digest. What
-makes it champion is the score that chose its configuration, on held-out training images, never a test accuracy.
+It is the model of the first final run's last session: PET and readouts, W_rand as its seed, the backbone by name and
+digest. What makes it champion is the score that chose its configuration, on held-out training images, never a test
+accuracy.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safe.config.described import acting
 from safe.config.marks import Acts
 from sweeps.ledger.ledger import JobLog, SweepLog
-from sweeps.model.saving import save_model
+from sweeps.model.card import card
+from sweeps.model.session_models import SessionModels
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import objectives
 from sweeps.spec.runs import PLACES
 from sweeps.spec.space import SET_BY_THE_SWEEP
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
-from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.errors import TrackingError
-from tracking.recorder import Status
+from tracking.recorder import Point, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
     from sweeps.ledger.folders import Folders
-    from tracking.recorder import Recorder
+    from tracking.recorder import ModelOutput, Recorder
 
 CHAMPION = "champion"
 RUN_KEY = "safe.run_key"
@@ -49,12 +49,12 @@ def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict
     job = next((job for job in log.final_jobs() if job.repeat == 0 and job.status == Status.FINISHED), None)
     if job is None:
         return None
-    state = folders.states / job.id / CHECKPOINTS / f"session-{len(job.sessions):02d}.pt"
-    if not state.is_file():
+    last = SessionModels(log, folders.sweep, folders.states).of(job, job.sessions[-1])
+    if last is None or not last.files:
         outcome: dict[str, Any] = {"words": f"no model is logged: the policy for checkpoints kept no state of {job.id}"}
     else:
         try:
-            outcome = _log(log, job, state, folders, recorder)
+            outcome = _log(log, job, last, folders, recorder)
         except TrackingError as error:
             outcome = {"words": f"no model is logged: {error}", "later": True}
     tags = {"model.note": outcome["words"]} | ({"model": outcome["uri"]} if "uri" in outcome else {})
@@ -75,31 +75,38 @@ def protocol(log: SweepLog) -> dict[str, Any]:
     return of_spec | {name: spec.base[name] for name in of_data}
 
 
-def _log(log: SweepLog, job: JobLog, state: Path, folders: Folders, recorder: Recorder) -> dict[str, Any]:
+def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, recorder: Recorder) -> dict[str, Any]:
     from tracking import JournalRecorder
     from tracking.mlflow_backend import connect
     from tracking.mlflow_errors import in_words
-    from tracking.mlflow_reader import find_run
+    from tracking.mlflow_reader import find_models, find_run
 
-    if isinstance(recorder, JournalRecorder):
-        recorder.drain()  # it may still be delivering the run that the model belongs to
     uri, key = folders.tracking_uri(), f"{log.spec.name}/{job.id}"
+    record = job.sessions[-1]
+    points = [Point(name, value, record.session) for name, value in record.metrics.items()]
+    recorder.log_model(key, last, [point for point in points if last.owns(point)])  # unless it has it already
+    if isinstance(recorder, JournalRecorder):
+        recorder.drain()  # it may still be delivering it
     client = connect(uri)
     with in_words(uri):
         experiment = client.get_experiment_by_name(Path(log.began_as.dataset).name)
         run = find_run(client, experiment.experiment_id, key) if experiment else None
-        if run is None:
-            raise TrackingError(f"MLflow does not have the run of {job.id} yet; it may once everything is delivered")
-        run_id = run.info.run_id
+        logged = find_models(client, experiment.experiment_id, run.info.run_id, key).get(last.name) if run else None
+        if logged is None or str(logged.status) != "READY":
+            raise TrackingError(f"MLflow does not have the model of {job.id} yet; it may once everything is delivered")
         name = model_name(log.began_as.dataset)
-        tags = _version_tags(log, job, key)
-        entry = _registered(client, name, key) or _register(client, name, run_id, job, state, tags)
+        entry = _registered(client, name, key) or _register(client, name, logged, _version_tags(log, job, key))
+        address = f"models:/{name}/{entry.version}"
+        client.update_model_version(name, entry.version, card(log, job, address))
+        parent = find_run(client, experiment.experiment_id, log.spec.name)
+        if parent:
+            _link(client, parent, logged.model_id, record.session)
         champion, why = _crown(client, name, entry, log)
     words = f"{name} version {entry.version} is {'the champion' if champion else 'registered without alias'}: {why}"
     return {
         "name": name,
         "version": str(entry.version),
-        "uri": f"models:/{name}/{entry.version}",
+        "uri": address,
         "champion": champion,
         "words": words,
     }
@@ -112,6 +119,7 @@ def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
         "sweep": log.spec.name,
         "data_digest": provenance["data_digest"],
         "weights_digest": provenance["weights_digest"],
+        "backbone": job.config["backbone.name"],
         "protocol": json.dumps(protocol(log), sort_keys=True),
         "holdout_score": "" if score is None or log.spec.selection == "test" else repr(float(score)),
     }
@@ -123,12 +131,9 @@ def _registered(client: MlflowClient, name: str, key: str) -> ModelVersion | Non
     return next((entry for entry in versions if entry.tags.get(RUN_KEY) == key), None)
 
 
-def _register(
-    client: MlflowClient, name: str, run_id: str, job: JobLog, state: Path, tags: dict[str, str]
-) -> ModelVersion:
+def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str]) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
-    model = _logged(client, run_id, tags[RUN_KEY]) or _log_model(client, name, run_id, job, state, tags)
     try:
         client.create_registered_model(name, description="SAFE models; `champion` has the best holdout score.")
     except MlflowException as error:
@@ -137,9 +142,8 @@ def _register(
     entry = client.create_model_version(
         name,
         model.artifact_location,
-        run_id,
+        model.source_run_id,
         tags=tags,
-        description=_needs(job),
         await_creation_for=0,  # it is there at once
         model_id=model.model_id,
     )
@@ -150,32 +154,13 @@ def _register(
     return entry
 
 
-def _logged(client: MlflowClient, run_id: str, key: str) -> LoggedModel | None:
-    """Return the whole model that an earlier call logged and did not come to register."""
-    experiment = client.get_run(run_id).info.experiment_id
-    models = client.search_logged_models([experiment], f"tags.`{RUN_KEY}` = '{key}'")
-    return next((model for model in models if str(model.status) == "READY"), None)
-
-
-def _log_model(
-    client: MlflowClient, name: str, run_id: str, job: JobLog, state: Path, tags: dict[str, str]
-) -> LoggedModel:
+def _link(client: MlflowClient, run: Run, model_id: str, step: int) -> None:
+    """Have a run show a model among its outputs."""
     from mlflow.entities import LoggedModelOutput
 
-    experiment = client.get_run(run_id).info.experiment_id
-    params = {setting: str(job.config[setting]) for setting in ("backbone.name", "pet.kind", "head.kind")}
-    model = client.create_logged_model(experiment, name, run_id, tags=tags, params=params, model_type="safe")
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        save_model(state, folder, run_id=run_id, logged=model)
-        client.log_model_artifacts(model.model_id, str(folder))
-    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=len(job.sessions))])
-    return client.finalize_logged_model(model.model_id, "READY")
-
-
-def _needs(job: JobLog) -> str:
-    name = job.config["backbone.name"]
-    return f"PET and readouts on {name}, which is not in it. Loading it needs the package safe-sweeps installed."
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if model_id not in {output.model_id for output in outputs}:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step)])
 
 
 def _crown(client: MlflowClient, name: str, entry: ModelVersion, log: SweepLog) -> tuple[bool, str]:

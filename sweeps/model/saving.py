@@ -1,4 +1,4 @@
-"""An inference state as a model of MLflow: logged from code, without a pickle."""
+"""What turns an inference state into a model of MLflow: code and its description, without a pickle."""
 
 from __future__ import annotations
 
@@ -9,52 +9,42 @@ import tempfile
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel
-
-
-STATE_FILE = "model.state"
+STATE_FOLDER = "artifacts/state"
 _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "pydantic", "pyyaml", "pillow", "pandas")
 
 
-def save_model(state: Path, folder: Path, *, run_id: str | None = None, logged: LoggedModel | None = None) -> None:
-    """Write an inference state as MLflow model into `folder`, which must not exist; `logged` is its entry in MLflow."""
+def model_code(folder: Path) -> Path:
+    """Return a folder with all that an MLflow model of ours holds beside its state, written when it is not there.
+
+    It is the same for every state: code that loads it (`sweeps.model.pyfunc`), signature, example, requirements. The
+    state and its parts go to STATE_FOLDER of the model.
+    """
+    if folder.is_dir():
+        return folder
     import mlflow.pyfunc
     import pandas as pd
-    from mlflow.models import Model
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells every step it takes
-
-    from safe.states.checkpoint import save_state
-    from safe.states.inference import load_inference_state
-
-    whole = load_inference_state(state)
-    entry = Model(run_id=run_id)
-    if logged is not None:
-        entry = Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=run_id,
-            model_id=logged.model_id,
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        file, code = Path(scratch) / STATE_FILE, Path(scratch) / "pyfunc.py"
-        save_state(whole, file)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="draft-", dir=folder.parent) as scratch:
+        draft, state, code = Path(scratch) / "model", Path(scratch) / "state", Path(scratch) / "pyfunc.py"
+        state.mkdir()
         # The model remembers where its code came from, which need not be a folder of this machine.
         shutil.copyfile(Path(__file__).with_name(code.name), code)
         mlflow.pyfunc.save_model(
-            folder,
-            mlflow_model=entry,
+            draft,
             python_model=str(code),
-            artifacts={"state": str(file)},
+            artifacts={"state": str(state)},
             signature=_signature(),
-            input_example=pd.DataFrame({"image": [_example(whole["image_side"])]}),
+            input_example=pd.DataFrame({"image": [_example()]}),
             pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
             model_config={"device": "auto", "weights": None},
-            metadata={"weights_digest": whole["weights_digest"], "classes": len(whole["classes"])},
         )
+        shutil.rmtree(draft / "artifacts", ignore_errors=True)
+        draft.replace(folder)
+    return folder
 
 
 def _signature() -> Any:
@@ -74,7 +64,7 @@ def _signature() -> Any:
     )
 
 
-def _example(side: int) -> str:
+def _example(side: int = 32) -> str:
     """Return a grey ramp as base64 text of a PNG file: nobody's image."""
     from PIL import Image
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sweeps.spec.marks import Group, Mark, Option, marked
 
-Checkpoints = Literal["all", "best", "last", "none"]
+Checkpoints = Literal["best", "all", "last", "none"]
 
 # Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.ledger.data`).
 PLACES = ("dataset", "data.root")
@@ -80,9 +80,9 @@ class RunsSpec(BaseModel):
     ] = 20.0
     """Disk that the shared work may take, in 10^9 bytes."""
     checkpoints: Annotated[
-        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: all)", Group.MACHINE)
-    ] = "all"
-    """Which inference states are kept; see `sweeps.worker.artifacts.POLICIES`."""
+        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: best)", Group.MACHINE)
+    ] = "best"
+    """Which inference states are kept, and become models in MLflow; see `sweeps.worker.artifacts.keep_session`."""
     system_metrics: Annotated[
         bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session", Group.MACHINE)
     ] = False

@@ -83,6 +83,9 @@ class Rehearsal(Study):
     def tag(self, tags: Mapping[str, str]) -> None:
         """Record nothing."""
 
+    def keep_best(self) -> None:
+        """Keep nothing."""
+
     def _begin(self, job: Job) -> None:
         if job.id not in self.log.jobs:
             self.append("job", **job.record())

@@ -93,6 +93,7 @@ def work(study: Study) -> Iterator[list[Job]]:
         taken = chosen(log)
     if log.selected != taken:
         study.append("selected", **taken)
+    study.keep_best()
     yield [*_final_jobs(study), *_control_jobs(study)]
     if spec.audit:
         yield _audit_jobs(study, space)

@@ -1,6 +1,7 @@
-"""The files of one run, written by its worker into the run's folder, which MLflow gets as a whole at the end.
+"""The files of one run, written by its worker into the run's folder, which MLflow gets at the end.
 
-    checkpoints/session-NN.pt   inference state after a session (`safe.states.inference`), as the policy says
+    checkpoints/session-NN.pt   inference state after a session (`safe.states.inference`), as the policy says; MLflow
+                                gets it as a model of its own
     sessions.jsonl              what every session gave, after a line with the format and its version
     run.log                     the same for people: losses by epoch, metrics by session
     config.yaml                 the resolved configuration, which `python -m safe train --config` takes
@@ -43,7 +44,7 @@ Policy = Literal["all", "best", "last", "none"]
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
 IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.VARIANT)  # runs that get every file
-OF_THE_BEST = (Kind.FINAL, Kind.VARIANT)  # runs whose states the policy `best` keeps
+OF_THE_BEST = (Kind.FINAL, Kind.VARIANT, Kind.TRIAL)  # runs whose states the policy `best` keeps, of trials for a while
 
 
 def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: SessionRecord) -> None:
@@ -51,8 +52,9 @@ def keep_session(job: Mapping[str, Any], trainer: SafeTrainer, record: SessionRe
 
     Doing it again, after a kill, gives the same files. Which states are kept is `job["checkpoints"]`:
 
-    `all`: of every session; `last`: of the newest; `best`: of every session of the runs of the chosen configuration
-    (final runs, variants of an ablation), none of the search's trials; `none`.
+    `best`: of every session of the runs of the chosen configuration (final runs, variants of an ablation) and of the
+    best trials (`sweeps.model.session_models`); `all`: of every session; `last`: of the newest; `none`. An audit is
+    a trial's own state, so none of its are kept.
     """
     folder = Path(job["states"])
     _keep_state(folder / CHECKPOINTS, job.get("checkpoints", "all"), job["kind"], trainer, record.session)
@@ -124,7 +126,7 @@ def run_log(title: str, records: Sequence[SessionRecord]) -> str:
 def _keep_state(folder: Path, policy: Policy, kind: Kind, trainer: SafeTrainer, session: int) -> None:
     from safe.states.inference import drop_sessions_before, save_session
 
-    if policy == "none" or (policy == "best" and kind not in OF_THE_BEST):
+    if policy == "none" or kind == Kind.AUDIT or (policy == "best" and kind not in OF_THE_BEST):
         return
     save_session(trainer.inference_state(), folder)
     if policy == "last":

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tracking import MlflowRecorder, Status, journal, mlflow_backend, sqlite_uri
+from tracking import MlflowRecorder, Point, Recorder, Status, journal, mlflow_backend, sqlite_uri
+from tracking.recorder import ModelFiles, ModelOutput
 
 MLFLOW_ONLY = ("mlflow.", "safe.run_key", "stopped_early")  # tags that carry what other recorders have fields for
 
@@ -33,6 +34,64 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def database(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(template, tmp_path / "mlflow.db"))
+
+
+class Modelled:
+    """A run whose sessions give models: live, kept later, and without files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = folder
+        (folder / "code").mkdir(parents=True)
+        (folder / "code" / "model.py").write_bytes(b"code")
+        (folder / "state.pt").write_bytes(bytes(range(256)))
+
+    def calls(self, target: Recorder) -> list[Callable[[], None]]:
+        """Return the calls of a run of two sessions: a model live, one that is kept later, and one without files."""
+        parts = (ModelFiles(self.files / "code"), ModelFiles(self.files / "state.pt", "artifacts/state"))
+
+        def model(session: int, parts: tuple[ModelFiles, ...] = parts) -> ModelOutput:
+            tags = {"sweep": "demo", "session": str(session)}
+            return ModelOutput(f"trial-00-session-0{session}", session, "val/", "holdout", tags, parts)
+
+        def points(session: int) -> list[Point]:
+            values = {"val/accuracy": 0.1 * session, "val/slow/accuracy": 1 / 3, "time/session": 2.5}
+            return [*(Point(*item, session) for item in values.items()), Point("train/ce", 0.5, 7 * session)]
+
+        later = [Point("val/average_accuracy", 0.25, 2)]
+        key = "demo/trial-00"
+        return [
+            lambda: target.start("demo", {}, {}),
+            lambda: target.start(key, {"lr": 0.1}, {}, parent="demo"),
+            lambda: target.log_input(key, "digits", "abc", "holdout"),
+            lambda: target.log_model(key, model(1), points(1)),
+            lambda: target.log_points(key, points(2)),
+            lambda: target.finish(key, Status.FINISHED),
+            lambda: target.log_model(key, model(2), [*points(2), *later]),
+            lambda: target.log_model(key, model(3, ()), points(3)),
+        ]
+
+    def expected(self) -> dict[str, Any]:
+        """Return the models of these calls."""
+        files = {"model.py": b"code", "artifacts/state/state.pt": bytes(range(256))}
+        metrics = {session: {"val/accuracy": 0.1 * session, "val/slow/accuracy": 1 / 3} for session in (1, 2, 3)}
+        metrics[2]["val/average_accuracy"] = 0.25
+        return {
+            f"trial-00-session-0{session}": {
+                "step": session,
+                "params": {"lr": "0.1"},
+                "tags": {"sweep": "demo", "session": str(session)},
+                "metrics": metrics[session],
+                "judge": ("digits-holdout", "abc"),
+                "files": files if session < 3 else {},
+                "status": "READY",
+            }
+            for session in (1, 2, 3)
+        }
+
+
+@pytest.fixture
+def modelled(tmp_path: Path) -> Modelled:
+    return Modelled(tmp_path / "model files")
 
 
 @pytest.fixture
@@ -69,6 +128,38 @@ def _observe(tracking_uri: str, experiment_name: str) -> dict[str, Any]:
             "description": tags.get("mlflow.note.content", ""),
             "status": Status.STOPPED if tags.get("stopped_early") == "true" else run.info.status,
             "artefacts": _artefacts(client, run.info.run_id),
+            "models": _models(client, experiment.experiment_id, run),
+        }
+    return seen
+
+
+def _models(client: Any, experiment_id: str, run: Any) -> dict[str, Any]:
+    """Return the models of a run by name, and make sure that neither they nor their links and metrics are doubled."""
+    key = run.data.tags["safe.run_key"]
+    of_key = client.search_logged_models([experiment_id], f"tags.`safe.run_key` = '{key}'")
+    models = [model for model in of_key if model.source_run_id == run.info.run_id]
+    assert len({model.name for model in models}) == len(models), "a model was duplicated"
+    links = [(output.model_id, output.step) for output in run.outputs.model_outputs] if run.outputs else []
+    steps = dict(links)
+    assert sorted(steps) == sorted(model.model_id for model in models), "every model is linked"
+    assert len(steps) == len(links), "a link was duplicated"
+    seen = {}
+    for model in sorted(models, key=lambda model: steps[model.model_id]):
+        folder = Path(model.artifact_location.removeprefix("file://"))
+        values = model.metrics or []
+        points = {metric.key: (metric.value, metric.step) for metric in values}
+        assert len(points) == len(values), "a metric of a model was duplicated"
+        assert {metric.step for metric in values} <= {steps[model.model_id]}
+        assert {metric.run_id for metric in values} <= {run.info.run_id}
+        (judge,) = {(metric.dataset_name, metric.dataset_digest) for metric in values} or {(None, None)}
+        seen[model.name] = {
+            "step": steps[model.model_id],
+            "params": model.params,
+            "tags": {name: text for name, text in model.tags.items() if not name.startswith(MLFLOW_ONLY)},
+            "metrics": {name: value for name, (value, _) in points.items()},
+            "judge": judge,
+            "files": {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.*")},
+            "status": str(model.status),
         }
     return seen
 

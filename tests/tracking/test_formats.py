@@ -41,7 +41,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "no id": (lambda records: records[0].pop("id"), r"line 1 is not a line of a tracking journal \(no id\)"),
     "no time": (lambda records: records[2].pop("at"), r"line 3 is not a line .*no record of this format version"),
     "no run": (lambda records: records[1].pop("run_key"), r"line 2 is not a line .*no record of this format version"),
-    "unknown call": (lambda records: records[2].update(call="log_model"), "does not fit together .*'log_model'"),
+    "unknown call": (lambda records: records[2].update(call="log_video"), "does not fit together .*'log_video'"),
     "other points": (lambda records: records[2].update(points=[["val/accuracy", 0.5]]), "does not fit together"),
     "no start": (lambda records: records.pop(1), "does not fit together"),
 }

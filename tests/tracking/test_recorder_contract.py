@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,38 @@ from tracking import (
     TrackingError,
     sqlite_uri,
 )
-from tracking.jsonl import artifact_directory, read_journal
-from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG
+from tracking.jsonl import artifact_directory, model_directory, read_journal
+from tracking.recorder import ModelOutput
+from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, RunState
+
+from .conftest import Modelled
 
 AWKWARD = (0.1 + 0.2, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308)
 
 
+def models(run: RunState, files: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any]:
+    """Return the models of a run as MLflow shows them, from what other recorders hold."""
+    seen = {}
+    for name, model in run.models.items():
+        judge = run.input_of(model.context)
+        points = [Point(key, value, step) for key, steps in run.metrics.items() for step, value in steps.items()]
+        seen[name] = {
+            "step": model.step,
+            "params": run.params,
+            "tags": dict(model.tags),
+            "metrics": {point.key: point.value for point in points if model.owns(point)},
+            "judge": (f"{judge.name}-{judge.context}", judge.digest) if judge else (None, None),
+            "files": dict(files[name]),
+            "status": "READY",
+        }
+    return seen
+
+
 def observe_memory(recorder: Any) -> dict[str, Any]:
-    return {key: asdict(run) for key, run in recorder.runs.items()}
+    runs = {key: {**asdict(run), "models": models(run, run.model_files)} for key, run in recorder.runs.items()}
+    for run in runs.values():
+        del run["model_files"]
+    return runs
 
 
 def observe_jsonl(recorder: Any) -> dict[str, Any]:
@@ -37,7 +61,13 @@ def observe_jsonl(recorder: Any) -> dict[str, Any]:
         folder = artifact_directory(recorder.path, key)
         files = (file for file in folder.rglob("*") if file.is_file())
         contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-        runs[key] = {**asdict(run), "artefacts": contents}
+        places = {name: model_directory(recorder.path, key, name) for name in run.models}
+        kept = {
+            name: {file.relative_to(place).as_posix(): file.read_bytes() for file in place.rglob("*.*")}
+            for name, place in places.items()
+        }
+        own = {name: value for name, value in asdict(run).items() if name != "model_files"}
+        runs[key] = {**own, "artefacts": contents, "models": models(run, kept)}
     return runs
 
 
@@ -121,6 +151,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "metrics": {"best/accuracy": {1: 0.5, 7: 0.75}},
             "inputs": [],
             "description": "# Demo\n\n| a | b |",
+            "models": {},
             "status": Status.RUNNING,
             "artefacts": {
                 "a.json": b"{}\n",
@@ -143,6 +174,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
                 {"name": "digits", "digest": "abc", "context": "holdout", "source": "", "rows": None},
             ],
             "description": "",
+            "models": {},
             "status": Status.STOPPED,
             "artefacts": {},
         },
@@ -274,6 +306,7 @@ def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> Non
         lambda: recorder.set_tags("nobody", {}),
         lambda: recorder.set_description("nobody", ""),
         lambda: recorder.log_directory("nobody", tmp_path),
+        lambda: recorder.log_model("nobody", ModelOutput("session-01", 1, "val/"), []),
         lambda: recorder.finish("nobody", Status.FINISHED),
     ]
     for call in calls:
@@ -302,6 +335,39 @@ def test_finish(kind: Kind, recorder: Recorder, status: str) -> None:
             recorder.finish("demo", bad)
 
 
+def test_models_have_their_metrics_and_files(kind: Kind, recorder: Recorder, modelled: Modelled) -> None:
+    for call in modelled.calls(recorder):
+        call()
+    run = kind.observe(recorder)["demo/trial-00"]
+    assert run["models"] == modelled.expected()
+    assert run["metrics"]["time/session"] == {1: 2.5, 2: 2.5, 3: 2.5}
+    assert run["metrics"]["train/ce"] == {7: 0.5, 14: 0.5, 21: 0.5}
+    assert run["metrics"]["val/average_accuracy"] == {2: 0.25}
+
+
+@pytest.mark.parametrize("kept", range(9))
+def test_killed_between_any_two_calls_and_done_again_twice_nothing_is_doubled(
+    kind: Kind, recorder: Recorder, modelled: Modelled, kept: int
+) -> None:
+    for call in modelled.calls(recorder)[:kept]:
+        call()
+    for _ in range(2):
+        if kind.persistent:
+            recorder.close()
+            recorder = kind.open()
+        for call in modelled.calls(recorder):
+            call()
+    assert kind.observe(recorder)["demo/trial-00"]["models"] == modelled.expected()
+    recorder.close()
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "a.b", "a%b", "it's", ""])
+def test_names_that_no_model_can_have_are_refused(recorder: Recorder, name: str) -> None:
+    recorder.start("demo", {}, {})
+    with pytest.raises(ValueError, match=r"a key is|the name of a model"):
+        recorder.log_model("demo", ModelOutput(name, 1, "val/"), [])
+
+
 def test_files_overwrite_and_must_exist(kind: Kind, recorder: Recorder, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     recorder.start("demo", {}, {})
@@ -309,10 +375,16 @@ def test_files_overwrite_and_must_exist(kind: Kind, recorder: Recorder, tmp_path
     for content in (b"old", b"new"):
         (tmp_path / "files" / "result").write_bytes(content)
         recorder.log_directory("demo", tmp_path / "files", "child")
+    (tmp_path / "more" / "aside").mkdir(parents=True)
+    (tmp_path / "more" / "aside" / "result").write_bytes(b"large")
+    (tmp_path / "more" / "beside" / "aside").mkdir(parents=True)
+    (tmp_path / "more" / "beside" / "aside" / "result").write_bytes(b"deep")
+    (tmp_path / "more" / "other").write_bytes(b"other")
+    recorder.log_directory("demo", tmp_path / "more", without=["aside"])
     with pytest.raises(NotADirectoryError):
         recorder.log_directory("demo", tmp_path / "absent")
     with pytest.raises(ValueError, match="a key is"):
         recorder.log_directory("demo", tmp_path / "files", "../outside")
     seen = kind.observe(recorder)
-    assert seen["demo"]["artefacts"] == {"child/result": b"new"}
+    assert seen["demo"]["artefacts"] == {"child/result": b"new", "other": b"other", "beside/aside/result": b"deep"}
     assert seen["demo/child"]["artefacts"] == {}, "one run's files must not show in another"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
+from safe.states.inference import save_session, session_file
 from safe.types import Work
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
@@ -71,7 +74,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     assert run.metrics["val/accuracy"][2] == pytest.approx(0.675)
     assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
     assert list(run.metrics["val/forgetting"]) == [2]
-    assert run.artefacts == {"run.log": b"all of it"}
+    assert run.artefacts == {"run.log": b"all of it"}, "states are no artefacts of the run"
     assert not list((states / "checkpoints").iterdir()), "the draft of a worker that was killed is gone"
     assert run.status == "FINISHED"
     assert run.tags["data_digest"] == "d" * 16
@@ -297,3 +300,90 @@ def test_checkpoints_are_found_again_where_the_sweep_was_moved_to(
     assert str(old) not in books.ledger.path.read_text()
     old.rename(new)
     assert read_ledger(new).jobs["trial-00"].resumable() == [str(new / "ray" / "one"), str(tmp_path / "elsewhere")]
+
+
+def _state(books: Bookkeeper, job: str, session: int) -> Path:
+    """Write a state of a session, as a worker does, and return its file."""
+    pet = {"w": torch.zeros(2)}
+    learners = {name: {"pet": pet, "readout": {}} for name in ("slow", "fast")}
+    folder = books.states / job / "checkpoints"
+    save_session({"session": session, "learners": learners}, folder)
+    return session_file(folder, session)
+
+
+def _trials(books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], scores: list[float]) -> None:
+    for number, score in enumerate(scores):
+        job = f"trial-{number:02d}"
+        start(books, predictions, job)
+        for session, grid in [(1, [[score]] * 3), (2, [[score, score]] * 3)]:
+            _state(books, job, session)
+            books.session(job, make_session(session, grid))
+        books.ended(job, "FINISHED")
+
+
+def _models(books: Bookkeeper) -> dict[str, list[str]]:
+    runs = books.recorder.runs  # type: ignore[attr-defined]
+    return {key.removeprefix("demo/"): list(run.models) for key, run in runs.items() if run.models}
+
+
+def test_the_best_three_trials_give_models_and_the_others_lose_their_states(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    _trials(books, make_session, predictions, [0.5, 0.9, 0.6, 0.8, 0.4])
+    assert _models(books) == {}, "nobody knows yet which are the best"
+    kept = {folder.parent.name for folder in books.states.glob("*/checkpoints")}
+    assert kept == {"trial-01", "trial-02", "trial-03"}
+    books.keep_best()
+    best = {job: [f"{job}-session-01", f"{job}-session-02"] for job in ("trial-01", "trial-02", "trial-03")}
+    assert _models(books) == best
+    run = books.recorder.runs["demo/trial-01"]  # type: ignore[attr-defined]
+    before = copy.deepcopy(run)
+    books.keep_best()
+    assert run == before
+    model = run.models["trial-01-session-02"]
+    assert (model.step, model.judged, model.context) == (2, "val/", "holdout")
+    assert model.tags == {"sweep": "demo", "kind": "trial", "session": "2"}
+    files = run.model_files["trial-01-session-02"]
+    state = (books.states / "trial-01" / "checkpoints" / "session-02.pt").read_bytes()
+    assert files["artifacts/state/session-02.pt"] == state
+    assert {"MLmodel", "pyfunc.py"} < set(files)
+    assert sum(name.startswith("artifacts/state/pet-") for name in files) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "trial", "final"),
+    [
+        ("best", [], ["final-00-0-session-01", "final-00-0-session-02"]),
+        ("all", ["trial-00-session-01", "trial-00-session-02"], ["final-00-0-session-01", "final-00-0-session-02"]),
+        ("last", ["trial-00-session-02"], ["final-00-0-session-02"]),
+        ("none", ["trial-00-session-01", "trial-00-session-02"], ["final-00-0-session-01", "final-00-0-session-02"]),
+    ],
+)
+def test_the_policy_says_which_sessions_are_models(
+    policy: str,
+    trial: list[str],
+    final: list[str],
+    tmp_path: Path,
+    make_spec: Make,
+    make_session: Make,
+    predictions: list[dict[str, Any]],
+) -> None:
+    recorder = MemoryRecorder()
+    recorder.start("demo", {}, {})
+    ledger = Ledger.create(tmp_path, make_spec(checkpoints=policy))
+    books = Bookkeeper(ledger, recorder, Shown(), tmp_path / "runs", {})
+    _trials(books, make_session, predictions, [0.5])
+    start(books, predictions, "audit-00", "audit")
+    start(books, [], "final-00-0", "final")
+    for session in (1, 2):
+        _state(books, "audit-00", session)
+        _state(books, "final-00-0", session)
+        books.session("audit-00", make_session(session, [[0.5] * session] * 3, split="test"))
+        books.session("final-00-0", make_session(session, [], split="test"))
+    books.ended("audit-00", "FINISHED")
+    books.ended("final-00-0", "FINISHED")
+    expected = {"trial-00": trial, "final-00-0": final}
+    assert _models(books) == {job: names for job, names in expected.items() if names}
+    for run in recorder.runs.values():
+        for name, model in run.models.items():
+            assert bool(model.files) is (policy != "none"), name

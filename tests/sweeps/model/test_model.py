@@ -22,7 +22,7 @@ from safe.config import load_config
 from safe.errors import UserError
 from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state
-from safe.states.inference import save_session
+from safe.states.inference import load_inference_state, save_session
 from safe.training.trainer import SafeTrainer
 from safe.types import Provenance, SessionResult
 from sweeps.cli import main
@@ -142,23 +142,43 @@ def test_the_first_model_is_the_champion(store: Store) -> None:
     assert (protocol["selection"], protocol["holdout_share"], protocol["data.init_classes"]) == ("holdout", 0.2, 5)
     of_data = {name for name in protocol if name.startswith("data.")}
     assert of_data == {f"data.{x}" for x in ("init_classes", "increment", "scenario", "class_order", "holdout_seed")}
-    assert "safe_small_vit" in version.description
+    assert version.tags["backbone"] == "safe_small_vit"
+    for part in (
+        "`safe_small_vit`",
+        "chosen by val/average_accuracy 0.8000 (holdout)",
+        "digest `data`",
+        "after 2 sessions",
+    ):
+        assert part in version.description
+    assert f"python -m sweeps predict --model models:/{NAME}/1 image.png" in version.description
+
+
+def test_the_model_is_an_output_of_its_run_and_of_the_sweep(store: Store) -> None:
+    client = store.client()
+    version = client.get_model_version(NAME, "1")
+    runs = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    linked = {
+        run.data.tags["safe.run_key"]: [(output.model_id, output.step) for output in run.outputs.model_outputs]
+        for run in runs
+    }
+    assert linked["first"] == linked["first/final-03-0"]
+    ((model_id, step),) = linked["first"]
+    assert (client.get_logged_model(model_id).artifact_location, step) == (version.source, 2)
 
 
 def test_the_model_holds_the_state_and_no_backbone_and_no_pickle(store: Store, states: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{store.results / 'mlflow.db'}"
     state = fetch_state(f"models:/{NAME}/1", uri, tmp_path)
-    folder = state.parents[1]
-    loaded = load_state(state)
+    folder = state.parents[2]
+    loaded = load_inference_state(state)
     assert set(loaded["learners"]["slow"]) == {"pet", "readout", "scale"}
     assert loaded["classes"] == load_state(states / "session-02.pt")["classes"]
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    assert {"MLmodel", "pyfunc.py", "artifacts/model.state", "input_example.json", "requirements.txt"} < files
+    assert {"MLmodel", "pyfunc.py", "artifacts/state/session-02.pt", "input_example.json", "requirements.txt"} < files
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
-    assert (folder / "artifacts/model.state").stat().st_size < 1_500_000  # the network alone has 2.6 MB
+    assert sum(file.stat().st_size for file in state.parent.iterdir()) < 1_500_000  # the network alone has 2.6 MB
     text = (folder / "MLmodel").read_text()
     assert str(Path(__file__).parents[3]) not in text
-    assert loaded["weights_digest"] in text
 
 
 def test_the_loaded_model_predicts_as_the_state_does(store: Store, states: Path, images: list[Path]) -> None:
@@ -226,10 +246,10 @@ def test_less_forgetting_is_better(store: Store) -> None:
 def test_a_call_cut_short_goes_on_with_what_it_logged(store: Store) -> None:
     settings = {"dataset": "cut"}
     before = store.finish("cut", 0.3, **settings)
-    logged = store.client().get_model_version("safe-cut", before["version"]).model_id
+    logged = store.client().get_model_version("safe-cut", before["version"]).source
     store.client().delete_model_version("safe-cut", before["version"])
     again = store.finish("cut", 0.3, **settings)
-    assert store.client().get_model_version("safe-cut", again["version"]).model_id == logged
+    assert store.client().get_model_version("safe-cut", again["version"]).source == logged
     assert again["champion"]
 
 
@@ -274,7 +294,7 @@ def test_predicting_from_the_shell(
         f"models:/{NAME}@champion",
         f"models:/{NAME}/1",
         f"models:/{logged}",
-        f"runs:/{run}/{NAME}",
+        f"runs:/{run}/final-03-0-session-02",
         str(states / "session-02.pt"),
     ):
         code, out, _ = predict(["--model", model, *place, "--json", "--top", "2", *files], capsys)
@@ -320,7 +340,7 @@ def test_predicting_in_a_fresh_shell(store: Store, images: list[Path], tmp_path:
 
 def test_predicting_with_a_local_model_folder(store: Store, tmp_path: Path) -> None:
     uri = f"sqlite:///{store.results / 'mlflow.db'}"
-    folder = fetch_state(f"models:/{NAME}/1", uri, tmp_path).parents[1]
+    folder = fetch_state(f"models:/{NAME}/1", uri, tmp_path).parents[2]
     assert torch.equal(
         load_state(fetch_state(str(folder), uri, tmp_path))["learners"]["slow"]["readout"]["weight"],
         load_state(store.states / "session-02.pt")["learners"]["slow"]["readout"]["weight"],

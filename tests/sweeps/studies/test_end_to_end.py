@@ -142,16 +142,36 @@ def test_mlflow_holds_what_show_says(place: Place) -> None:
     assert {run.data.params["class_order_seed"] for run in finals} == {"1993", "1994"}
 
 
-def test_every_session_has_its_state_as_an_artefact(place: Place) -> None:
+def test_sessions_of_the_best_trials_and_of_the_final_runs_are_models_that_rank(place: Place) -> None:
     from mlflow import MlflowClient
 
     from safe.states.checkpoint import load_state
 
     client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
-    run = place.runs("whole")["whole/trial-01"]
-    names = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, "checkpoints")}
-    assert {name for name in names if "pet" not in name} == {f"session-{session:02d}.pt" for session in range(1, 6)}
-    assert load_state(client.download_artifacts(run.info.run_id, "checkpoints/session-05.pt"))
+    runs, outcome = place.runs("whole"), place.outcome("whole")
+    last = {trial["id"]: trial["sessions"][-1] for trial in outcome["trials"] if trial["status"] == "FINISHED"}
+    best = sorted(last, key=lambda trial: -last[trial]["val/average_accuracy"])[:3]
+    experiment = runs["whole"].info.experiment_id
+    of_sweep = "tags.sweep = 'whole'"
+    models = client.search_logged_models([experiment], of_sweep, max_results=200)
+    finals = [key.removeprefix("whole/") for key in runs if "/final-" in key]
+    assert len({last[trial]["val/average_accuracy"] for trial in best}) == len(best)
+    assert sorted(model.name for model in models) == sorted(
+        f"{job}-session-{session:02d}" for job in [*best, *finals] for session in range(1, 6)
+    )
+    assert {str(model.status) for model in models} == {"READY"}
+    order = {"field_name": "metrics.val/average_accuracy", "ascending": False, "dataset_name": "digits-holdout"}
+    ranked = client.search_logged_models([experiment], f"{of_sweep} AND tags.session = '5'", order_by=[order])
+    assert [model.name for model in ranked][: len(best)] == [f"{trial}-session-05" for trial in best]
+    for model in ranked[: len(best)]:
+        points = {metric.key: (metric.value, metric.step, metric.dataset_name) for metric in model.metrics}
+        trial = last[model.name.removesuffix("-session-05")]
+        assert {name: value for name, (value, _, _) in points.items()} == trial
+        assert {(step, data) for _, step, data in points.values()} == {(5, "digits-holdout")}
+    folder = Path(ranked[0].artifact_location.removeprefix("file://"))
+    assert load_state(folder / "artifacts/state/session-05.pt")["session"] == 5
+    for run in runs.values():
+        assert not client.list_artifacts(run.info.run_id, "checkpoints"), "a state is kept once"
 
 
 def test_the_parent_run_tells_the_whole_story(place: Place) -> None:
