@@ -130,6 +130,10 @@ def read_dataset(
         from safe.data.benchmarks.cifar import load_cifar100
 
         return load_cifar100(folder)
+    if info.kind == "idx":
+        from safe.data.benchmarks.fashion_mnist import load_fashion_mnist
+
+        return load_fashion_mnist(folder)
     if info.kind == "domains":
         from safe.data.benchmarks.domainnet import load_domainnet
 

@@ -1,7 +1,7 @@
 """The data sets by name: what each one holds and where its files lie; nothing is read here.
 
 Facts of the folder data sets: the splits of Zhou et al. (arXiv 2303.07338) and RanPAC (arXiv 2307.02251); of CIFAR-100
-and DomainNet (cleaned version): the counts that their pages publish.
+and DomainNet (cleaned version): the counts that their pages publish; of Fashion-MNIST: arXiv 1708.07747.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Literal
 from safe.datasets.layout import mend, require_classes, test_folder
 from safe.errors import UserError, choices, tell
 
-Kind = Literal["embedded", "folder", "cifar", "domains"]
+Kind = Literal["embedded", "folder", "cifar", "idx", "domains"]
 
 
 CIFAR_FILES = ("train.bin", "test.bin", "fine_label_names.txt")
+IDX_FILES = tuple(f"{split}-{what}-ubyte.gz" for split in ("train", "t10k") for what in ("images-idx3", "labels-idx1"))
 DOMAINS = ("real", "quickdraw", "painting", "sketch", "infograph", "clipart")  # in RanPAC's order of arrival
 # Training and test images of each, in that order, of the cleaned version.
 DOMAIN_IMAGES = (
     (120_906, 52_041), (120_750, 51_750), (50_416, 21_850), (48_212, 20_916), (36_023, 15_582), (33_525, 14_604),
 )  # fmt: skip
 DOMAIN_LISTS = tuple(f"{domain}_{split}.txt" for domain in DOMAINS for split in ("train", "test"))
+
+_FILES: dict[Kind, tuple[str, ...]] = {"cifar": CIFAR_FILES, "idx": IDX_FILES}  # kinds that are a few files
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class DatasetInfo:
     def missing(self, root: str | Path) -> list[str]:
         """Return the files and folders, relative to `folder`, without which the data set is not there."""
         folder = self.folder(root)
-        if self.kind == "cifar":
-            return [file for file in CIFAR_FILES if not (folder / file).is_file()]
+        if self.kind in _FILES:
+            return [file for file in _FILES[self.kind] if not (folder / file).is_file()]
         if self.kind == "domains":
             lists = [file for file in DOMAIN_LISTS if not (folder / file).is_file()]
             return lists + [domain for domain in DOMAINS if not (folder / domain).is_dir()]
@@ -67,8 +70,9 @@ class DatasetInfo:
             if self.train_images is not None and self.test_images is not None
             else "training and test images"
         )
-        if self.kind == "cifar":
-            return f"expected {', '.join(str(folder / file) for file in CIFAR_FILES)} (its binary version): {counts}"
+        if self.kind in _FILES:
+            version = " (its binary version)" if self.kind == "cifar" else ""
+            return f"expected {', '.join(str(folder / file) for file in _FILES[self.kind])}{version}: {counts}"
         if self.kind == "domains":
             return (
                 f"expected {folder}/<domain>_train.txt and {folder}/<domain>_test.txt (lines '<path> <label>') and the "
@@ -86,6 +90,7 @@ _TABLE = (
     DatasetInfo("glyphs", 100, 6_000, 2_500, kind="embedded"),
     DatasetInfo("quickstart", 30, 1_800, 750, kind="embedded"),
     DatasetInfo("cifar100", 100, 50_000, 10_000, ("cifar224", "cifar-100"), kind="cifar"),
+    DatasetInfo("fashion_mnist", 10, 60_000, 10_000, ("fashion-mnist", "fashionmnist"), kind="idx"),
     DatasetInfo("imagenet_r", 200, 24_000, 6_000, ("imagenetr", "imagenet-r")),
     DatasetInfo("imagenet_a", 200, 5_981, 1_519, ("imageneta", "imagenet-a")),
     DatasetInfo("cub200", 200, 9_430, 2_358, ("cub",)),

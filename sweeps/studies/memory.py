@@ -12,7 +12,7 @@ from sweeps.engine.packing import even_share
 from sweeps.spec.machine import gpu_count, ray_address
 from sweeps.spec.specs import Spec, SweepSpec
 
-KINDS = ("pet.kind", "head.kind")  # they decide what other settings cost
+KINDS = ("backbone.name", "backbone.image_size", "pet.kind", "head.kind")  # they decide what other settings cost
 
 
 def largest_configs(spec: SweepSpec) -> list[Config]:

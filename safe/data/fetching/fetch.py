@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 from safe.data.fetching.archive import unpack
 from safe.data.fetching.download import Advance, DownloadError, download, download_drive, unseen
 from safe.data.fetching.locations import LOCATIONS, Archive
-from safe.datasets.facts import DATASETS, DatasetInfo, canonical_name
+from safe.datasets.facts import DATASETS, IDX_FILES, DatasetInfo, canonical_name
 from safe.errors import UserError
 from safe.io.opening import held
 
@@ -134,7 +134,7 @@ def _place(info: DatasetInfo, root: Path, archives: list[Path], say: Callable[[s
     staging.mkdir()
     try:
         for archive in archives:
-            if archive.suffix == ".txt":
+            if archive.suffix == ".txt" or archive.name in IDX_FILES:
                 shutil.copyfile(archive, staging / archive.name)
                 continue
             say(f"unpacking {archive.name}")

@@ -1,8 +1,9 @@
 """Where the public copies of the data sets are.
 
 CUB-200, ImageNet-R, ImageNet-A, OmniBenchmark and VTAB: the archives of Zhou et al. (arXiv 2303.07338), as the README
-of the repository zhoudw-zdw/RevisitingCIL lists them. CIFAR-100: its page, with the checksum stated there. DomainNet:
-the cleaned version's links on http://ai.bu.edu/M3SDA. Stanford Cars: no lasting public copy is known.
+of the repository zhoudw-zdw/RevisitingCIL lists them. CIFAR-100: its page, with the checksum stated there.
+Fashion-MNIST: where torchvision fetches it, with its checksums. DomainNet: the cleaned version's links on
+http://ai.bu.edu/M3SDA. Stanford Cars: no lasting public copy is known.
 """
 
 from __future__ import annotations
@@ -37,6 +38,15 @@ LOCATIONS: dict[str, tuple[Archive, ...]] = {
             "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
             md5="03b5dce01913d631647c71ecec9e9cb8",
         ),
+    ),
+    "fashion_mnist": tuple(
+        Archive(file, f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}", md5=md5)
+        for file, md5 in (
+            ("train-images-idx3-ubyte.gz", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
+            ("train-labels-idx1-ubyte.gz", "25c81989df183df01b3e8a0aad5dffbe"),
+            ("t10k-images-idx3-ubyte.gz", "bef4ecab320f06d8554ea6380940ec79"),
+            ("t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310"),
+        )
     ),
     "cub200": (Archive("cub200.zip", drive_id="1XbUpnWpJPnItt5zQ6sHJnsjPncnNLvWb"),),
     "imagenet_r": (Archive("imagenet_r.zip", drive_id="1SG4TbiL8_DooekztyCVK8mPmfhMo8fkR"),),

@@ -20,7 +20,7 @@ def place_weights(name: str, root: str | Path, source: str | Path | None = None)
         source: weights file (.safetensors, .pth, .npz) to take instead of a download.
 
     Returns:
-        The file, in one step there or not, and the digest that every result records.
+        The file, in one step there or not, and the digest that every result at the network's own size records.
 
     Raises:
         UserError: weights that cannot be had or do not fit the network, a backbone that brings its own, or a folder

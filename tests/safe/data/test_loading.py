@@ -35,6 +35,7 @@ def test_published_facts() -> None:
     facts = {name: (i.classes, i.train_images, i.test_images) for name, i in DATASETS.items() if not i.embedded}
     assert facts == {
         "cifar100": (100, 50_000, 10_000),
+        "fashion_mnist": (10, 60_000, 10_000),
         "imagenet_r": (200, 24_000, 6_000),
         "imagenet_a": (200, 5_981, 1_519),
         "cub200": (200, 9_430, 2_358),

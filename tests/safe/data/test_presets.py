@@ -99,8 +99,8 @@ def streamed(config: Config) -> Stream:
     return build_stream(config, load_dataset(config.dataset, config.data.root, 32))
 
 
-def test_every_data_set_but_the_embedded_ones_has_a_published_preset() -> None:
-    assert set(PUBLISHED) == {info.name for info in DATASETS.values() if not info.embedded}
+def test_every_data_set_but_our_own_streams_has_a_published_preset() -> None:
+    assert set(PUBLISHED) == {info.name for info in DATASETS.values() if not info.embedded} - {"fashion_mnist"}
     assert set(preset_names()) == set(DATASETS)
 
 

@@ -59,6 +59,17 @@ def test_the_largest_value_of_the_space_counts_also_for_the_data_of_the_final_ru
         check_early(spec)
 
 
+def test_every_searched_size_of_the_pictures_counts_and_fits_the_patches(make_spec: Callable[..., SweepSpec]) -> None:
+    """A batch of 48 pictures of 2048 pixels has 3.1 million tokens in six blocks."""
+    sizes = {"backbone.image_size": {"choice": [32, 2048, 64]}}
+    norms = {"backbone.input_norm": {"choice": ["none", [[0.5] * 3, [0.25] * 3]]}}
+    with pytest.raises(UserError, match=r"of memory, there are .* takes the most of it"):
+        check_early(make_spec(space={**sizes, **norms}))
+    check_early(make_spec(space={"backbone.image_size": {"choice": [32, 64]}, **norms}))
+    with pytest.raises(UserError, match="multiple of the patch size 8 of safe_small_vit, got 60; the nearest is 64"):
+        check_early(make_spec(space={"backbone.image_size": {"choice": [32, 60]}}))
+
+
 def test_nothing_is_written_before_a_refusal(make_spec: Callable[..., SweepSpec], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="GiB of memory"):
         run_sweep(make_spec(base=HUGE), tmp_path)

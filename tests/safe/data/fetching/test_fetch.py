@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torchvision
 
 from safe.data.__main__ import main
 from safe.data.fetching import locations
@@ -338,9 +339,14 @@ def test_locations_are_those_of_the_published_splits() -> None:
     for archives in LOCATIONS.values():
         for archive in archives:
             assert bool(archive.url) != bool(archive.drive_id)
-            assert archive.place.startswith("https://")
+            assert archive.place.startswith("https://") or (archive.place.startswith("http://") and archive.md5)
             assert not archive.url or archive.url.endswith(f"/{archive.file}")
     assert {a.file: a.url for a in LOCATIONS["domainnet"]}["clipart.zip"].endswith(
         "multi-source/groundtruth/clipart.zip"
     )
+    resources = torchvision.datasets.FashionMNIST.resources
+    assert {(a.file, a.md5) for a in LOCATIONS["fashion_mnist"]} == set(resources)
+    assert {a.url for a in LOCATIONS["fashion_mnist"]} == {
+        torchvision.datasets.FashionMNIST.mirrors[0] + file for file, _ in resources
+    }
     assert locations.LOCATIONS["cifar100"][0].md5 == "03b5dce01913d631647c71ecec9e9cb8"
