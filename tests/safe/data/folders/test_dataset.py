@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from safe.backbones.resize import Resize
 from safe.data.folders.dataset import load_folder
 from safe.data.images import FileImages
 from safe.datasets.listing import IMAGE_SUFFIXES
@@ -65,11 +66,13 @@ def test_suffixes_in_any_case_are_images(root: Path) -> None:
     assert len(load_folder("pets", root, 32).train) == 14
 
 
-@pytest.mark.parametrize(("size", "side"), [(224, 256), (32, 37), (16, 18)])
+@pytest.mark.parametrize(("size", "share", "side"), [(224, 0.875, 256), (32, 0.86, 37), (16, 0.86, 18)])
 @pytest.mark.parametrize(("width", "height"), [(300, 260), (20, 90), (256, 256), (5, 5)])
-def test_images_have_one_size_whatever_their_own(root: Path, size: int, side: int, width: int, height: int) -> None:
+def test_images_have_one_size_whatever_their_own(
+    root: Path, size: int, share: float, side: int, width: int, height: int
+) -> None:
     write(root / "test" / "ant" / "0.png", width, height, colour=(7, 8, 9))
-    images = load_folder("pets", root, size).test.read(torch.tensor([6, 7]))
+    images = load_folder("pets", root, size, resize=Resize(share, "bicubic")).test.read(torch.tensor([6, 7]))
     assert images.shape == (2, 3, side, side)
     assert images.dtype == torch.uint8
     assert images[0].flatten(1).unique(dim=1).squeeze(1).tolist() == [7, 8, 9]
