@@ -24,7 +24,7 @@ def tables(folder: Path) -> dict[str, str]:
         suite = json.loads(path.read_text("utf-8"))
         machine = ", ".join(f"{name} {value}" for name, value in suite["machine"].items())
         head = f"{HEADING}{suite['suite']}\n\n`make bench SUITE={suite['suite']}`; {machine}\n"
-        sections[suite["suite"]] = "\n".join([head, *map(_table, _alike(suite["items"]))])
+        sections[suite["suite"]] = "\n".join([head, *map(table, _alike(suite["items"]))])
     return sections
 
 
@@ -56,7 +56,8 @@ def _columns(item: dict[str, Any]) -> list[str]:
     return [name for name, value in item.items() if isinstance(value, str | int | float)]
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return rows of the same columns as a Markdown table."""
     columns = _columns(rows[0])
     lines = [[name.replace("_", " ") for name in columns], ["---"] * len(columns)]
     lines += [[_cell(row[name]) for name in columns] for row in rows]

@@ -35,12 +35,14 @@ TEMPERATURES = (0.1, 1.0, 10.0)
 BAR_MS = 50.0
 
 
-class _Quiet:
+class Quiet:
+    """Shows nothing."""
+
     def job_changed(self, *_: object) -> None:
-        pass
+        """Show nothing of it."""
 
     def note(self, words: str) -> None:
-        pass
+        """Show nothing of it."""
 
 
 def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, Any]]:
@@ -94,7 +96,7 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
     def work() -> Iterator[list[Job]]:
         before, since = 0, time.perf_counter()
         for first in range(0, trials[-1], ROUND):
-            yield [_job(index, base, folder) for index in range(first, first + ROUND)]
+            yield [job(index, base, folder) for index in range(first, first + ROUND)]
             done = first + ROUND
             if first == 0:  # the workers had to start
                 before, since = done, time.perf_counter()
@@ -109,7 +111,7 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
 
         run_work(
             JobQueue(work(), ledger.log, Budget(ledger.log), spec.concurrency),
-            Bookkeeper(ledger, recorder, _Quiet(), folder / "runs", {}),
+            Bookkeeper(ledger, recorder, Quiet(), folder / "runs", {}),
             storage=folder / "ray",
             stop=folder / "stop",
             threads=1,
@@ -119,7 +121,8 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def _job(index: int, base: dict[str, Any], folder: Path) -> Job:
+def job(index: int, base: dict[str, Any], folder: Path) -> Job:
+    """Return a job for a stub trial, scored at three temperatures."""
     id = f"trial-{index:03d}"
     predictions = [
         {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
