@@ -31,21 +31,28 @@ class PlainSafe:
     Args:
         config: dropout 0 for numbers equal to the trainer's; `imprint` for both kinds of new rows.
         test_every_epoch: also measure test accuracy after every epoch, as the released code does.
+        device: where it computes.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, vit: Any, *, test_every_epoch: bool) -> None:
+    def __init__(
+        self, config: Config, dataset: Dataset, vit: Any, *, test_every_epoch: bool, device: str = "cpu"
+    ) -> None:
+        self.device = torch.device(device)
         self.config, self.dataset, self.test_every_epoch = config, dataset, test_every_epoch
         self.stream = build_stream(config, dataset)
         self.size = int(vit.patch_embed.img_size[0])
-        self.ptm = copy.deepcopy(vit)
-        first = build_learner(config, copy.deepcopy(vit), len(self.stream.sessions[0].classes), torch.device("cpu"))
+        self.ptm = copy.deepcopy(vit).to(self.device)
+        first = build_learner(
+            config, copy.deepcopy(vit).to(self.device), len(self.stream.sessions[0].classes), self.device
+        )
         self.slow, self.slow_head = first.net, first.head
         self.fast: Any = None
         self.fast_head: Any = None
         width, dim = first.net.embed_dim, config.head.projection_dim
-        self.w_rand = torch.randn(width, dim, generator=generator(projection_seed(config), "projection", width, dim))
-        self.gram = {name: torch.zeros(dim, dim) for name in ("slow", "fast")}
-        self.cross = {name: torch.zeros(dim, len(dataset.classes)) for name in ("slow", "fast")}
+        drawn = generator(projection_seed(config), "projection", width, dim)
+        self.w_rand = torch.randn(width, dim, generator=drawn).to(self.device)
+        self.gram = {name: torch.zeros(dim, dim, device=self.device) for name in ("slow", "fast")}
+        self.cross = {name: torch.zeros(dim, len(dataset.classes), device=self.device) for name in ("slow", "fast")}
         self.weight: dict[str, Tensor] = {}
         self.losses: list[float] = []  # mean over the images of each epoch
 
@@ -84,7 +91,7 @@ class PlainSafe:
         )
         for epoch in range(config.epochs):
             net.train()
-            net.set_dropout_generator(self._generator("dropout", t, epoch))
+            net.set_dropout_generator(self._generator("dropout", t, epoch, self.device))
             for group in optimizer.param_groups:
                 group["lr"] = cosine_lr(config.lr, epoch, config.schedule_epochs or config.epochs)
             order = torch.randperm(len(session.train), generator=self._generator("order", t, epoch))
@@ -98,8 +105,9 @@ class PlainSafe:
                     crop_ratio=data.crop_ratio,
                     horizontal_flip=data.horizontal_flip,
                     generator=views,
+                    device=self.device,
                 )
-                y = session.train.labels[chosen]
+                y = session.train.labels[chosen].to(self.device)
                 loss = self._slow_loss(x, y) if t == 0 else self._fast_loss(x, y, session.known)
                 optimizer.zero_grad()
                 loss.backward()
@@ -128,7 +136,7 @@ class PlainSafe:
         features = self.fast(x)
         with torch.no_grad():
             slow_features = self.slow(x)
-        labels = torch.cat([y, torch.arange(known)])
+        labels = torch.cat([y, torch.arange(known, device=self.device)])
         slow_rows = self.slow_head.rows.detach()
         to_fast = torch.cat([slow_features, slow_rows[:known]])
         to_slow = torch.cat([features, self.fast_head.rows[:known]])
@@ -144,18 +152,23 @@ class PlainSafe:
             head = getattr(self, name)
             features = self._features(net, session.train)
             rows = new_class_rows(
-                "imprint", session.classes, features, session.train.labels, head.rows.detach(), torch.Generator()
+                "imprint",
+                session.classes,
+                features,
+                session.train.labels.to(self.device),
+                head.rows.detach(),
+                torch.Generator(),
             )
             setattr(self, name, head.extended(rows))
 
     @torch.no_grad()
     def _fit_head(self, name: str, net: Any, subset: Subset, t: int) -> None:
         h = (self._features(net, subset) @ self.w_rand).relu()
-        y = F.one_hot(subset.labels, len(self.dataset.classes)).float()
+        y = F.one_hot(subset.labels.to(self.device), len(self.dataset.classes)).float()
         order = torch.randperm(len(h), generator=generator(self.config.seed, "ridge_split", t + 1))
         cut = int(self.config.head.ridge_split * len(order))
         fit, judge = order[:cut], order[cut:]
-        eye = torch.eye(h.shape[1])
+        eye = torch.eye(h.shape[1], device=self.device)
         gram, cross = h[fit].T @ h[fit], h[fit].T @ y[fit]
         errors = []
         for ridge in self.config.head.ridge_grid:
@@ -173,7 +186,7 @@ class PlainSafe:
         for session in self.stream.sessions[: t + 1]:
             subset = session.evaluation
             for chosen in torch.arange(len(subset)).split(self.config.runtime.eval_batch_size):
-                x = plain_view(subset.read(chosen), self.size)
+                x = plain_view(subset.read(chosen).to(self.device), self.size)
                 self.fast.eval()
                 self.slow.eval()
                 self.fast(x)  # the released code asks the fast network once for its own prediction
@@ -185,7 +198,7 @@ class PlainSafe:
                 tau = self.config.aggregation.temperature
                 w = torch.stack([-e_slow / tau, -e_fast / tau], dim=1).softmax(1)
                 logits = w[:, :1] * slow + w[:, 1:] * fast
-                right += (logits.argmax(1) == subset.labels[chosen]).sum().item()
+                right += (logits.argmax(1) == subset.labels[chosen].to(self.device)).sum().item()
                 total += len(chosen)
         return right / total
 
@@ -195,8 +208,8 @@ class PlainSafe:
         right = total = 0
         for session in self.stream.sessions[: t + 1]:
             for chosen in torch.arange(len(session.evaluation)).split(self.config.runtime.eval_batch_size):
-                logits = head(net(plain_view(session.evaluation.read(chosen), self.size)))
-                right += (logits.argmax(1) == session.evaluation.labels[chosen]).sum().item()
+                logits = head(net(plain_view(session.evaluation.read(chosen).to(self.device), self.size)))
+                right += (logits.argmax(1) == session.evaluation.labels[chosen].to(self.device)).sum().item()
                 total += len(chosen)
         return right / total
 
@@ -204,7 +217,7 @@ class PlainSafe:
     def _features(self, net: Any, subset: Subset) -> Tensor:
         net.eval()
         batches = torch.arange(len(subset)).split(self.config.runtime.eval_batch_size)
-        return torch.cat([net(plain_view(subset.read(chosen), self.size)) for chosen in batches])
+        return torch.cat([net(plain_view(subset.read(chosen).to(self.device), self.size)) for chosen in batches])
 
-    def _generator(self, purpose: str, t: int, epoch: int) -> torch.Generator:
-        return generator(self.config.seed, purpose, t + 1, epoch)
+    def _generator(self, purpose: str, t: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
+        return generator(self.config.seed, purpose, t + 1, epoch, device=device)
