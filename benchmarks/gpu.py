@@ -55,14 +55,14 @@ class Setting:
     share: float  # of OmniBenchmark's pictures, for files
     trials: Sequence[int]  # of the sweeps that share a device
 
-    def config(self, *overrides: str) -> Config:
-        """Return a short run's configuration: one epoch a session, ten classes each."""
+    def config(self, classes: int = 10) -> Config:
+        """Return a short run's configuration: two epochs a session."""
         words = [
-            f"backbone.name={self.backbone}", "backbone.weights=random", "pet.kind=adapter", "data.init_classes=10",
-            "data.increment=10", "slow.epochs=2", "fast.epochs=2", f"head.projection_dim={self.dim}",
-            f"runtime.device={self.device}", "pet.dropout=0",
+            f"backbone.name={self.backbone}", "backbone.weights=random", "pet.kind=adapter",
+            f"data.init_classes={classes}", f"data.increment={classes}", "slow.epochs=2", "fast.epochs=2",
+            f"head.projection_dim={self.dim}", f"runtime.device={self.device}", "pet.dropout=0",
         ]  # fmt: skip
-        return load_config("digits", overrides=[*words, *overrides])
+        return load_config("digits", overrides=words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,8 +171,8 @@ def _files(setting: Setting) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder / info.name, info, setting.share, 0, os.cpu_count() or 1)
-        config = setting.config("data.init_classes=300", "slow.epochs=2")
-        dataset = load_dataset(str(folder / info.name), folder, 224 if not setting.share else 224)
+        config = setting.config(info.classes)
+        dataset = load_dataset(str(folder / info.name), folder, 224)
         vit = load_backbone(setting.backbone, "random")
         trainer = SafeTrainer(config, dataset=dataset, backbone=vit)
         images = len(trainer.stream.sessions[0].train)
