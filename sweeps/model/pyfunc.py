@@ -29,7 +29,8 @@ class SafePyfunc(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the state and its backbone; a `UserError` says how to get weights that are not here."""
         settings = context.model_config or {}
-        (state,) = Path(context.artifacts["state"]).glob("session-*.pt")
+        place = Path(context.artifacts["state"])
+        (state,) = [place] if place.is_file() else place.glob("session-*.pt")  # version 0.1.0 registered the file alone
         self._predictor = load_predictor(state, device=settings.get("device", "auto"), weights=settings.get("weights"))
 
     def predict(

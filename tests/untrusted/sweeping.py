@@ -13,6 +13,7 @@ import pytest
 from safe.config import load_config
 from safe.types import Provenance, SessionResult, Split
 from sweeps.cli import main
+from sweeps.engine import joining
 from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.job_queue import JobQueue
@@ -105,7 +106,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
         finally:
             books.close_open("KILLED", INTERRUPTED)
 
-    monkeypatch.setattr(module, "local_ray", no_ray)
+    monkeypatch.setattr(joining, "local_ray", no_ray)
     monkeypatch.setattr(module, "run_work", run_work)
     return done
 

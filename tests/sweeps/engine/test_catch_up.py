@@ -22,6 +22,7 @@ from safe.states.inference import save_session
 from safe.training.trainer import SafeTrainer
 from safe.types import Work
 from sweeps.cli import main
+from sweeps.engine import joining
 from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.job_queue import JobQueue
@@ -147,7 +148,7 @@ def make_place(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(journal, "CONTACT_S", 300.0)
     monkeypatch.setattr(journal, "DRAIN_S", 300.0)
-    monkeypatch.setattr(module, "local_ray", lambda cores: nullcontext())
+    monkeypatch.setattr(joining, "local_ray", lambda cores: nullcontext())
 
     def make(name: str) -> Place:
         base = load_config("digits", overrides=SETTINGS[2:]).flat()

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
+from sweeps.engine import joining
 from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
+from sweeps.engine.polite import polite_kill
 from sweeps.engine.study import DrivenStudy, _finish, _go_on
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Kind
@@ -87,12 +89,12 @@ def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         yield
 
-    monkeypatch.setattr(module, "local_ray", ray)
-    with module.polite_kill():
+    monkeypatch.setattr(joining, "local_ray", ray)
+    with polite_kill():
         ours = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt), module._ray(make_spec()):
+        with pytest.raises(KeyboardInterrupt), joining.ray_of(make_spec()):
             signal.raise_signal(signal.SIGTERM)
-        with module._ray(make_spec()):
+        with joining.ray_of(make_spec()):
             assert signal.getsignal(signal.SIGTERM) is not ours
         assert signal.getsignal(signal.SIGTERM) is ours
 
