@@ -38,6 +38,7 @@ TO             :=
 MODEL          :=
 IMAGES         :=
 SUITE          :=
+CONFIG         :=
 AUTH           :=
 ARGS           :=
 
@@ -78,7 +79,7 @@ PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep resume stop list show export plan train ablation orders variants report compare predict data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop list show export plan train ablation orders variants audit-claim report compare predict data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format docs bench clean
 
 help: ## list the targets
@@ -86,7 +87,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "variables: DATASET=$(DATASET) TRIALS=8 SEEDS=3 (ablation and variants 5) NAME= RESULTS=$(RESULTS)"
 	@echo "           SEARCH=staged|tpe|random|grid SPACE=file SELECTION=holdout|first-k|transfer|test EVALUATE_ON="
-	@echo "           MAX_SESSIONS= MAX_HOURS= STOP= FINALISTS= RACE_SESSIONS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= ARGS=\"key=value --flag ...\""
+	@echo "           MAX_SESSIONS= MAX_HOURS= STOP= FINALISTS= RACE_SESSIONS= CONCURRENCY= GPUS_PER_TRIAL= TRIAL_TIMEOUT= CONFIG= ARGS=\"key=value --flag ...\""
 	@echo "           PYTHON=$(PYTHON) (3.11 to 3.13) PIP_ARGS=\"...\" for an own package index"
 
 setup: $(READY) ## install into .venv
@@ -123,6 +124,9 @@ orders: $(READY) ## how much of a chosen configuration's spread is the order of 
 
 variants: $(PREPARE) ## the choices that the method leaves open, on the holdout: DATASET, SEEDS
 	@$(SWEEPS) variants $(STUDY)
+
+audit-claim: $(READY) ## a published configuration beside selection by test and an honest search: CONFIG, SPACE, the variables of sweep
+	@$(RUN) -m sweeps audit-claim --config "$(CONFIG)" $(SWEEP) $(STUDY)
 
 report: $(READY) ## one HTML page about a sweep: NAME (default: the newest)
 	@$(RUN) -m sweeps report $(NAMED) $(ARGS)
