@@ -22,7 +22,9 @@ MENU = {
         "sweeps", "tuning", "own-data", "data", "backbones", "heads", "mlflow", "cluster", "cost", "python", "upgrading"
     ),
     "Reference": ("settings", "metrics", "files", "names"),
-    "Background": ("method", "architecture", "evidence", "results", "variants", "audit-claim", "performance", "reliability"),
+    "Background": (
+        "method", "architecture", "evidence", "results", "variants", "audit-claim", "performance", "reliability"
+    ),
 }  # fmt: skip
 OTHERS = "Project"
 

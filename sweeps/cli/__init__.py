@@ -31,8 +31,8 @@ from sweeps.cli import (
 from tracking.errors import TrackingError
 
 COMMANDS = (
-    run, plan, resume, extend, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict, prune,
-    ui, doctor, completion,
+    run, plan, resume, extend, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict,
+    prune, ui, doctor, completion,
 )  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]

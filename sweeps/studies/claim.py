@@ -17,6 +17,7 @@ from rich.table import Table
 
 from safe.config import load_config, validate
 from safe.errors import UserError
+from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
 from sweeps.report.words import measure
@@ -83,7 +84,7 @@ class ClaimRow:
 
 def claim_rows(log: SweepLog) -> list[ClaimRow]:
     """Return the rows of a sweep, by its first objective; what it does not have yet is absent."""
-    metric, rows = f"test/{objectives(log.sweep_spec.objective)[0].name}", []
+    metric, rows = with_split("test", objectives(log.sweep_spec.objective)[0].name), []
     for what, summary in (
         ("the claimed configuration", control_summary(log)),
         ("chosen on the holdout, in the same space", final_summary(log)),
@@ -111,7 +112,7 @@ def show_claim(log: SweepLog, console: Console) -> None:
         spread = "" if row.half_width is None else f" ± {measure(name, row.half_width)}"
         table.add_row(row.what, row.runs, f"{measure(name, row.mean)}{spread}")
     console.print(table)
-    if (pair := (difference(log) or {}).get(f"test/{name}")) is not None:
+    if (pair := (difference(log) or {}).get(with_split("test", name))) is not None:
         words = f"chosen minus claimed: {Measure(name).difference(pair)} points, paired over {pair['seeds']} seeds"
         console.print(f"{words}: {pair['verdict']}", highlight=False)
     if (gap := optimism_gap(log)) is not None:
