@@ -17,6 +17,10 @@ import pytest
 import torch
 
 from sweeps.engine.ray_environment import prepare_ray
+from sweeps.spec.typed import BY_MAKE
+
+# `make test` is no call of a sweep by make: what programs suggest to type is that of a shell.
+os.environ.pop(BY_MAKE, None)
 
 # Ray reads its environment when it is imported, and some test is the first to do that.
 prepare_ray(joins=False)
