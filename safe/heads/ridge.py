@@ -129,7 +129,8 @@ class RidgeHead(ClosedFormHead):
     others: a random share `split` of them is fitted on.
 
     Args:
-        choice: `split` looks at the present session's errors (RanPAC), `pooled` at their sum over all sessions so far:
+        choice: `split` looks at the present session's errors (RanPAC), `gcv` at those that `safe.heads.gcv` expects of
+            it, `pooled` at the sum of the first over all sessions so far:
 
             lambda_t = argmin over the grid of sum_{s <= t} |Y_s^judge - H_s^judge W_s(lambda)|^2,
             W_s(lambda) = (H_s^fit^T H_s^fit + lambda I)^-1 H_s^fit^T Y_s^fit

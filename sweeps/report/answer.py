@@ -6,7 +6,7 @@ from safe.evaluation.metrics import METRICS
 from safe.io.tables import Table
 from safe.types import with_split
 from sweeps.report.formatting import Measure, exact, plural
-from sweeps.report.gather import LEARNERS, Gathered, last_metric
+from sweeps.report.gather import Gathered, last_metric
 from sweeps.report.learned import learned_lines
 from sweeps.report.page import Block, Facts, Missing, Section, Text
 from sweeps.report.words import race_lines
@@ -83,15 +83,15 @@ def _final_table(gathered: Gathered) -> list[Block]:
     if not measures:
         return [Text("The final runs on all training images are not finished yet.", "note")]
     differences = difference(gathered.log) or {}
-    head = ["", *(label for label, _ in LEARNERS)]
+    head = ["", *(label for label, _ in gathered.learners)]
     rows = [
-        [m.axis, *(m.spread(last_metric(gathered.finals, f"{prefix}{m.name}")) for _, prefix in LEARNERS)]
+        [m.axis, *(m.spread(last_metric(gathered.finals, f"{prefix}{m.name}")) for _, prefix in gathered.learners)]
         for m in measures
     ]
     if gathered.controls:
         own = len(gathered.controls)
         seeds = "" if own == len(gathered.finals) else f" ({plural(own, 'seed')})"
-        head += [f"control{seeds}", "SAFE − control", "in words"]
+        head += [f"control{seeds}", f"{gathered.learners[0][0]} − control", "in words"]
         for measure, row in zip(measures, rows, strict=True):
             pair = differences.get(with_split("test", measure.name))
             row += [measure.spread(last_metric(gathered.controls, measure.name)), measure.difference(pair)]

@@ -8,7 +8,7 @@ from safe.evaluation.metrics import MAIN
 from safe.io.tables import Table
 from sweeps.report import run_plots
 from sweeps.report.formatting import Measure, plural
-from sweeps.report.gather import LEARNERS, Gathered, curves, last_metric, matrix
+from sweeps.report.gather import Gathered, curves, last_metric, matrix
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 
 
@@ -64,11 +64,13 @@ def forgetting(gathered: Gathered) -> Section | Missing:
 def learners(gathered: Gathered) -> Section | Missing:
     """Slow, fast and aggregate, run by run."""
     title = "Slow, fast and their aggregate"
+    if len(gathered.learners) == 1:
+        return Missing(title, f"what was chosen, {gathered.learners[0][0]}, has one learner.")
     panels: dict[str, dict[str, Any]] = {}
     for metric in MAIN:
         stats = {
             label.partition(" ")[0]: spread
-            for label, prefix in (*LEARNERS[1:], LEARNERS[0])
+            for label, prefix in (*gathered.learners[1:], gathered.learners[0])
             if (spread := last_metric(gathered.finals, f"{prefix}{metric}")) is not None
         }
         if len(stats) > 1:

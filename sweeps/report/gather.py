@@ -10,6 +10,7 @@ from typing import Any
 from safe.errors import UserError
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.finalists import learner_rows
 from sweeps.results.selection import Scored, leaderboard, score_points
 from sweeps.results.statistics import summary
 from sweeps.results.summary import control_runs, final_runs
@@ -18,7 +19,6 @@ from sweeps.spec.space import PREDICTION_SETTINGS
 from sweeps.spec.specs import SweepSpec
 from tracking.recorder import Status
 
-LEARNERS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 Stats = dict[str, Any]
 
 
@@ -140,6 +140,11 @@ class Gathered:
         return final_runs(self.log)
 
     @cached_property
+    def learners(self) -> tuple[tuple[str, str], ...]:
+        """What the results of the chosen configuration are called, each with the prefix of its metrics."""
+        return learner_rows(self.log)
+
+    @cached_property
     def controls(self) -> list[JobLog]:
         """The finished runs of the preset default, beside the final ones."""
         return control_runs(self.log)
@@ -165,8 +170,9 @@ def curve(label: str, jobs: Sequence[JobLog], metric: str) -> Curve | None:
 
 
 def curves(gathered: Gathered, metric: str = "accuracy") -> list[Curve]:
-    """Return SAFE, both learners and the control over the final runs; without any, the chosen trial's SAFE alone."""
-    drawn = [curve(label, gathered.finals, f"{prefix}{metric}") for label, prefix in LEARNERS if gathered.finals]
+    """Return what was chosen, its learners and the control over the final runs."""
+    rows = gathered.learners if gathered.finals else ()
+    drawn = [curve(label, gathered.finals, f"{prefix}{metric}") for label, prefix in rows]
     if gathered.controls:
         drawn.append(curve("control", gathered.controls, metric))
     return [entry for entry in drawn if entry is not None]

@@ -13,7 +13,7 @@ from safe.evaluation.metrics import losses
 from safe.io.tables import Table
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report.formatting import Measure, plural
-from sweeps.report.gather import LEARNERS, Gathered, last_metric
+from sweeps.report.gather import Gathered, last_metric
 from sweeps.report.page import Block, Figure, Missing, Picture, Section, Text
 from sweeps.report.run_plots import MOST_CELLS_WITH_TEXT, SCALE
 from sweeps.report.theme import BLUE, VERMILLION, empty, percent
@@ -54,7 +54,8 @@ def lost(gathered: Gathered) -> Section | Missing:
         ]
         measures = [Measure(name) for name in SHOWN]
         spreads = [
-            [label, *(m.spread(last_metric(runs, f"{prefix}{m.name}")) for m in measures)] for label, prefix in LEARNERS
+            [label, *(m.spread(last_metric(runs, f"{prefix}{m.name}")) for m in measures)]
+            for label, prefix in gathered.learners
         ]
         caption = (
             f"Test images after the last session, in percent, {mean}{' ± standard deviation' if len(runs) > 1 else ''}"

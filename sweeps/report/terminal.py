@@ -19,7 +19,7 @@ from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
-from sweeps.results.finalists import race_summary
+from sweeps.results.finalists import learner_rows, race_summary
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
@@ -31,7 +31,6 @@ from tracking.recorder import Status
 __all__ = ["ON_TEST", "describe", "on_test", "print_mlflow", "show", "spread", "title_of", "trial_title"]
 
 ON_TEST = "selected on test: these numbers are optimistic and only serve to reproduce papers"
-LEARNER_ROWS = (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 MOST_ROWS = 20
 
 
@@ -59,7 +58,7 @@ def show(log: SweepLog, folder: Path, console: Console) -> None:
         settings = ", ".join(f"{name}={_text(chosen['config'][name])}" for name in spec.space)
         console.print(f"chosen: {chosen['trial']}  {settings}", highlight=False)
     if summary is not None:
-        table = _test_table(summary, control_summary(log), spec.selection)
+        table = _test_table(log, summary, control_summary(log))
         console.print(table.on_terminal(console.width))
     for line in outcome_lines(log):
         console.print(line, highlight=False)
@@ -108,7 +107,7 @@ def describe(log: SweepLog) -> str:
     chosen, summary, control = selected(log), final_summary(log), control_summary(log)
     if summary is not None:
         lines += ["", f"Test accuracy over {summary['seeds']} seeds, in percent{_mark(spec.selection)}:", ""]
-        rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
+        rows = [(label, prefix, summary) for label, prefix in learner_rows(log)]
         for label, prefix, stats in [*rows, *([(_control_label(summary, control), "", control)] if control else [])]:
             final, average = (on_test(stats, prefix + name) for name in ("accuracy", "average_accuracy"))
             lines.append(f"- {label}: final {final}, average over the sessions {average}")
@@ -245,11 +244,11 @@ def _race_table(raced: Mapping[str, Any]) -> Table:
     return Table(columns, rows, f"race over further seeds, {name.replace('_', ' ')} on the holdout", winner)
 
 
-def _test_table(summary: Mapping[str, Any], control: Mapping[str, Any] | None, selection: str) -> Table:
+def _test_table(log: SweepLog, summary: Mapping[str, Any], control: Mapping[str, Any] | None) -> Table:
     seeds = summary["seeds"]
     over = f"mean ± std over {seeds} seeds" if seeds > 1 else "one seed"
-    title = f"test accuracy in percent, {over}{_mark(selection)}"
-    rows = [(label, prefix, summary) for label, prefix in LEARNER_ROWS]
+    title = f"test accuracy in percent, {over}{_mark(log.sweep_spec.selection)}"
+    rows = [(label, prefix, summary) for label, prefix in learner_rows(log)]
     rows += [] if control is None else [(_control_label(summary, control), "", control)]
     cells = [[label, *(on_test(of, prefix + metric) for metric, _ in SHOWN)] for label, prefix, of in rows]
     return Table(["", *(heading for _, heading in SHOWN)], cells, title)

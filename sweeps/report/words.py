@@ -65,9 +65,8 @@ def race_lines(log: SweepLog) -> list[str]:
             if against[images] is not None
         ]
     end = f", {raced['end']}" if raced["end"] else ""
-    lines.append(
-        f"race: {len(raced['finalists'])} finalists, {raced['repeats']} further seeds{end}; {tie_words(raced)}"
-    )
+    taken = "" if lines else f"; {tie_words(raced)}"  # said already
+    lines.append(f"race: {len(raced['finalists'])} finalists, {raced['repeats']} further seeds{end}{taken}")
     lines.append(f"optimism of the search about {raced['winner']}: {_points(name, raced['optimism'])} {_unit(name)}")
     return lines
 

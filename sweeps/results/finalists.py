@@ -81,6 +81,17 @@ def rival(log: SweepLog) -> Finalist | None:
     return max(others, key=lambda one: fmean(map(wish.goodness, one.by_repeat.values())), default=None)
 
 
+def learner_rows(log: SweepLog) -> tuple[tuple[str, str], ...]:
+    """Return what the chosen configuration's results are called, each with the prefix of its metrics.
+
+    SAFE and its two learners; a baseline that was chosen has one learner, and its own name.
+    """
+    role = log.jobs[log.selected["trial"]].variant if log.selected else None
+    if role not in (None, PRESET):
+        return ((BASELINE_NAMES[role], ""),)
+    return (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
+
+
 def race_summary(log: SweepLog) -> dict[str, Any] | None:
     """Return the race as one object for programs; None where there was none.
 

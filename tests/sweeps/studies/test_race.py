@@ -149,6 +149,14 @@ def test_a_baseline_that_is_better_is_chosen_and_the_first_sentence_says_so(fake
     page = render(report_page(log, {}))
     assert "Race of the finalists" in page
     assert first.removeprefix("- ") in page
+    assert "RanPAC − control" in page
+    assert "what was chosen, RanPAC, has one learner" in page
+    text = io.StringIO()
+    show(log, Path("folder"), Console(file=text, width=120))
+    table = text.getvalue().partition("test accuracy in percent")[2].splitlines()[2:5]
+    assert [line[:16].strip() for line in table if line.strip()][:2] == ["RanPAC", "preset (control)"], (
+        "no row is SAFE's"
+    )
 
 
 def test_the_budget_ends_it_and_counts_what_has_to_be_trained(fake: Any) -> None:
