@@ -65,8 +65,8 @@ def reckoned(names: Sequence[str]) -> str:
         sweeps.append(row)
     return (
         f"### reckoned\n\nOne run of the preset on all training images:\n\n{table(runs)}\n"
-        "A default sweep (staged, 6 trials, race, audit, final runs, rival and control over 3 seeds), and both "
-        f"on one GPU at {SHARE:.0%} of its published peak, reckoned and not measured:\n\n{table(sweeps)}"
+        f"A default sweep ({plan.spec.search}, {plan.spec.trials} trials, race, audit, final runs, rival and control over "
+        f"{plan.spec.seeds} seeds), and both on one GPU at {SHARE:.0%} of its published peak, reckoned and not measured:\n\n{table(sweeps)}"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
 from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.results.finalists import learner_rows
 from sweeps.results.summary import final_summary
 from sweeps.spec.objective import objectives
 
@@ -20,8 +21,8 @@ def card(log: SweepLog, job: JobLog, address: str) -> str:
     """
     config, record, score = job.config, job.sessions[-1], (log.selected or {}).get("score")
     lines = [
-        f"**SAFE on {log.began_as.dataset}** after {record.sessions} sessions: {config['pet.kind']} and "
-        f"{config['head.kind']} readouts on `{config['backbone.name']}`, which is not in it.",
+        f"**{learner_rows(log)[0][0]} on {log.began_as.dataset}** after {record.sessions} sessions: "
+        f"{config['pet.kind']} and {config['head.kind']} readouts on `{config['backbone.name']}`, which is not in it.",
         "",
     ]
     if (summary := final_summary(log)) is not None:
@@ -40,7 +41,7 @@ def card(log: SweepLog, job: JobLog, address: str) -> str:
         "Loading it needs the package safe-sweeps installed:",
         "",
         f"    python -m sweeps predict --model {address} image.png",
-        f"    make serve MODEL={address}",
+        f"    mlflow models serve -m {address} --env-manager local",
     ]
     return "\n".join(lines)
 

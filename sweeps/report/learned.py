@@ -5,8 +5,9 @@ from __future__ import annotations
 from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
+from sweeps.report.formatting import Measure
 from sweeps.report.words import measure, percent
-from sweeps.results.finalists import race_summary, tie_words
+from sweeps.results.finalists import preset_stays, race_summary, tie_words
 from sweeps.results.importance import edge_words, importance, range_edges
 from sweeps.results.lesson import Group, equals_of_the_chosen, lesson
 from sweeps.results.summary import difference
@@ -59,18 +60,20 @@ def _what_was_chosen(log: SweepLog) -> str:
 
 
 def _what_it_is_worth(log: SweepLog) -> list[str]:
-    pair = (difference(log) or {}).get(with_split("test", "accuracy"))
-    if pair is None:
+    """Return the difference to the preset on the test images, by what the search improved; none where that stays."""
+    name = objectives(log.sweep_spec.objective)[0].name
+    pair = (difference(log) or {}).get(with_split("test", name))
+    if pair is None or preset_stays(log):
         return []
-    mean, half = 100 * pair["mean"], f"{100 * pair['half_width']:.1f}"
+    known = Measure(name)
+    gap = known.difference(pair) + (" points" if known.fraction else "")
     if pair["verdict"] == "within noise":
-        return [
-            f"On the test images {pair['seeds']} seeds do not tell it from the preset ({mean:+z.1f} ± {half} points)."
-        ]
-    return [
-        f"On the test images it is {abs(mean):.1f} ± {half} points {pair['verdict']} than the preset "
-        f"({pair['seeds']} seeds)."
-    ]
+        told = f"On the test images {pair['seeds']} seeds do not tell its {_plain(name)} from the preset's ({gap})."
+    else:
+        far = gap.lstrip("+-")
+        told = f"On the test images its {_plain(name)} is {pair['verdict']} than the preset's by {far}"
+        told = f"{told} ({pair['seeds']} seeds)."
+    return [told]
 
 
 def _finished(log: SweepLog) -> int:

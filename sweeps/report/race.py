@@ -31,7 +31,7 @@ def finalists(gathered: Gathered) -> Section | Missing:
     words = (
         "Finalists run again with other seeds, class orders and held-out images, paired. One leaves when a one-sided "
         "paired t-test (5 %, Holm's correction) puts it behind the leader; of those within a standard error of the "
-        "leader the preset is taken, else the cheapest."
+        "leader, or a tenth of a point, the preset is taken, else the cheapest."
     )
     told = [Text(f"{line[0].upper()}{line[1:]}.") for line in race_lines(gathered.log)]
     return Section("race", title, [*told, Text(words, "note"), Table(head, rows, f"{measure.axis}", marked=marked)])

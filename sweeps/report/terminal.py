@@ -178,7 +178,9 @@ def _leaderboard(log: SweepLog) -> Table:
     rows = []
     # Whatever is cut off, the chosen trial is shown: of several objectives it need not be the first by this order.
     for job_id in ids[:MOST_ROWS]:
-        cells = [short_value(log.jobs[job_id].config[name]) for name in varied]
+        config = log.jobs[job_id].config
+        unused = "fast." if config["fast.epochs"] == 0 else "\0"  # settings of a learner that a baseline does not have
+        cells = ["" if name.startswith(unused) else short_value(config[name]) for name in varied]
         if job_id in scored:
             last = scored[job_id].sessions[-1]
             cells.append(prediction_word(scored[job_id].prediction))

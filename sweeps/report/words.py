@@ -11,7 +11,7 @@ from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
 from sweeps.results.accounting import work_account
-from sweeps.results.finalists import race_summary, tie_words
+from sweeps.results.finalists import preset_stays, race_summary, tie_words
 from sweeps.results.importance import importance
 from sweeps.results.summary import difference, final_summary, optimism_gap
 from sweeps.spec.objective import objectives
@@ -125,16 +125,18 @@ def _unit(name: str) -> str:
 
 
 def importance_lines(log: SweepLog) -> list[str]:
-    """Return how much the settings matter."""
+    """Return how much the settings matter, and whether the first is surely before the second."""
+    entries = importance(log)
     shares = [
         f"{short_name(entry.setting)} {100 * entry.share:.0f} % ({100 * entry.low:.0f} to {100 * entry.high:.0f})"
-        for entry in importance(log)[:MOST_SHARES]
+        for entry in entries[:MOST_SHARES]
     ]
-    return [f"what matters (PED-ANOVA, 90 % of bootstraps): {', '.join(shares)}"] if shares else []
+    unsure = "; not told apart" if len(entries) > 1 and entries[0].low <= entries[1].high else ""
+    return [f"importance (PED-ANOVA, 90 % of bootstraps): {', '.join(shares)}{unsure}"] if shares else []
 
 
 def difference_lines(log: SweepLog) -> list[str]:
-    pairs = difference(log) or {}
+    pairs = {} if preset_stays(log) else difference(log) or {}
     named = [(heading, pairs[name]) for metric, heading in SHOWN if (name := with_split("test", metric)) in pairs]
     return [
         f"chosen minus preset, {heading}: {100 * pair['mean']:+z.1f} ± {100 * pair['half_width']:.1f} points "

@@ -9,7 +9,7 @@ from typing import Any
 
 from safe.types import with_split
 from sweeps.ledger.jobs import Kind, job_id
-from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.racing import Standing, race, taken
 from sweeps.results.selection import point_at
 from sweeps.results.statistics import paired_difference
@@ -81,6 +81,11 @@ def rival(log: SweepLog) -> Finalist | None:
     return max(others, key=lambda one: fmean(map(wish.goodness, one.by_repeat.values())), default=None)
 
 
+def preset_stays(log: SweepLog) -> bool:
+    """Whether a race ended with the preset."""
+    return log.selected is not None and log.race is not None and bool(finalists(log)) and winner(log).role == PRESET
+
+
 def learner_rows(log: SweepLog) -> tuple[tuple[str, str], ...]:
     """Return what the chosen configuration's results are called, each with the prefix of its metrics.
 
@@ -148,7 +153,7 @@ def _against(log: SweepLog, chosen: Finalist) -> dict[str, Any] | None:
         return None
     ours, theirs = (chosen, other) if chosen.safe else (other, chosen)
     tests = [
-        {job.repeat: value for job in log.finals_of(log.jobs[one.job]) if (value := _tested(job, name)) is not None}
+        {job.repeat: value for job in _refits(log, one) if (value := _tested(job, name)) is not None}
         for one in (ours, theirs)
     ]
     return {
@@ -170,7 +175,13 @@ def _paired(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> dict[str,
     return {**paired_difference(*sides), "pairs": len(shared)}
 
 
-def _tested(job: Any, name: str) -> float | None:
+def _refits(log: SweepLog, one: Finalist) -> list[JobLog]:
+    """Return the runs of a finalist on all training images; the preset's may be the control's."""
+    own = log.finals_of(log.jobs[one.job])
+    return own if own or one.role != PRESET else log.of_kind(Kind.CONTROL)
+
+
+def _tested(job: JobLog, name: str) -> float | None:
     last = job.sessions[-1] if job.status == Status.FINISHED else None
     return None if last is None else last.metric(name)
 

@@ -38,7 +38,8 @@ class Standing:
         alive: finalists that are left, by index, the leader first.
         left: the others.
         repeats: those that every finalist left has run.
-        tied: of `alive` those that are not worse than the leader by more than one standard error of the difference.
+        tied: of `alive` those that are not worse than the leader by more than one standard error of the difference, or
+            by less than SMALL.
         settled: why it is over: `one is left` or `they tie`; None while it may go on.
     """
 
@@ -71,7 +72,8 @@ def race(scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> Stand
             break
     leader = _leader(alive, scores, done)
     order = sorted(alive, key=lambda index: (index != leader, -_mean(scores, index, done), index))
-    tied = [index for index in order if _near(_pairs(scores, leader, index, done))]
+    small = _small(scores, leader, done)
+    tied = [index for index in order if _near(_pairs(scores, leader, index, done), small)]
     return Standing(tuple(order), left, tuple(done), tuple(tied), _settled(alive, scores, done))
 
 
@@ -138,11 +140,16 @@ def _pairs(scores: Sequence[Mapping[int, float]], leader: int, index: int, repea
     return [scores[leader][repeat] - scores[index][repeat] for repeat in repeats]
 
 
-def _near(differences: Sequence[float]) -> bool:
+def _small(scores: Sequence[Mapping[int, float]], leader: int, repeats: Sequence[int]) -> float:
+    """Return the difference to the leader below which there is none."""
+    return SMALL * max(1.0, abs(_mean(scores, leader, repeats)))
+
+
+def _near(differences: Sequence[float], small: float) -> bool:
     """Whether the other is not behind by more than one standard error of the difference; one pair tells of none."""
     if len(differences) < 2:
         return True
-    return fmean(differences) <= stdev(differences) / len(differences) ** 0.5
+    return fmean(differences) <= max(small, stdev(differences) / len(differences) ** 0.5)
 
 
 def _settled(alive: Sequence[int], scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> str | None:
@@ -153,7 +160,7 @@ def _settled(alive: Sequence[int], scores: Sequence[Mapping[int, float]], repeat
     from scipy.special import stdtrit
 
     leader = _leader(alive, scores, repeats)
-    small = SMALL * max(1.0, abs(_mean(scores, leader, repeats)))
+    small = _small(scores, leader, repeats)
     for index in alive:
         pairs = _pairs(scores, leader, index, repeats)
         if fmean(pairs) + float(stdtrit(len(pairs) - 1, 1 - LEVEL)) * stdev(pairs) / len(pairs) ** 0.5 > small:

@@ -26,7 +26,7 @@ from sweeps.results.importance import importance_record
 from sweeps.results.selection import choose
 from sweeps.results.summary import summary_metrics
 from sweeps.search import Proposal, proposals
-from sweeps.spec.configs import absolute, audit_config, control_config, final_config, refit_config
+from sweeps.spec.configs import PRESET, absolute, audit_config, control_config, final_config, refit_config
 from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.machine import ray_address
 from sweeps.spec.space import Space
@@ -116,7 +116,8 @@ def _final_jobs(study: Study) -> list[Job]:
     log, spec = study.log, study.log.sweep_spec
     assert log.selected is not None
     refit = {log.selected["trial"]: ("final", log.selected["prediction"])}
-    if spec.raced and (other := rival(log)) is not None:
+    other = rival(log) if spec.raced else None
+    if other is not None and not (other.role == PRESET and spec.control):  # the control is the preset over these seeds
         refit.setdefault(other.job, (f"final of {other.name}", other.prediction))
     jobs = []
     for id, (title, prediction) in refit.items():

@@ -151,6 +151,7 @@ def test_the_first_model_is_the_champion(store: Store) -> None:
     ):
         assert part in version.description
     assert f"python -m sweeps predict --model models:/{NAME}/1 image.png" in version.description
+    assert f"mlflow models serve -m models:/{NAME}/1 --env-manager local" in version.description
 
 
 def test_the_model_is_an_output_of_its_run_and_of_the_sweep(store: Store) -> None:

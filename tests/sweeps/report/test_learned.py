@@ -22,7 +22,7 @@ def test_what_matters_is_told_with_the_means_of_both_groups() -> None:
     )
     assert second == "trial-07 is chosen: average accuracy 86.1 % on the held-out images."
     # Final runs 86.8, 87.8 and 88.8 at session 1, the control's 80, 82 and 84, all 1.5 points less after the last.
-    assert third == "On the test images it is 5.8 ± 2.5 points better than the preset (3 seeds)."
+    assert third == "On the test images its average accuracy is better than the preset's by 5.8 ± 2.5 points (3 seeds)."
     assert all("widen it" in line for line in rest)
 
 
@@ -37,7 +37,7 @@ def test_ties_are_told_as_ties() -> None:
 
 def test_a_choice_within_noise_is_not_told_from_the_preset() -> None:
     *_, third = learned_lines(make_log(trials=8, seeds=3, level=lambda index: 0.8 + 0.0025 * (index == 3)))[:3]
-    assert third == "On the test images 3 seeds do not tell it from the preset (-0.8 ± 2.5 points)."
+    assert third == "On the test images 3 seeds do not tell its average accuracy from the preset's (-0.8 ± 2.5 points)."
 
 
 def test_nothing_is_told_before_the_choice() -> None:

@@ -114,3 +114,11 @@ def test_the_noise_is_the_residual_of_the_two_way_layout() -> None:
     assert interaction_noise([by_repeat(1, 2)]) is None
     assert interaction_noise([by_repeat(1), by_repeat(2)]) is None
     assert interaction_noise([]) is None
+
+
+def test_a_difference_below_a_tenth_of_a_point_is_none_however_steady_it_is() -> None:
+    steady = race([by_repeat(0.9051, 0.8849), by_repeat(0.9046, 0.8846)], [1, 2])
+    assert set(steady.tied) == {0, 1}
+    assert taken(steady, [1, 5], preset=1) == 1, "the preset is not given up for less than anybody can see"
+    larger = race([by_repeat(0.9081, 0.8879), by_repeat(0.9046, 0.8846)], [1, 2])
+    assert larger.tied == (0,)

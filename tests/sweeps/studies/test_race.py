@@ -121,6 +121,8 @@ def test_equal_finalists_tie_and_the_preset_stays(fake: Any) -> None:
     text = io.StringIO()
     show(log, Path("results/sweeps/a"), Console(file=text, width=200))
     assert f"{len(summary['ties'])} settings tie; the preset stays" in text.getvalue()
+    assert "chosen minus preset" not in text.getvalue(), "it is the preset"
+    assert "On the test images" not in text.getvalue().partition("finalists were raced")[2]
 
 
 def test_a_baseline_that_is_better_is_chosen_and_the_first_sentence_says_so(fake: Any) -> None:
@@ -144,6 +146,7 @@ def test_a_baseline_that_is_better_is_chosen_and_the_first_sentence_says_so(fake
     assert "points behind RanPAC on the holdout" in first
     assert first.endswith("RanPAC is chosen")
     assert "points behind RanPAC on test (2 seeds" in second
+    assert sweep_summary(log)["race"]["against"]["test"]["pairs"] == 2
     metrics = summary_metrics(log)
     assert metrics["race/safe_minus_baseline_test"] == against["test"]["mean"]
     page = render(report_page(log, {}))
@@ -218,3 +221,22 @@ def test_a_preset_outside_the_space_is_run_beside_it(fake: Any) -> None:
     preset = log.jobs["baseline-preset"]
     assert preset.config["fast.cross_weight"] == log.spec.base["fast.cross_weight"]
     assert {job.variant for job in log.of_kind(Kind.RACE)} >= {"preset", "ranpac", "frozen"}
+
+
+def test_the_preset_as_rival_is_not_run_beside_the_control(fake: Any) -> None:
+    """A frozen head that is better than all of SAFE, whose best is the preset: the control is the preset already."""
+
+    def frozen(config: Mapping[str, Any]) -> float:
+        level = 0.9 if config["fast.epochs"] and config["fast.cross_weight"] == 1.0 else 0.5
+        own = repr([config["seed"], config["pet.kind"]])
+        return (0.98 if config["pet.kind"] == "none" else level) + Random(own).gauss(0, 0.001)
+
+    log = raced(fake(frozen), race_sessions=1000)
+    assert log.selected is not None
+    assert log.selected["trial"] == "baseline-frozen"
+    assert {job.variant for job in log.of_kind(Kind.FINAL)} == {"frozen"}
+    against = sweep_summary(log)["race"]["against"]
+    assert (against["safe"], against["test"]["pairs"]) == ("the preset", 2)
+    assert against["test"]["mean"] == pytest.approx(-0.08, abs=0.005)
+    alone = raced(fake(frozen), race_sessions=1000, control=False)
+    assert {job.variant for job in alone.of_kind(Kind.FINAL)} == {"frozen", None}, "without a control it is run"
