@@ -63,10 +63,11 @@ def reckoned(names: Sequence[str]) -> str:
             alone, whole = sum(map(sum, pace.session_seconds(config))), Rounds(plan, pace).on(1).seconds
             row |= {f"{device}: a run": duration(alone), f"{device}: a sweep": duration(whole)}
         sweeps.append(row)
+    asked = f"{plan.spec.search}, {plan.spec.trials} trials, {plan.spec.seeds} seeds"
     return (
         f"### reckoned\n\nOne run of the preset on all training images:\n\n{table(runs)}\n"
-        f"A default sweep ({plan.spec.search}, {plan.spec.trials} trials, race, audit, final runs, rival and control over "
-        f"{plan.spec.seeds} seeds), and both on one GPU at {SHARE:.0%} of its published peak, reckoned and not measured:\n\n{table(sweeps)}"
+        f"A default sweep ({asked}; with race, audit, final runs, rival and control), and both on one GPU at "
+        f"{SHARE:.0%} of its published peak, reckoned and not measured:\n\n{table(sweeps)}"
     )
 
 

@@ -73,24 +73,30 @@ def _law_table(laws: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
+def begun(folder: Path, trials: int, workers: int) -> tuple[dict[str, Any], Ledger, JournalRecorder]:
+    """Return the base, the ledger and the recorder of a sweep of stub trials that begins in a folder."""
     telemetry_off()
     base = load_config("digits").flat()
     spec = SweepSpec(
-        name="scale",
+        name="stub",
         dataset="digits",
-        trials=trials[-1],
+        trials=trials,
         seeds=1,
         holdout_share=0.2,
         space={},
         base=base,
         threads=1,
-        concurrency=core_count(),
+        concurrency=workers,
     )
-    ledger = Ledger.create(folder, spec)
     recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
     recorder.start(spec.name, base, {})
     (folder / "heartbeats").mkdir()
+    return base, Ledger.create(folder, spec), recorder
+
+
+def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
+    workers = core_count()
+    base, ledger, recorder = begun(folder, trials[-1], workers)
     rows: list[dict[str, Any]] = []
 
     def work() -> Iterator[list[Job]]:
@@ -106,11 +112,11 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
                 rows.append({"trials": done, "ms_per_session": ms, "driver_mb": _resident_mb()})
                 before, since = done, time.perf_counter()
 
-    with local_ray(spec.concurrency):
+    with local_ray(workers):
         from benchmarks.stub import StubTrainable
 
         run_work(
-            JobQueue(work(), ledger.log, Budget(ledger.log), spec.concurrency),
+            JobQueue(work(), ledger.log, Budget(ledger.log), workers),
             Bookkeeper(ledger, recorder, Quiet(), folder / "runs", {}),
             storage=folder / "ray",
             stop=folder / "stop",

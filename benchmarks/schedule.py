@@ -17,18 +17,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale import Quiet
+from benchmarks.scale import Quiet, begun
 from benchmarks.scale import job as stub_job
-from safe.config import load_config
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.tuner import local_ray, run_work
 from sweeps.ledger.jobs import Job
-from sweeps.ledger.ledger import Ledger
-from sweeps.spec.specs import SweepSpec
 from sweeps.studies.schedule import Run, Step, schedule
-from tracking import JournalRecorder, sqlite_uri, telemetry_off
 
 WORKERS = (2, 4, 8, 16)
 BAR = 1.1
@@ -110,20 +106,11 @@ def _cube(order: tuple[str, ...]) -> list[Run]:
 
 def _real(workers: int) -> float:
     """Return the seconds that the tree takes on `workers` workers of a real Ray, once they are there."""
-    telemetry_off()
-    base = load_config("digits").flat()
     with TemporaryDirectory() as name, local_ray(workers):
         from benchmarks.staged_stub import StagedStub
 
         folder = Path(name)
-        spec = SweepSpec(
-            name="schedule", dataset="digits", trials=1, seeds=1, holdout_share=0.2, space={}, base=base, threads=1,
-            concurrency=workers,
-        )  # fmt: skip
-        ledger = Ledger.create(folder, spec)
-        recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
-        recorder.start(spec.name, base, {})
-        (folder / "heartbeats").mkdir()
+        base, ledger, recorder = begun(folder, 1, workers)
         (meeting := folder / "meeting").mkdir()
         began = 0.0
 

@@ -11,31 +11,40 @@ products, convolutions and attention, of a multiplication and an addition two.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch.utils.flop_counter import FlopCounterMode
 
 from safe.backbones.loading import skeleton
 from safe.backbones.network_input import network_input
 from safe.config import Config
+from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions, image_counts
 from safe.datasets.facts import dataset_info
+from safe.heads import is_closed_form
 from safe.heads.base import FLOAT
 from safe.learners.fast import FAST_WEIGHTS
 from safe.learners.slow import SLOW_WEIGHTS
-from safe.training.build import build_learner, frozen_backbone
+from safe.training.build import build_learner, closed_form_head, frozen_backbone
 from safe.training.memory import expected_sizes, needs, resume_bytes
 
 
 @dataclass(frozen=True)
-class PassFlops:
-    """Floating point operations of one image: through the frozen network, through one with PET, there and back."""
+class Passes:
+    """Floating point operations of one image: through the frozen network, through one with PET, there and back.
+
+    Attributes:
+        width: D of the features.
+        parameters: that PET trains.
+    """
 
     frozen: float
     tuned: float
     trained: float
+    width: int
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -74,13 +83,18 @@ class SessionCost:
         return self.step_flops + sum(map(sum, self.closing))
 
 
-def counted_flops(config: Config) -> PassFlops:
+def counted_flops(config: Config) -> Passes:
     """Return the operations of one image through a configuration's network; `UserError` for a backbone that is none."""
+    return _counted(config.backbone.name, config.backbone.image_size, config.pet)
+
+
+@cache  # a plan asks for many configurations of one network
+def _counted(name: str, image_size: int | None, pet: PetConfig) -> Passes:
     device = torch.device("meta")
-    vit = _network(config)
-    learner = build_learner(config, frozen_backbone(vit, device), 1, device)
-    size = vit.patch_embed.img_size
-    image = torch.zeros(1, 3, *size, device=device)
+    vit = skeleton(name, image_size)
+    config = Config(pet=pet)
+    net = build_learner(config, frozen_backbone(vit, device), 1, device).net
+    image = torch.zeros(1, 3, *vit.patch_embed.img_size, device=device)
 
     def counted(net: torch.nn.Module, backward: bool) -> float:
         with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
@@ -89,8 +103,8 @@ def counted_flops(config: Config) -> PassFlops:
                 features.sum().backward()
         return float(counter.get_total_flops())
 
-    net = learner.net
-    return PassFlops(counted(net.base, False), counted(net, False), counted(net, True))
+    tuned = sum(parameter.numel() for parameter in net.pet_parameters().values())
+    return Passes(counted(net.base, False), counted(net, False), counted(net, True), net.embed_dim, tuned)
 
 
 def session_costs(config: Config) -> list[SessionCost]:
@@ -100,7 +114,7 @@ def session_costs(config: Config) -> list[SessionCost]:
         UserError: backbone or data are unknown, or nothing is published of data that are not there.
     """
     one, costs, judged = counted_flops(config), [], 0
-    head = build_learner(config, _network(config), 1, torch.device("meta")).closed
+    head = closed_form_head(config, one.width, torch.device("meta"))
     domains = dataset_info(config.dataset).kind == "domains" and config.data.scenario == "auto"
     for index, session in enumerate(expected_sessions(config)):
         first = index == 0
@@ -148,19 +162,14 @@ class RunBytes(NamedTuple):
 
 def run_bytes(config: Config, device: torch.device) -> RunBytes:
     """Return what a run takes, before any image is read; `UserError` as `session_costs`."""
-    vit = _network(config)
+    chosen = config.backbone
+    vit, one = skeleton(chosen.name, chosen.image_size), counted_flops(config)
     sizes = expected_sizes(vit, config)
     needed = needs(config, sizes, device)
-    learner = build_learner(config, vit, 1, torch.device("meta"))
-    tuned = sum(parameter.numel() for parameter in learner.net.pet_parameters().values())
-    width = sizes.width if learner.closed is None else config.head.projection_dim or sizes.width
-    states = sum(2 * FLOAT * (tuned + width * session.classes) for session in expected_sessions(config))
+    closed = is_closed_form(config.head.kind)
+    width = config.head.projection_dim or sizes.width if closed else sizes.width
+    states = sum(2 * FLOAT * (one.parameters + width * session.classes) for session in expected_sessions(config))
     files = dataset_info(config.dataset).kind in ("folder", "domains")
-    chosen = config.backbone
     resize = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct).resize
     pixels = 3 * resize.side(sizes.side) ** 2 * sum(image_counts(config.dataset, config.data.root)) if files else 0
     return RunBytes(needed.gpu or needed.host, resume_bytes(config, sizes), states, pixels)
-
-
-def _network(config: Config) -> VisionTransformer:
-    return skeleton(config.backbone.name, config.backbone.image_size)
