@@ -122,7 +122,12 @@ class Domain:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             return False
         if self.kind in STEPPED:
-            return any(math.isclose(value, step, rel_tol=1e-9, abs_tol=1e-12) for step in self._steps())
+            low, high = self.values[:2]
+            step = self.values[2] if self.kind == "quantised" else 1
+            nearest_step = (
+                _readable(low + round((value - low) / step) * step) if self.kind == "quantised" else round(value)
+            )
+            return low <= nearest_step <= high and math.isclose(value, nearest_step, rel_tol=1e-9, abs_tol=1e-12)
         return self.values[0] <= value <= self.values[1] or (self.kind == "zero_or_loguniform" and value == 0)
 
     def covers(self, other: Domain) -> bool:
