@@ -65,6 +65,16 @@ def shortened(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:190]}... ({len(text)} letters)"
 
 
+def contrasted(before: object, now: object) -> tuple[str, str]:
+    """Return two different values in words; of two long lists how long they are and where they begin to differ."""
+    lists = [list(one) for one in (before, now) if isinstance(one, list | tuple)]
+    if len(lists) == 2 and max(map(len, lists)) > 10:
+        place = next((i for i, (a, b) in enumerate(zip(*lists, strict=False)) if a != b), min(map(len, lists)))
+        told = [repr(one[place]) if place < len(one) else "nothing" for one in lists]
+        return f"{len(lists[0])} with {told[0]} in place {place + 1}", f"{len(lists[1])} with {told[1]} there"
+    return shortened(repr(before)), shortened(repr(now))
+
+
 def bad_path(error: OSError) -> str:
     """Return the message for a path that no system takes, too long a name or links in a circle; raise other errors."""
     if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):

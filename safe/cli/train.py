@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from safe.cli.show import JsonLines, Table
 from safe.config import load_config
+from safe.config.loading import with_kept_order
 from safe.datasets.facts import require_dataset
 from safe.errors import UserError
 from safe.io.writable import require_writable
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Train, or go on training, and return the exit code; `words` are the command line, shown after an interrupt."""
-    config = load_config(arguments.dataset, arguments.config, arguments.overrides)
+    overrides = with_kept_order(arguments.overrides, _kept_order(arguments.state))
+    config = load_config(arguments.dataset, arguments.config, overrides)
     require_dataset(config.dataset, config.data.root)
     _check_files(arguments.save, arguments.state, arguments.every_epoch)
 
@@ -113,6 +117,15 @@ def _continue(trainer: SafeTrainer, file: Path) -> int:
     if not trainer.done:
         print(f"continuing {file} in session {trainer.session + 1} of {trainer.sessions}", file=sys.stderr)
     return int(state["total_epochs"])
+
+
+def _kept_order(file: Path | None) -> Any:
+    """Return the order of classes that the run in `file` was begun with; None where there is no such run."""
+    from safe.states.checkpoint import load_state
+
+    with suppress(UserError, KeyError):  # what is wrong with the file is told when the run goes on from it
+        return json.loads(load_state(file)["config"])["data"]["class_order"] if file and file.exists() else None
+    return None
 
 
 def _write(state: dict[str, Any], path: Path, option: str) -> None:

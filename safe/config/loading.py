@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from safe.config.described import setting_names
 from safe.config.settings import Config
+from safe.config.values import ORDERS
 from safe.datasets.facts import canonical_name
 from safe.errors import UserError, nearest, shortened, tell
 from safe.io.documents import flatten, parse_yaml
@@ -20,6 +21,8 @@ from safe.io.opening import read_regular
 
 FITTING = "vit_small_patch14_dinov2.lvd142m"  # named to those who bring pictures and no backbone
 PUBLISHED_CROP = 0.875
+ORDER = "data.class_order"
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def preset_names() -> tuple[str, ...]:
@@ -30,7 +33,7 @@ def preset_names() -> tuple[str, ...]:
 def load_config(
     dataset: str | None = None,
     file: str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
+    overrides: Overrides = (),
 ) -> Config:
     """Return the configuration of a data set's preset, changed by a YAML file, then by overrides.
 
@@ -45,7 +48,8 @@ def load_config(
     """
     from_file = _read_file(Path(file)) if file is not None else {}
     from_words = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
-    changes = {**from_file, **from_words}
+    changes = with_order({**from_file, **from_words})
+    _refuse_beside(changes)
     setting = str(changes.get("dataset", dataset or "digits"))
     name = canonical_name(setting if dataset is None else dataset)
     if canonical_name(setting) != name:
@@ -62,6 +66,54 @@ def load_config(
             f"backbone.name={FITTING} backbone.image_size=224"
         )
     return validate({**flat, **changes, "dataset": name})
+
+
+def with_order(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which the file of `data.class_order`, if there is one, is replaced by the names in it.
+
+    Lines end at a line break alone, so that a name may hold any other letter; empty ones are passed over.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    order = flat.get(ORDER)
+    if not isinstance(order, str) or order in ORDERS or not os.path.exists(os.path.expanduser(order)):
+        return dict(flat)  # of a file that is not there the check of the value tells
+    try:
+        text = read_regular(Path(order).expanduser()).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{ORDER}: cannot read {order}: {error}") from None
+    names = [name for line in text.split("\n") if (name := line.removesuffix("\r"))]
+    if not names:
+        raise UserError(f"{ORDER}: {order} is empty; it takes one class name a line")
+    return {**flat, ORDER: names}
+
+
+def with_kept_order(overrides: Overrides, kept: Any) -> Overrides:
+    """Return overrides in which an order of classes whose file is gone is the one that a run kept, which is told."""
+    given = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    order = given.get(ORDER)
+    lacking = isinstance(order, str) and order not in ORDERS and not os.path.exists(os.path.expanduser(order))
+    if not lacking or not isinstance(kept, list | tuple):
+        return overrides
+    tell(
+        f"{ORDER}={order} is not there; what was begun with it goes on in the order of {len(kept)} classes that it kept"
+    )
+    return {**given, ORDER: list(kept)}
+
+
+def _refuse_beside(changes: Mapping[str, Any]) -> None:
+    """Refuse settings that say twice how classes arrive; a whole configuration, which says everything, is none."""
+    if changes.keys() >= set(setting_names()):
+        return
+    said, why, others = "data.sessions", "says what every session brings", ["data.init_classes", "data.increment"]
+    if changes.get(said) is None:
+        said, why, others = ORDER, "says how the classes arrive", ["class_order_seed"]
+        if changes.get(said, "seeded") == "seeded":
+            return
+    if double := [name for name in others if name in changes]:
+        told = " and ".join(f"{name}={changes[name]}" for name in double)
+        raise UserError(f"{said} {why}, and beside it {told} would change nothing; leave one of them out")
 
 
 def completed(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from safe.config.heads import HeadConfig
 from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Acts, Needs
 from safe.config.section import Section
 from safe.config.values import (
+    ClassOrder,
     Count,
     CropShare,
     InputNorm,
@@ -25,6 +26,7 @@ from safe.heads import is_closed_form
 from safe.io.documents import flatten
 
 FACTS, SESSION_1, EXTRACTION = Acts.FACTS, Acts.SESSION_1, Acts.EXTRACTION
+IN_EQUAL_STEPS = Needs(("data.sessions", None))
 TRAINED_HEAD = ("head.kind", GRADIENT_TRAINED)  # whose rows matter without epochs too
 
 
@@ -33,14 +35,17 @@ class DataConfig(Section):
 
     root: Annotated[str, FACTS] = "data"
     """Folder that holds `<dataset>/{train,test}/...` of the downloaded data sets and the cache of generated ones."""
-    init_classes: Annotated[Count, FACTS] = 10
+    init_classes: Annotated[Count, FACTS, IN_EQUAL_STEPS] = 10
     """Classes in the first session; the number of all classes gives one joint session."""
-    increment: Annotated[Count, FACTS] = 10
+    increment: Annotated[Count, FACTS, IN_EQUAL_STEPS] = 10
     """Classes in each later session; the last one may be smaller."""
+    sessions: Annotated[tuple[Count, ...] | None, Field(min_length=1), FACTS] = None
+    """Classes in each session, `[20, 5, 5]`, which together are all; empty goes by `init_classes` and `increment`."""
     scenario: Annotated[Literal["auto", "class"], FACTS] = "auto"
     """`auto`: sessions of domains where the data set has domains, else of classes; `class`: always of classes."""
-    class_order: Annotated[Literal["seeded", "natural"], FACTS] = "seeded"
-    """`seeded`: a permutation drawn from `class_order_seed`; `natural`: the data set's own order."""
+    class_order: Annotated[ClassOrder, FACTS] = "seeded"
+    """`seeded`: a permutation drawn from `class_order_seed`; `natural`: the data set's own order; or a file with one
+    class name a line, every class once. A run keeps the names: the file is read when it begins."""
     evaluate_on: Annotated[Literal["test", "holdout"], Acts.EVALUATION] = "test"
     """Images that give the metrics: the test images, or the share of the training images held out for selection."""
     holdout_share: Annotated[Share, FACTS] = 0.0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from safe.errors import choices, shortened
+from safe.errors import choices, nearest, shortened
 
 # Strict, so that `true` is no number and "0.5" is a text; whole numbers pass as fractions.
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -19,6 +20,7 @@ Share = Annotated[float, Field(ge=0, lt=1, strict=True)]
 CropShare = Annotated[float, Field(ge=0.1, le=1, strict=True)]
 Side = Annotated[int, Field(ge=1, le=4096, strict=True)]  # beyond it no ViT can be built, let alone trained
 NORMS = ("none", "pretrained")
+ORDERS = ("seeded", "natural")
 
 
 def _input_norm(value: Any) -> Any:
@@ -40,3 +42,25 @@ def _input_norm(value: Any) -> Any:
 
 
 InputNorm = Annotated[str | tuple[tuple[float, ...], tuple[float, ...]], BeforeValidator(_input_norm)]
+
+
+def _class_order(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in ORDERS:
+            raise ValueError(
+                f"there is no file {value!r} with one class name a line; orders without one are {', '.join(ORDERS)}."
+                f"{nearest(value, ORDERS)}"
+            )
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) and name for name in value):
+        raise ValueError(
+            f"must be {', '.join(ORDERS)}, a file with one class name a line, or the names as a list of texts (numbers "
+            f"in quotes); got {shortened(repr(value))}"
+        )
+    often, count = Counter(value).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"every class stands once in the order, but {often!r} stands {count} times")
+    return tuple(value)
+
+
+ClassOrder = Annotated[str | tuple[str, ...], BeforeValidator(_class_order)]

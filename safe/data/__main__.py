@@ -77,12 +77,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _sessions(info: DatasetInfo) -> int:
     from safe.config import load_config
-    from safe.data.split import session_sizes
+    from safe.data.sessions import sizes_of
 
     if info.kind == "domains":
         return len(DOMAINS)
-    data = load_config(info.name).data
-    return len(session_sizes(info.classes, data.init_classes, data.increment))
+    return len(sizes_of(load_config(info.name).data, info.classes))
 
 
 def _fetch(arguments: argparse.Namespace) -> int:

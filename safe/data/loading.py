@@ -67,10 +67,21 @@ def class_count(name: str, root: str | Path) -> int:
     info = dataset_info(name)
     if info.classes:
         return info.classes
+    return len(class_names(name, root))
+
+
+def class_names(name: str, root: str | Path) -> tuple[str, ...]:
+    """Return the classes of a data set in its own order; of folders no image is read.
+
+    Raises:
+        UserError: as `require_dataset`.
+    """
     info = require_dataset(name, root)
+    if info.kind != "folder":
+        return load_dataset(name, root, image_size=224).classes
     from safe.datasets.listing import class_folders
 
-    return len(class_folders(info.folder(root) / "train"))
+    return tuple(class_folders(info.folder(root) / "train"))
 
 
 def load_dataset(name: str, root: str | Path, image_size: int, resize: Resize = UNSTATED) -> Dataset:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safe.config import Config
+from safe.config.settings import DataConfig
+from safe.config.values import ORDERS
 from safe.data.folders.dataset import list_folder
-from safe.data.loading import class_count, load_dataset
-from safe.data.split import session_sizes
+from safe.data.loading import class_count, class_names, load_dataset
+from safe.data.split import class_order, session_sizes
 from safe.datasets.facts import DOMAIN_IMAGES, dataset_info, require_dataset
+from safe.errors import UserError
 
 
 class SessionImages(NamedTuple):
@@ -27,16 +30,45 @@ class SessionImages(NamedTuple):
     classes: int
 
 
+def sizes_of(data: DataConfig, classes: int) -> list[int]:
+    """Return how many of `classes` classes each session brings; see `session_sizes`."""
+    return session_sizes(classes, data.init_classes, data.increment, data.sessions)
+
+
 def session_count(config: Config) -> int:
     """Return the number of sessions of a configuration's stream, where numbers are published without any file.
 
     Raises:
-        UserError: the data set is not there, or the first session asks for more classes than it has.
+        UserError: the data set is not there, or sessions ask for other classes than it has.
     """
-    data = config.data
-    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
+    if in_domains(config):
         return len(DOMAIN_IMAGES)
-    return len(session_sizes(class_count(config.dataset, data.root), data.init_classes, data.increment))
+    return len(sizes_of(config.data, class_count(config.dataset, config.data.root)))
+
+
+def in_domains(config: Config) -> bool:
+    """Whether the sessions are a data set's domains; `UserError` if sizes of sessions are given all the same."""
+    if dataset_info(config.dataset).kind != "domains" or config.data.scenario == "class":
+        return False
+    if config.data.sessions is not None:
+        raise UserError(
+            f"the sessions of {config.dataset} are its domains, which data.sessions cannot cut; set "
+            "data.scenario=class for sessions of classes"
+        )
+    return True
+
+
+def require_sessions(config: Config) -> None:
+    """Refuse an order or numbers of classes that are not those of the data set, which has to be there.
+
+    Raises:
+        UserError: see `safe.data.split`.
+    """
+    name, data = config.dataset, config.data
+    if not in_domains(config):
+        sizes_of(data, class_count(name, data.root))
+    if data.class_order not in ORDERS:
+        class_order(class_names(name, data.root), data.class_order, config.class_order_seed)
 
 
 def expected_sessions(config: Config) -> list[SessionImages]:
@@ -47,11 +79,11 @@ def expected_sessions(config: Config) -> list[SessionImages]:
     """
     data = config.data
     classes = class_count(config.dataset, data.root)
-    if dataset_info(config.dataset).kind == "domains" and data.scenario == "auto":
+    if in_domains(config):
         parts = [(train, test, classes) for train, test in DOMAIN_IMAGES]
     else:
         train, test = image_counts(config.dataset, data.root)
-        known = [0, *itertools.accumulate(session_sizes(classes, data.init_classes, data.increment))]
+        known = [0, *itertools.accumulate(sizes_of(data, classes))]
         parts = [
             (_between(train, before, now, classes), _between(test, before, now, classes), now)
             for before, now in itertools.pairwise(known)

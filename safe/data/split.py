@@ -6,29 +6,58 @@ All are functions of labels and seeds; the global random state plays no part.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from safe.errors import UserError
+from safe.errors import UserError, nearest
 from safe.seeding import derive_seed
 
-
-def class_order(classes: int, seed: int | None) -> list[int]:
-    """Return the order in which classes arrive; `None` is the natural one.
-
-    A seed gives `numpy.random.RandomState(seed).permutation(classes)`, the legacy generator of the published orders.
-    """
-    return list(range(classes)) if seed is None else np.random.RandomState(seed).permutation(classes).tolist()
+_MOST_TOLD = 5
 
 
-def session_sizes(classes: int, init: int, increment: int) -> list[int]:
-    """Return how many classes each session brings: `init`, then `increment` each, the last one perhaps fewer.
+def class_order(names: Sequence[str], order: str | Sequence[str], seed: int) -> list[int]:
+    """Return the order in which classes arrive, as their numbers in `names`.
+
+    Args:
+        names: of the data set's classes, in its own order.
+        order: `natural` is that; `seeded` is `numpy.random.RandomState(seed).permutation(len(names))`, the legacy
+            generator of the published orders; a list gives the names themselves.
+        seed: of the seeded order.
 
     Raises:
-        UserError: `init` exceeds the number of classes.
+        UserError: a list is not every class once.
     """
+    if order == "natural":
+        return list(range(len(names)))
+    if order == "seeded":
+        return np.random.RandomState(seed).permutation(len(names)).tolist()
+    number = {name: index for index, name in enumerate(names)}
+    told = [f"there is no class {name!r}.{nearest(name, names)}" for name in order if name not in number]
+    told += [f"the class {name!r} is not in it" for name in names if name not in order] if not told else []
+    if told or len(order) != len(names):
+        more = [f"and {len(told) - _MOST_TOLD} more like this"] if len(told) > _MOST_TOLD else []
+        lines = "".join(f"\n  - {line}" for line in (*told[:_MOST_TOLD], *more))
+        raise UserError(
+            f"data.class_order must hold each of the {len(names)} classes once, and holds {len(order)} names:{lines}"
+        )
+    return [number[name] for name in order]
+
+
+def session_sizes(classes: int, init: int, increment: int, sessions: Sequence[int] | None = None) -> list[int]:
+    """Return how many classes each session brings: `sessions`, else `init`, then `increment` each, the last one fewer.
+
+    Raises:
+        UserError: `init` exceeds the number of classes, or `sessions` do not come to it.
+    """
+    if sessions is not None:
+        if sum(sessions) != classes:
+            raise UserError(
+                f"data.sessions={list(sessions)} come to {sum(sessions)} classes, and the data set has {classes}"
+            )
+        return list(sessions)
     if init > classes:
         raise UserError(f"data.init_classes must be at most the {classes} classes of the data set, got {init}")
     sizes = [init]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from safe.data.images import FileImages
 from safe.data.sources import Dataset, Images
-from safe.data.split import class_order, holdout, session_sizes
+from safe.data.split import holdout
 from safe.errors import UserError
 
 
@@ -108,9 +108,8 @@ class Stream:
 def class_incremental(
     dataset: Dataset,
     *,
-    init_classes: int,
-    increment: int,
-    order_seed: int | None,
+    sizes: Sequence[int],
+    order: Sequence[int],
     evaluate_on: str,
     holdout_share: float,
     holdout_seed: int,
@@ -119,23 +118,21 @@ def class_incremental(
 
     Args:
         dataset: training and test images.
-        init_classes: classes of the first session.
-        increment: classes of each later session; the last may have fewer.
-        order_seed: of the class order; `None` keeps the natural one.
+        sizes: classes that each session brings; they come to the number of all.
+        order: in which the data set's classes arrive, each of them once.
         evaluate_on: `test`, or `holdout` for the held-out training images; test images are then never read.
         holdout_share: share of each class's training images that is not trained on.
         holdout_seed: of that choice.
 
     Raises:
-        UserError: sizes that do not fit the data set, or a class without training or judging images.
+        UserError: a class has no training or no judging images.
     """
-    order = class_order(len(dataset.classes), order_seed)
     parts = holdout(dataset.train.labels, holdout_share, holdout_seed)
     train, judged = _sides(dataset, order, evaluate_on, *parts)
     for side, what in ((train, "training"), (judged, "evaluation")):
         _refuse_empty(dataset, [dataset.classes[c] for c in order], side.labels, "classes", what)
 
-    ends = accumulate(session_sizes(len(order), init_classes, increment), initial=0)
+    ends = accumulate(sizes, initial=0)
     sessions = []
     for number, (start, stop) in enumerate(pairwise(ends), start=1):
         trained, judging = (side.where((side.labels >= start) & (side.labels < stop)) for side in (train, judged))
@@ -144,7 +141,7 @@ def class_incremental(
 
 
 def domain_incremental(
-    dataset: Dataset, *, order_seed: int | None, evaluate_on: str, holdout_share: float, holdout_seed: int
+    dataset: Dataset, *, order: Sequence[int], evaluate_on: str, holdout_share: float, holdout_seed: int
 ) -> Stream:
     """Cut a data set into one session per domain, each with every class.
 
@@ -158,7 +155,6 @@ def domain_incremental(
     domains = dataset.domains
     if domains is None:
         raise UserError(f"{dataset.name} has no domains, so its sessions can only be classes")
-    order = class_order(len(dataset.classes), order_seed)
     cells = domains.train * len(order) + dataset.train.labels
     train, judged = _sides(dataset, order, evaluate_on, *holdout(cells, holdout_share, holdout_seed, keep_lone=True))
     train_domain = domains.train[train.index]
@@ -180,7 +176,9 @@ def domain_incremental(
     return Stream(sessions, tuple(order), "val" if evaluate_on == "holdout" else "test")
 
 
-def _sides(dataset: Dataset, order: list[int], evaluate_on: str, kept: Tensor, held: Tensor) -> tuple[Subset, Subset]:
+def _sides(
+    dataset: Dataset, order: Sequence[int], evaluate_on: str, kept: Tensor, held: Tensor
+) -> tuple[Subset, Subset]:
     """Return all images that are trained on and all that judge; test images are not looked at under holdout."""
     arrival = torch.empty(len(order), dtype=torch.int64)
     arrival[torch.tensor(order)] = torch.arange(len(order))
@@ -190,7 +188,7 @@ def _sides(dataset: Dataset, order: list[int], evaluate_on: str, kept: Tensor, h
     return train, Subset(dataset.test, torch.arange(len(dataset.test)), arrival[dataset.test.labels])
 
 
-def _refuse_empty(dataset: Dataset, names: list[str] | tuple[str, ...], group: Tensor, kind: str, what: str) -> None:
+def _refuse_empty(dataset: Dataset, names: Sequence[str], group: Tensor, kind: str, what: str) -> None:
     """Refuse a group (0 .. len(names) - 1) that no image belongs to."""
     empty = sorted(set(range(len(names))) - set(group.unique().tolist()))
     if empty:

@@ -7,6 +7,7 @@ read in two ways is refused: a key that stands twice, an alias, a tag.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -98,6 +99,11 @@ def parse_yaml(text: str, where: str) -> Any:
 def yaml_text(value: Any, **style: Any) -> str:
     """Return YAML that `parse_yaml` reads back as `value`, in its order; `style` goes to `yaml.dump`."""
     return str(yaml.dump(value, Dumper=_Dumper, **{"sort_keys": False, "allow_unicode": True, **style}))
+
+
+def yaml_line(value: Any) -> str:
+    """Return YAML on one line that `parse_yaml` reads back as `value`, whatever letters are in it."""
+    return yaml_text(value, default_flow_style=True, width=math.inf).removesuffix("\n...\n").strip()
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

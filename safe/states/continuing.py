@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from safe.errors import UserError
+from safe.errors import UserError, contrasted
 
 _NAMES_SHOWN = 5
 _DIGESTS = {"data_digest": "data", "weights_digest": "backbone weights"}
@@ -21,7 +21,8 @@ def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> 
         UserError: they differ.
     """
     if differing := [name for name in now if before.get(name) != now[name] and not _free(name)]:
-        told = "; ".join(f"{name}={before.get(name)!r}, now {now[name]!r}" for name in differing[:_NAMES_SHOWN])
+        values = ((name, *contrasted(before.get(name), now[name])) for name in differing[:_NAMES_SHOWN])
+        told = "; ".join(f"{name}={there}, now {here}" for name, there, here in values)
         raise UserError(
             f"the state belongs to another configuration ({told}); continue it with the settings it began with"
         )

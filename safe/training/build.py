@@ -11,9 +11,10 @@ from timm.models.vision_transformer import VisionTransformer
 from safe.backbones.loading import load_backbone
 from safe.backbones.network_input import described, network_input
 from safe.config import Config
-from safe.data.loading import class_count, survey
+from safe.data.loading import survey
+from safe.data.sessions import require_sessions, sizes_of
 from safe.data.sources import Dataset
-from safe.data.split import session_sizes
+from safe.data.split import class_order
 from safe.data.stream import Stream, class_incremental, domain_incremental
 from safe.errors import UserError
 from safe.evaluation.logits import Prediction
@@ -27,25 +28,16 @@ from safe.seeding import derive_seed, generator
 
 def build_stream(config: Config, dataset: Dataset) -> Stream:
     """Return the sessions that a configuration cuts a data set into: its domains if it has some, else classes."""
-    order_seed = config.class_order_seed if config.data.class_order == "seeded" else None
     data = config.data
-    if dataset.domains is not None and config.data.scenario == "auto":
-        return domain_incremental(
-            dataset,
-            order_seed=order_seed,
-            evaluate_on=data.evaluate_on,
-            holdout_share=data.holdout_share,
-            holdout_seed=data.holdout_seed,
-        )
-    return class_incremental(
-        dataset,
-        init_classes=data.init_classes,
-        increment=data.increment,
-        order_seed=order_seed,
-        evaluate_on=data.evaluate_on,
-        holdout_share=data.holdout_share,
-        holdout_seed=data.holdout_seed,
-    )
+    order = class_order(dataset.classes, data.class_order, config.class_order_seed)
+    split: dict[str, Any] = {
+        "evaluate_on": data.evaluate_on,
+        "holdout_share": data.holdout_share,
+        "holdout_seed": data.holdout_seed,
+    }
+    if dataset.domains is not None and data.scenario == "auto":
+        return domain_incremental(dataset, order=order, **split)
+    return class_incremental(dataset, sizes=sizes_of(data, len(dataset.classes)), order=order, **split)
 
 
 def frozen_backbone(vit: VisionTransformer, device: torch.device) -> VisionTransformer:
@@ -99,8 +91,7 @@ def preflight(config: Config) -> str:
     """
     resolve_device(config.runtime.device)
     survey(config.dataset, config.data.root)
-    classes = class_count(config.dataset, config.data.root)
-    session_sizes(classes, config.data.init_classes, config.data.increment)
+    require_sessions(config)
     chosen = config.backbone
     vit = load_backbone(chosen.name, chosen.weights, image_size=chosen.image_size, folder=config.data.root)
     return described(chosen.name, vit, network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct))

@@ -23,6 +23,7 @@ READY_TIMEOUT_S = 300.0
 POLL_S = 0.5
 LEAVING_TIMEOUT_S = 5.0
 UPLOADS = "/srv/safe/uploads"
+ORDER = "data.class_order"  # as in `safe.config`, which brings more than the standard library
 LAST_WORDS = 15  # lines
 
 
@@ -189,12 +190,12 @@ def submit(words: Sequence[str]) -> int:
 
 
 def uploaded(compose: Compose, words: Sequence[str]) -> list[str]:
-    """Return a command with the file of `--space FILE` copied to where the sweep runs."""
+    """Return a command with the files of `--space FILE` and `data.class_order=FILE` copied to where the sweep runs."""
     there = list(words)
     for index, word in enumerate(words):
         option, equals, value = word.partition("=")
         place = index if equals else index + 1
-        if option == "--space" and place < len(words):
+        if (option == "--space" and place < len(words)) or (option == ORDER and Path(value).is_file()):
             path = Path(value if equals else words[place])
             if not path.is_file():
                 raise UserError(f"--space {path}: there is no such file")

@@ -27,7 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from safe.config import parse_overrides
+from safe.config.loading import ORDER, with_order
 from safe.errors import EXIT_INTERRUPTED, UserError, command_line, nearest
+from safe.io.documents import yaml_line
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
 from sweeps.spec.machine import ray_address
@@ -84,7 +87,7 @@ def client() -> JobSubmissionClient:
 
 def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, attached: bool) -> int:
     """Hand a sweep in, unless it runs already, and follow it."""
-    words, name = named(words)
+    words, name = named(with_names(words))
     going = [job for job in jobs(server) if job.metadata.get(SWEEP) == name and job.status not in ENDED]
     if going:
         print(f"the sweep {name} runs already, as job {going[0].submission_id}; following it", flush=True)
@@ -131,6 +134,16 @@ def named(words: Sequence[str]) -> tuple[list[str], str]:
     suffix = f"{datetime.now():%Y%m%d-%H%M%S}" if words[0] == "run" else words[0]  # as the commands name themselves
     name = checked_name(arguments.name or default_name(canonical_name(arguments.dataset), suffix))
     return [*words, *([] if arguments.name else ["--name", name])], name
+
+
+def with_names(words: Sequence[str]) -> list[str]:
+    """Return a command in which a file with the order of the classes, which is here alone, is replaced by the names."""
+    there = list(words)
+    for index, word in enumerate(words):
+        if word.partition("=")[0].strip() == ORDER:
+            names = with_order(parse_overrides([word]))[ORDER]
+            there[index] = f"{ORDER}={yaml_line(names)}"
+    return there
 
 
 def imports_of(words: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
-from sweeps.spec.titles import data_name
+from sweeps.spec.titles import data_name, param
 from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.recorder import Point, Recorder, Status
 
@@ -147,7 +147,9 @@ class Bookkeeper:
     def _start_run(self, job: JobLog) -> None:
         spec = self.ledger.log.spec
         params = {
-            name: value for name, value in job.config.items() if not (job.predictions and name in PREDICTION_SETTINGS)
+            name: param(value)
+            for name, value in job.config.items()
+            if not (job.predictions and name in PREDICTION_SETTINGS)
         }
         # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
         selection = "test" if job.kind == Kind.AUDIT else spec.selection

@@ -11,7 +11,7 @@ from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import SweepSpec
-from sweeps.spec.titles import title_of
+from sweeps.spec.titles import param, title_of
 from tracking.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> 
     digest = {f"{spec.kind}.digest": spec.digest()}  # a tag, because a wider space changes it
     # Params are written once, so they say where the data lay at first.
     own = marked(type(spec), Mark.PARAM)
-    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own} | log.began_as.base
+    params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own}
+    params |= {name: param(value) for name, value in log.began_as.base.items()}
     title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
     recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
 

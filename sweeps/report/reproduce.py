@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import Any
 
 from safe.config import load_config
 from safe.errors import UserError
-from safe.io.documents import yaml_text
+from safe.io.documents import yaml_line, yaml_text
 from safe.io.tables import Table
 from sweeps.report.formatting import exact
 from sweeps.report.gather import Gathered
@@ -70,7 +69,7 @@ def overrides(spec: SweepSpec) -> list[str]:
     left_out = ("dataset", "data.evaluate_on", *(spec.space))
     changed = {k: v for k, v in spec.base.items() if preset.get(k, ...) != v and k not in left_out}
     changed |= {"runtime.threads": spec.threads}
-    return [f"{name}={json.dumps(value)}" for name, value in changed.items()]  # JSON is YAML on one line
+    return [f"{name}={yaml_line(value)}" for name, value in changed.items()]
 
 
 def provenance(gathered: Gathered) -> dict[str, str]:

@@ -23,7 +23,7 @@ from sweeps.results.finalists import learner_rows, race_summary
 from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
-from sweeps.spec.titles import prediction_word, short_name, short_value, status_word, title_of, trial_title
+from sweeps.spec.titles import param, prediction_word, short_name, short_value, status_word, title_of, trial_title
 from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
 from tracking.recorder import Status
@@ -272,4 +272,4 @@ def _cut(rows: Sequence[Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(param(value))

@@ -27,7 +27,10 @@ def unmet(name: str, possible: Mapping[str, Sequence[Any]]) -> str | None:
     """
     for condition in conditions(name):
         if not any(_holds(value, wanted) for other, wanted in condition.alternatives for value in possible[other]):
-            return "it needs " + " or ".join(f"{other} {wanted}" for other, wanted in condition.alternatives)
+            wanted_words = (
+                f"{other} {'empty' if wanted is None else wanted}" for other, wanted in condition.alternatives
+            )
+            return f"it needs {' or '.join(wanted_words)}"
     return None
 
 

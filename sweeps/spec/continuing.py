@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from safe.errors import UserError
+from collections.abc import Mapping
+from typing import Any
+
+from safe.errors import UserError, contrasted
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.space import parse_domain
 from sweeps.spec.specs import AblationSpec, Spec, SweepSpec
@@ -24,7 +27,7 @@ def continued(old: Spec, new: Spec) -> Spec:
     new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
     before, now = old.comparable(), new.comparable()
     differing = [
-        f"{key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}{_not_wider(key)}"
+        f"{key}: {' -> '.join(_told(before, now, key))}{_not_wider(key)}"
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key) and not _wider(key, old, new)
     ]
@@ -46,6 +49,11 @@ def continued(old: Spec, new: Spec) -> Spec:
             )
         )
     return new
+
+
+def _told(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> tuple[str, str]:
+    pair = before.get(key, "(absent)"), now.get(key, "(absent)")
+    return contrasted(*pair) if all(isinstance(one, list) for one in pair) else (str(pair[0]), str(pair[1]))
 
 
 def _wider(key: str, old: Spec, new: Spec) -> bool:

@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from safe.config import Config, load_config, parse_overrides
+from safe.config.values import ORDERS
 from safe.errors import UserError, choices, shortened
 from safe.io.sources import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
 from sweeps.spec.runs import DEFAULT_SEEDS
-from sweeps.spec.space import Space, parse_space, read_space, without_effect
+from sweeps.spec.space import Space, parse_space, read_space, with_orders, without_effect
 from sweeps.spec.specs import DEFAULT_TRIALS, RULES, Selection, SweepSpec
 from sweeps.spec.stopping import stopping
 
 DEFAULT_HOLDOUT_SHARE = 0.2
 LEAST_ROUND = 4
-SESSION_SIZES = ("data.init_classes", "data.increment")  # belong to one data set
+# What belongs to one data set.
+OWN_CLASSES = ("data.init_classes", "data.increment", "data.sessions", "data.class_order")
 
 
 def build_spec(
@@ -157,7 +159,7 @@ def _space(
     A value typed on the command line is meant for every trial: it takes the place of the preset space's entry, and
     with it go the entries that can change nothing any more.
     """
-    raw = plain(asked, "space") if isinstance(asked, Mapping) else read_space(asked, config.dataset)
+    raw = with_orders(plain(asked, "space") if isinstance(asked, Mapping) else read_space(asked, config.dataset))
     base = config.flat()
     if asked is None:
         raw = {setting: entry for setting, entry in raw.items() if setting not in given}
@@ -186,7 +188,7 @@ def _target(evaluate_on: str | None, config: Config, given: Mapping[str, Any]) -
     """Return what the final runs on another data set start from: its preset, and the settings typed for both."""
     if evaluate_on is None:
         return None
-    own = {setting: value for setting, value in given.items() if setting not in SESSION_SIZES}
+    own = {setting: value for setting, value in given.items() if setting not in OWN_CLASSES or value in ORDERS}
     return {**load_config(evaluate_on, overrides=own).flat(), "data.root": config.data.root}
 
 

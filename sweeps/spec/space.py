@@ -29,6 +29,7 @@ from typing import Any, get_args
 
 from safe.config import load_config, setting_names, validate
 from safe.config.described import acting, field_of
+from safe.config.loading import ORDER, with_order
 from safe.config.marks import Acts
 from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
@@ -94,6 +95,23 @@ def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
             f"{file} must hold a search space, one setting a line, such as slow.lr: {{loguniform: [1e-3, 1e-1]}}"
         )
     return tree
+
+
+def with_orders(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries with the names of the classes in place of files with their order, so that no worker needs those.
+
+    Raises:
+        UserError: such a file cannot be read.
+    """
+
+    def read(value: Any) -> Any:
+        return with_order({ORDER: value})[ORDER]
+
+    entry = raw.get(ORDER)
+    if isinstance(entry, Mapping):
+        lists = {kind: [*map(read, values)] if isinstance(values, list) else values for kind, values in entry.items()}
+        return {**raw, ORDER: lists}
+    return {**raw, ORDER: read(entry)} if isinstance(entry, str) else dict(raw)
 
 
 def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SHORT = {
     "aggregation.temperature": "temp.",
 }
 MOST_SETTINGS = 6
+LONGEST_NAMES = 60
 
 
 def duration(seconds: float) -> str:
@@ -44,12 +46,32 @@ def short_name(name: str) -> str:
 
 def short_value(value: Any) -> str:
     """Return a value as people write it: `1e-3`, `0.05`, `24`, `ssf`; three digits and what stands before the point."""
+    if _is_names(value):
+        return names_in_short(value)
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return Path(value).name if isinstance(value, str) and "/" in value else str(value)
     plain = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     scientific = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return plain if value == 0 or 0.01 <= abs(value) < 1e4 else scientific
+
+
+def names_in_short(names: Sequence[str]) -> str:
+    """Return names in a line: all of a few, else how many, the first and the last, and a digest of all of them."""
+    line = ", ".join(names)
+    if len(line) <= LONGEST_NAMES:
+        return line
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return f"{len(names)} classes from {names[0]} to {names[-1]} ({digest})"
+
+
+def param(value: Any) -> Any:
+    """Return a setting as MLflow shows it: long lists of names in short, everything else as it is."""
+    return names_in_short(value) if _is_names(value) else value
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def status_word(status: Status) -> str:

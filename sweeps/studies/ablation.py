@@ -95,7 +95,7 @@ def variant_config(spec: AblationSpec, variant: str, repeat: int) -> dict[str, A
     settings = {**chosen.settings, **{name: factor * spec.base[name] for name, factor in chosen.factors.items()}}
     if settings.get("data.init_classes") == ALL_CLASSES:
         classes = class_count(spec.dataset, spec.base["data.root"])
-        settings |= {"data.init_classes": classes, "data.scenario": "class"}
+        settings |= {"data.init_classes": classes, "data.sessions": None, "data.scenario": "class"}
     base = {**spec.base, **settings, "runtime.threads": spec.threads}
     config = final_config(base, repeat)
     config |= {name: base[name] for name in chosen.fixed}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safe.config import validate
+from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.machine import resources
 from sweeps.spec.names import checked_name
@@ -29,9 +30,11 @@ def build_orders(
         config: what it chose, flat.
 
     Raises:
-        UserError: a name or number is not valid.
+        UserError: a name or number is not valid, or the configuration fixes the order.
     """
     check_numbers(seeds=orders, concurrency=concurrency)
+    if config["data.class_order"] != "seeded":
+        raise UserError(f"{of.spec.name} says by data.class_order how its classes arrive, so there is one order alone")
     threads, concurrency = resources(validate(config), concurrency)
     return AblationSpec(
         name=checked_name(name or f"{of.spec.name}-orders"),

@@ -13,6 +13,7 @@ from safe.backbones.loading import load_backbone
 from safe.backbones.network_input import network_input
 from safe.config import Config, validate
 from safe.data.loading import load_dataset
+from safe.data.sessions import sizes_of
 from safe.data.sources import Dataset, Domains, Images
 from safe.training.build import build_stream
 from safe.training.trainer import SafeTrainer
@@ -85,7 +86,8 @@ class _Part:
 
 def _part(dataset: Dataset, config: Config) -> Dataset:
     """Return a data set with the first few images of every class, so that session 1 has a few batches."""
-    of_session = len(dataset.classes) if dataset.domains else min(config.data.init_classes, len(dataset.classes))
+    classes = len(dataset.classes)
+    of_session = classes if dataset.domains else sizes_of(config.data, classes)[0]
     each = max(2, -(-BATCHES * config.slow.batch_size // of_session))
     train, test = (_first(images, each) for images in (dataset.train, dataset.test))
     domains = dataset.domains

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from safe.config import validate
-from safe.data.sessions import session_count
+from safe.data.sessions import require_sessions, session_count
 from safe.errors import UserError
 from sweeps.engine.display import Detail
 from sweeps.engine.job_queue import AllFailedError
@@ -29,6 +29,7 @@ from sweeps.search import Proposal, proposals
 from sweeps.spec.configs import PRESET, absolute, audit_config, control_config, final_config, refit_config
 from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.machine import ray_address
+from sweeps.spec.options import OWN_CLASSES
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.enough import enough, noise_rounds
@@ -54,6 +55,7 @@ def check_early(spec: SweepSpec) -> None:
     """
     first = next(proposals(spec, SweepLog(spec)))[0].config
     final_config(refit_config(spec, first, {}), spec.seeds - 1)
+    _check_classes(spec)
     if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
         raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
     if spec.target is not None:
@@ -62,6 +64,15 @@ def check_early(spec: SweepSpec) -> None:
         # The head of a cluster trains nothing, so its own devices say nothing.
         preflight(validate({**spec.target, **({"runtime.device": "cpu"} if ray_address() else {})}))
     check_room(spec, largest_configs(spec))
+
+
+def _check_classes(spec: SweepSpec) -> None:
+    """Refuse an order or numbers of classes that are not the data set's, the base's or one that the space lists."""
+    space = spec.parsed_space()
+    start = {**spec.base, **space.fixed}
+    listed = {name: space.domains[name].extremes() for name in OWN_CLASSES if name in space.domains}
+    for changes in ({}, *({name: value} for name, values in listed.items() for value in values)):
+        require_sessions(validate({**start, **changes}))
 
 
 def work(study: Study) -> Iterator[list[Job]]:

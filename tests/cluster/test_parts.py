@@ -14,6 +14,7 @@ import yaml
 
 from safe.errors import UserError
 from sweeps.cluster import gpus, health, passwords
+from sweeps.cluster.commands import uploaded
 from sweeps.cluster.compose import DOCKER_FOLDER, Compose
 from sweeps.cluster.job import with_data_root
 from sweeps.cluster.passwords import container_user, write_secrets
@@ -270,3 +271,22 @@ def test_the_kuberay_manifest_is_one_rayjob_whose_pods_share_image_storage_and_u
     words = job["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "sweeps.cluster.job"]
     assert int(words[words.index("--workers") + 1]) == worker["replicas"]
+
+
+def test_a_space_and_an_order_of_classes_go_along_with_a_command(tmp_path: Path) -> None:
+    written = {}
+
+    class Head:
+        def capture(self, *words: str, input: str) -> None:
+            written[words[-1].rpartition("cat > ")[2]] = input
+
+    space, names = tmp_path / "space.yaml", tmp_path / "names.txt"
+    space.write_text("slow.lr: 0.1\n")
+    names.write_text("é\nbee\n", "utf-8")
+    words = ["run", "--space", str(space), f"data.class_order={names}", "seed=1"]
+    there = "/srv/safe/uploads"
+    expected = ["run", "--space", f"{there}/space.yaml", f"data.class_order={there}/names.txt", "seed=1"]
+    assert uploaded(Head(), words) == expected  # type: ignore[arg-type]
+    assert written == {f"{there}/space.yaml": "slow.lr: 0.1\n", f"{there}/names.txt": "é\nbee\n"}
+    for order in ("seeded", "natural", "[é, bee]"):
+        assert uploaded(Head(), ["run", f"data.class_order={order}"]) == ["run", f"data.class_order={order}"]  # type: ignore[arg-type]

@@ -6,15 +6,17 @@ import json
 import shlex
 from collections.abc import AsyncIterator
 from enum import StrEnum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from safe.config import parse_overrides
 from safe.errors import UserError
 from sweeps.cluster import submit as module
 from sweeps.cluster.compose import DOCKER_FOLDER
-from sweeps.cluster.submit import follow, main, newest, stop, submit
+from sweeps.cluster.submit import follow, main, newest, stop, submit, with_names
 from tracking.environment import commit_of
 
 
@@ -129,6 +131,16 @@ def test_a_server_elsewhere_is_sent_the_code_and_its_variables(monkeypatch: pyte
     monkeypatch.setenv("RESULTS", "results")
     with pytest.raises(UserError, match="RESULTS=results must be the absolute path"):
         submit(server, [*WORDS, "--name", "other"], workers=1, attached=False)
+
+
+def test_an_order_of_classes_goes_along_by_its_names(tmp_path: Path) -> None:
+    server: Any = Server()
+    names = ["7", "0", "tic tac", "it's", "2", "#1", "é 😀"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    submit(server, [*WORDS, f"data.class_order={tmp_path}/names.txt"], workers=1, attached=False)
+    word = shlex.split(server.entrypoint)[-1]
+    assert parse_overrides([word]) == {"data.class_order": names}
+    assert with_names([word, "data.class_order=natural", "seed=1"]) == [word, "data.class_order=natural", "seed=1"]
 
 
 def test_stopping_ends_the_newest_job_and_refuses_what_does_not_run(capsys: pytest.CaptureFixture[str]) -> None:

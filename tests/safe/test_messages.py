@@ -75,7 +75,7 @@ def _images(labels: list[int]) -> ArrayImages:
 
 def _domains(domains: Domains | None) -> None:
     dataset = Dataset("mine", ("ant", "bee"), _images([0, 1]), _images([0, 1]), "digest", domains=domains)
-    domain_incremental(dataset, order_seed=None, evaluate_on="test", holdout_share=0.0, holdout_seed=0)
+    domain_incremental(dataset, order=[0, 1], evaluate_on="test", holdout_share=0.0, holdout_seed=0)
 
 
 def _no_domains(folder: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from safe.cli.main import main
 from safe.data.sources import Dataset
+from safe.errors import Notice
 from safe.states.checkpoint import load_state, save_state
 from safe.training.trainer import SafeTrainer
 
@@ -286,3 +287,27 @@ def test_a_real_interrupt_of_a_process(tmp_path: Path, tiny_dataset: Dataset, mo
     assert main(["train", "--json", *files, *settings]) == 0
     assert main(["train", "--json", "--save", f"{tmp_path}/whole.save", *settings]) == 0
     assert_same(load_state(tmp_path / "run.save"), load_state(tmp_path / "whole.save"))
+
+
+def test_a_run_goes_on_in_its_order_of_classes_when_the_file_is_gone_and_not_in_another(
+    run: Run, tmp_path: Path
+) -> None:
+    names, state = tmp_path / "names.txt", f"{tmp_path}/run.state"
+    order = [f"class {number}" for number in (4, 0, 5, 1, 3, 2)]
+    names.write_text("\n".join(order))
+    words = [f"data.class_order={names}", "data.sessions=[3, 1, 2]"]
+    code, whole, _ = run(*words, "--state", f"{tmp_path}/whole.state")
+    assert (code, load_state(Path(f"{tmp_path}/whole.state"))["provenance"]["class_order"]) == (0, "4,0,5,1,3,2")
+    with pytest.MonkeyPatch.context() as patch:
+        after_advances(patch, 4, interrupt)
+        code, begun, _ = run(*words, "--state", state)
+    assert code == 130
+    names.write_text("\n".join(order[::-1]))
+    code, _, error = run(*words, "--state", state)
+    assert code == 2
+    assert "data.class_order=['class 4', 'class 0'" in error
+    assert "now ['class 2', 'class 3'" in error
+    names.unlink()
+    with pytest.warns(Notice, match="goes on in the order of 6 classes that it kept"):
+        code, rest, _ = run(*words, "--state", state)
+    assert (code, begun + rest) == (0, whole)

@@ -15,16 +15,39 @@ from safe.seeding import generator
 ORDER_1993 = [68, 56, 78, 8, 23, 84, 90, 65, 74, 76]
 
 
+def names(count: int) -> list[str]:
+    return [f"class {number}" for number in range(count)]
+
+
 def labels(counts: list[int], seed: int = 0) -> Tensor:
     everything = torch.cat([torch.full((n,), c) for c, n in enumerate(counts)])
     return everything[torch.randperm(len(everything), generator=generator(seed))]
 
 
 def test_class_order_is_that_of_the_legacy_generator() -> None:
-    assert class_order(100, 1993)[:10] == ORDER_1993
+    assert class_order(names(100), "seeded", 1993)[:10] == ORDER_1993
     for classes, seed in ((100, 1993), (200, 0), (7, 2**31 - 1)):
-        assert class_order(classes, seed) == np.random.RandomState(seed).permutation(classes).tolist()
-    assert class_order(4, None) == [0, 1, 2, 3]
+        expected = np.random.RandomState(seed).permutation(classes).tolist()
+        assert class_order(names(classes), "seeded", seed) == expected
+    assert class_order(names(4), "natural", 1993) == [0, 1, 2, 3]
+
+
+def test_an_order_by_names_gives_their_numbers_in_the_data_set_whatever_the_seed() -> None:
+    classes = ["ant", "bee", "cat", "dog"]
+    for seed in (0, 1993):
+        assert class_order(classes, ["dog", "ant", "cat", "bee"], seed) == [3, 0, 2, 1]
+
+
+def test_an_order_that_is_not_every_class_once_is_refused_with_what_is_wrong() -> None:
+    classes = ["ant", "bee", "cat", "dog"]
+    with pytest.raises(UserError, match=r"4 classes once, and holds 4 names:\n  - there is no class 'beee'.*'bee'\?$"):
+        class_order(classes, ["ant", "beee", "cat", "dog"], 0)
+    with pytest.raises(UserError, match=r"holds 3 names:\n  - the class 'cat' is not in it$"):
+        class_order(classes, ["dog", "ant", "bee"], 0)
+    with pytest.raises(
+        UserError, match=r"holds 9 names:(\n  - there is no class 'class \d'\.){5}\n  - and 4 more like"
+    ):
+        class_order(classes, names(9), 0)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +68,12 @@ def test_the_last_session_is_smaller_if_need_be(classes: int, init: int, increme
 def test_more_first_classes_than_there_are_is_refused() -> None:
     with pytest.raises(UserError, match="at most the 5 classes of the data set, got 6"):
         session_sizes(5, 6, 1)
+
+
+def test_sizes_as_a_list_are_taken_as_they_are_where_they_come_to_all_classes() -> None:
+    assert session_sizes(30, 10, 10, [20, 5, 5]) == [20, 5, 5]
+    with pytest.raises(UserError, match=r"data.sessions=\[20, 5, 5\] come to 30 classes, and the data set has 60"):
+        session_sizes(60, 10, 10, [20, 5, 5])
 
 
 COUNTS = [2, 3, 10, 17, 40]

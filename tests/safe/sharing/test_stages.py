@@ -518,6 +518,7 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "data.root": ("elsewhere", NOTHING),
     "data.init_classes": (3, ALL),
     "data.increment": (1, "after session 1"),
+    "data.sessions": ([1, 2, 3], ALL),
     "data.scenario": ("class", NOTHING),  # where the data set has no domains
     "data.class_order": ("natural", ALL),
     "data.evaluate_on": ("holdout", "evaluation"),
@@ -642,6 +643,20 @@ def test_a_setting_changes_the_keys_of_its_depth_and_no_other(
     assert len(set(before.values())) == len(before)
     changed = {place for place in before if before[place] != after[place]}
     assert changed == {place for place in before if affected(depth, place)}
+
+
+def test_classes_and_sessions_share_by_what_they_come_to_however_they_are_said(
+    make_config: Callable[..., Config], tiny_dataset: Dataset
+) -> None:
+    seeded = make_config(BASE)
+    order = [tiny_dataset.classes[number] for number in build_stream(seeded, tiny_dataset).order]
+    said = make_config({**BASE, "data.class_order": order, "data.sessions": [2, 2, 2], "class_order_seed": 7})
+    assert keys_of(said, tiny_dataset) == keys_of(seeded, tiny_dataset)
+    others = make_config({**BASE, "data.class_order": [*order[:4], order[5], order[4]]})
+    before, after = keys_of(seeded, tiny_dataset), keys_of(others, tiny_dataset)
+    assert before["slow", "slow", 1, "train", None] == after["slow", "slow", 1, "train", None]
+    assert before["fast", "fast", 2, "train", None] == after["fast", "fast", 2, "train", None]
+    assert before["fast", "fast", 3, "train", None] != after["fast", "fast", 3, "train", None]
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,15 @@ def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "tria
     books.started(Job(job, Kind(kind), job, config, predictions, states="", **place_of(job, Kind(kind))))
 
 
+def test_an_order_of_a_thousand_classes_is_a_line_in_the_params(books: Bookkeeper) -> None:
+    config = {"data.class_order": [f"a class with a long name {number}" for number in range(1000)], "seed": 1}
+    books.started(Job("trial-00", Kind.TRIAL, "trial 00", config, [], states="", trial=0))
+    params = books.recorder.runs["demo/trial-00"].params  # type: ignore[attr-defined]
+    told = "1000 classes from a class with a long name 0 to a class with a long name 999 ("
+    assert params["data.class_order"].startswith(told)
+    assert params["seed"] == "1"
+
+
 def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -39,6 +39,16 @@ def test_trials_are_judged_on_the_holdout_and_marked_sweeps_on_test(make_spec: M
     assert config["data.holdout_share"] == 0.0
 
 
+def test_another_order_of_classes_is_told_by_where_it_begins_to_differ(make_spec: MakeSpec) -> None:
+    names = [f"class {number}" for number in range(100)]
+    old = make_spec(base=make_spec().base | {"data.class_order": names})
+    new = make_spec(base=old.base | {"data.class_order": [*names[:40], names[41], names[40], *names[42:]]})
+    with pytest.raises(
+        UserError, match=r"data.class_order: 100 with 'class 40' in place 41 -> 100 with 'class 41' there\n"
+    ):
+        continued(old, new)
+
+
 def test_a_name_with_other_settings_is_refused_with_every_difference(make_spec: MakeSpec) -> None:
     old = make_spec()
     new = make_spec(

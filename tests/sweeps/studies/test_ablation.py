@@ -344,6 +344,8 @@ def test_orders_change_one_seed_at_a_time_and_say_how_much_is_the_order(finished
     assert [run["seed"] - config["seed"] for run in runs["seeds"]] == [0, 1, 2]
     assert {run["class_order_seed"] for run in runs["seeds"]} == {config["class_order_seed"]}
     assert {run["data.evaluate_on"] for group in runs.values() for run in group} == {"test"}
+    with pytest.raises(UserError, match=r"demo says by data.class_order how its classes arrive"):
+        build_orders(of, {**config, "data.class_order": "natural"}, 3)
     shares = components([{"accuracy": v} for v in (0.5, 0.6, 0.7)], [{"accuracy": v} for v in (0.6, 0.6, 0.6)], MAIN)
     assert list(shares) == ["accuracy"]
     assert component_words(shares)[0].startswith("accuracy: 100 % (100 to 100) of the variance is the class order")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from safe.data.benchmarks.domainnet import load_domainnet, read_list
 from safe.data.sources import Dataset
+from safe.data.split import class_order
 from safe.data.stream import Stream, domain_incremental
 from safe.datasets.facts import DOMAINS, require_dataset
 from safe.errors import UserError
@@ -55,7 +56,12 @@ def dataset(root: Path) -> Dataset:
 
 
 def make_stream(dataset: Dataset, **changes: Any) -> Stream:
-    settings = {"order_seed": 1993, "evaluate_on": "test", "holdout_share": 0.0, "holdout_seed": 0}
+    settings = {
+        "order": class_order(dataset.classes, "seeded", 1993),
+        "evaluate_on": "test",
+        "holdout_share": 0.0,
+        "holdout_seed": 0,
+    }
     return domain_incremental(dataset, **(settings | changes))
 
 
@@ -114,7 +120,7 @@ def test_the_holdout_depends_on_its_seed_only_and_never_on_test_images(dataset: 
     assert dataset.domains is not None
     domains = replace(dataset.domains, test=Untouchable())  # type: ignore[arg-type]
     blind = replace(dataset, test=Untouchable(), domains=domains)  # type: ignore[arg-type]
-    assert held(blind) == held(dataset) == held(dataset, order_seed=None)
+    assert held(blind) == held(dataset) == held(dataset, order=range(len(dataset.classes)))
     assert held(dataset, holdout_seed=1) != held(dataset)
 
 
