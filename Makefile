@@ -79,7 +79,7 @@ PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep resume stop list show export plan train ablation orders variants audit-claim report compare predict data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop list show export plan train ablation orders variants audit-claim report compare predict serve data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format docs bench clean
 
 help: ## list the targets
@@ -136,6 +136,9 @@ compare: $(READY) ## two sweeps side by side, one HTML page: A, B
 
 predict: $(READY) ## predict images with the registered model of a data set: DATASET or MODEL, IMAGES
 	@$(RUN) -m sweeps predict --model "$(or $(MODEL),models:/safe-$(DATASET)@champion)" $(IMAGES) $(ARGS)
+
+serve: $(READY) ## answer requests for predictions on 127.0.0.1 with the same model: DATASET or MODEL
+	@$(RUN) -m sweeps serve --model "$(or $(MODEL),models:/safe-$(DATASET)@champion)" $(ARGS)
 
 data: $(READY) ## fetch and check a data set: DATASET, FROM=archive
 	@$(RUN) -m safe.data fetch "$(DATASET)" $(if $(FROM),--from "$(FROM)") $(ARGS)

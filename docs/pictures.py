@@ -22,7 +22,7 @@ from typing import Any
 from PIL import Image
 
 from sweeps import load_sweep
-from sweeps.cli.ui import free_port
+from sweeps.cli.local_server import free_port
 from sweeps.report.terminal import run_address
 
 ROOT = Path(__file__).parents[1]

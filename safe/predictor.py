@@ -75,6 +75,7 @@ class Predictor:
         classes: names of the classes seen so far, in order of arrival.
         session: sessions that were finished, from 1.
         seen: what the network is given.
+        file_side: side in pixels at which image files are read.
         scales: factor of each learner's scores before the softmax, by learner.
         data_digest: of the data that the state was trained on.
     """
@@ -89,7 +90,7 @@ class Predictor:
         self._precision = resolve_precision(config.runtime.precision, device)
         chosen = config.backbone
         self.seen = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct)
-        self._file_side: int = state["image_side"]
+        self.file_side: int = state["image_side"]
         # Settings that derive from others are what they were: states outlive the derivation.
         head = config.head.model_copy(update={"projection_seed": state["projection_seed"]})
         own = config.model_copy(update={"head": head})
@@ -126,7 +127,7 @@ class Predictor:
         Raises:
             UserError: names a file that cannot be read, and why.
         """
-        return read_square(image, self._file_side, self.seen.resize.interpolation)
+        return read_square(image, self.file_side, self.seen.resize.interpolation)
 
     @torch.no_grad()
     def scores(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -47,3 +47,9 @@ def test_commands_on_a_sweep_need_no_name() -> None:
     for target in ("show", "report", "resume", "stop", "export", "ui"):
         assert make(target).stdout.split() == [".venv/bin/python", "-m", "sweeps", target]
         assert make(target, "NAME=a b").stdout.split()[3:] == [target, '"a', 'b"']
+
+
+@pytest.mark.parametrize("target", ["predict", "serve"])
+def test_a_model_is_named_or_is_the_champion_of_a_data_set(target: str) -> None:
+    assert make(target, "DATASET=digits").stdout.split()[3:] == [target, "--model", '"models:/safe-digits@champion"']
+    assert make(target, "MODEL=models:/m-1").stdout.split()[3:] == [target, "--model", '"models:/m-1"']

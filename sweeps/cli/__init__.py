@@ -24,6 +24,7 @@ from sweeps.cli import (
     report,
     resume,
     run,
+    serve,
     show,
     stop,
     ui,
@@ -32,7 +33,7 @@ from tracking.errors import TrackingError
 
 COMMANDS = (
     run, plan, resume, extend, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict,
-    prune, ui, doctor, completion,
+    serve, prune, ui, doctor, completion,
 )  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]

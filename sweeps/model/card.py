@@ -41,7 +41,7 @@ def card(log: SweepLog, job: JobLog, address: str) -> str:
         "Loading it needs the package safe-sweeps installed:",
         "",
         f"    python -m sweeps predict --model {address} image.png",
-        f"    mlflow models serve -m {address} --env-manager local",
+        f"    python -m sweeps serve --model {address}",
     ]
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def model_code(folder: Path) -> Path:
             python_model=str(code),
             artifacts={"state": str(state)},
             signature=_signature(),
-            input_example=pd.DataFrame({"image": [_example()]}),
+            input_example=pd.DataFrame({"image": [as_text(example())]}),
             pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
             model_config={"device": "auto", "weights": None},
         )
@@ -64,10 +64,15 @@ def _signature() -> Any:
     )
 
 
-def _example(side: int = 32) -> str:
-    """Return a grey ramp as base64 text of a PNG file: nobody's image."""
+def example(side: int = 32) -> bytes:
+    """Return a grey ramp as PNG: nobody's image."""
     from PIL import Image
 
     buffer = BytesIO()
     Image.linear_gradient("L").resize((side, side)).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def as_text(file: bytes) -> str:
+    """Return an image file as the models' signature takes it."""
+    return base64.b64encode(file).decode()

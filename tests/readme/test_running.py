@@ -45,8 +45,7 @@ SMALLER = {"make ablation DATASET=glyphs SEEDS=3": f' ARGS="--variants ranpac,sa
 # They serve until they are stopped: what answers, on which port.
 SERVERS = {
     "make ui": "/",
-    "MLFLOW_TRACKING_URI=sqlite:///$PWD/results/mlflow.db mlflow models serve -m models:/safe-digits@champion "
-    "--env-manager local": "/ping",
+    "make serve DATASET=digits": "/ping",
 }
 STOPS = "make stop NAME=first-light"  # a sweep that runs
 # What a command is asked to leave in the working folder.
@@ -106,7 +105,7 @@ def test_a_server_answers_and_leaves_nothing_elsewhere(used: Clone, text: str) -
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    added = f' ARGS="--port {port}"' if text.startswith("make ") else f" --port {port}"
+    added = f' ARGS="--port {port}"'
     with used.background(ACTIVATE + text + added) as server:
         for _ in range(600):
             assert server.poll() is None, (used.folder.parent / "background.log").read_text()[-4000:]

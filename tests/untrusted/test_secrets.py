@@ -6,10 +6,9 @@ tests/cluster.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -84,16 +83,22 @@ def test_the_ui_listens_on_the_loopback_address_and_its_command_holds_no_address
     """Everyone on a machine can read the words of a command; a database's address may hold its password."""
     store = f"postgresql://me:{SECRET}@127.0.0.1/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")
-    called: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, words: called.append(words) or 0)  # type: ignore[func-returns-value]
+    called: list[tuple[list[str], dict[str, str]]] = []
+
+    def started(
+        words: list[str], address: str, log: Path, environment: dict[str, str], tell: Callable[[], None]
+    ) -> int:
+        called.append((words, environment))
+        tell()
+        return 0
+
+    monkeypatch.setattr("sweeps.cli.ui.run_server", started)
     assert main(["ui", "--results", str(tmp_path)]) == 0
-    (words,) = called
+    ((words, environment),) = called
     assert words[:4] == [sys.executable, "-m", "mlflow", "ui"]
     assert words[words.index("--host") + 1] == "127.0.0.1"
     assert not any(SECRET in word for word in words)
-    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == store
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == store
     assert SECRET not in capsys.readouterr().out
 
 

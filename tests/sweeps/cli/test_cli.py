@@ -17,7 +17,7 @@ import pytest
 
 from safe.errors import UserError
 from sweeps.cli import main
-from sweeps.cli.ui import free_port
+from sweeps.cli.local_server import free_port
 from sweeps.ledger.ledger import Ledger, read_ledger
 
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from safe.config import load_config
-from safe.errors import UserError
+from safe.data.loading import load_dataset
+from safe.errors import Notice, UserError
 from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state
 from safe.states.inference import load_inference_state, save_session
@@ -32,6 +34,7 @@ from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION, log_final_model, model_name
+from sweeps.model.request import write_request
 from sweeps.spec.specs import SweepSpec
 from tracking import MlflowRecorder, TrackingError
 
@@ -151,7 +154,7 @@ def test_the_first_model_is_the_champion(store: Store) -> None:
     ):
         assert part in version.description
     assert f"python -m sweeps predict --model models:/{NAME}/1 image.png" in version.description
-    assert f"mlflow models serve -m models:/{NAME}/1 --env-manager local" in version.description
+    assert f"python -m sweeps serve --model models:/{NAME}/1" in version.description
 
 
 def test_the_model_is_an_output_of_its_run_and_of_the_sweep(store: Store) -> None:
@@ -351,52 +354,86 @@ def test_predicting_with_a_local_model_folder(store: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.e2e
-def test_the_champion_is_served(store: Store, images: list[Path], states: Path) -> None:
-    port = 18_400 + os.getpid() % 1000
-    uri = f"sqlite:///{store.results / 'mlflow.db'}"
-    words = ["models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local", "-h", "127.0.0.1"]
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment["PYTHONPATH"] = str(Path(__file__).parents[3])
-    log = (store.results / "serve.log").open("wb")
+def test_a_session_s_model_answers_the_printed_request(store: Store, states: Path, tmp_path: Path) -> None:
+    """As a person does it: the command that `serve` prints is typed into another, bare shell."""
+    run = store.client().get_model_version(NAME, "1").run_id
+    logged = store.client().get_run(run).outputs.model_outputs[0].model_id
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "RESULTS"))}
+    words = ["--model", f"models:/{logged}", "--device", "cpu", "--port", str(18_400 + os.getpid() % 1000)]
     server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words, "-p", str(port), "-w", "1"],
-        env=environment,
-        cwd=store.results,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
+        [sys.executable, "-m", "sweeps", "serve", *words, "--results", str(store.results)],
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    texts = [base64.b64encode(file.read_bytes()).decode() for file in images]
-    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[t] for t in texts]}, "params": {"top_k": 2}})
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", body.encode(), {"Content-Type": "application/json"}
-    )
+    assert server.stdout is not None
     try:
-        answer = _answer(request, server)
+        told = [server.stdout.readline().strip() for _ in range(4)]
+        assert told[0].startswith(f"models:/{logged}: http://127.0.0.1:"), told
+        picture = Path(told[1].removeprefix("predicts ").removesuffix(":"))
+        address, log = shlex.split(told[2])[-1], Path(told[3].removeprefix("what the server says goes to "))
+        assert "Application startup complete" in log.read_text()
+        answer = json.loads(subprocess.run(["env", "-i", "sh", "-c", told[2]], capture_output=True, check=True).stdout)
         bad = json.dumps({"dataframe_split": {"columns": ["image"], "data": [["?"]]}})
-        refused = urllib.request.Request(request.full_url, bad.encode(), {"Content-Type": "application/json"})
+        refused = urllib.request.Request(address, bad.encode(), {"Content-Type": "application/json"})
         with pytest.raises(urllib.error.HTTPError) as failure:
             urllib.request.urlopen(refused, timeout=30)
         assert failure.value.code == 400
         assert "expected the base64 text of an image file" in failure.value.read().decode()
     finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=60)
-        log.close()
-    expected = load_predictor(states / "session-02.pt", device="cpu").predict(images)
-    assert [row["label"] for row in answer["predictions"]] == expected.labels
-    assert [len(row["top"]) for row in answer["predictions"]] == [2, 2]
-    assert [row["weight_fast"] for row in answer["predictions"]] == [0.5, 0.5]
+        server.terminate()
+        left = server.communicate(timeout=60)[0]
+    assert (server.returncode, left) == (0, "")
+    expected = load_predictor(states / "session-02.pt", device="cpu").predict([picture])
+    (row,) = answer["predictions"]
+    assert row["label"] == expected.labels[0]
+    assert {best["label"]: best["probability"] for best in row["top"]} == pytest.approx(
+        dict(expected.top(5)[0]), rel=1e-3
+    )  # of another number of threads
+    assert list(tmp_path.iterdir()) == []
 
 
-def _answer(request: urllib.request.Request, server: subprocess.Popen[bytes]) -> Any:
-    deadline = time.monotonic() + 180
-    while True:
-        assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(request, timeout=60) as response:
-                return json.load(response)
-        except (ConnectionError, urllib.error.URLError):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("models:/safe-digits@best", "no model models:/safe-digits@best in MLflow"),
+        ("models:/m-00000000000000000000000000000000", "no model models:/m-00000000000000000000000000000000 in MLflow"),
+        ("models:/safe-digits/9", "no model models:/safe-digits/9 in MLflow"),
+        ("safe-digits", "--model safe-digits: no state of ours there; give models:/safe-digits@champion"),
+        ("state", "is a state, and MLflow serves models"),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_one_line(
+    store: Store, states: Path, capsys: pytest.CaptureFixture[str], model: str, message: str
+) -> None:
+    named = str(states / "session-02.pt") if model == "state" else model
+    assert main(["serve", "--model", named, "--results", str(store.results)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert message in said.err
+
+
+def test_a_request_holds_an_image_of_the_data_set(states: Path, tmp_path: Path) -> None:
+    dataset = load_dataset("digits", tmp_path, 32)
+    for session, classes in ((1, 5), (2, 10)):
+        predictor = load_predictor(states / f"session-{session:02d}.pt", device="cpu")
+        assert len(predictor.classes) == classes
+        picture = write_request(predictor, tmp_path / "made" / f"{session}.json")
+        with Image.open(picture) as image:
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        known = [dataset.classes[label] in predictor.classes for label in dataset.test.labels.tolist()]
+        assert torch.equal(pixels, dataset.test.read(torch.tensor([known.index(True)]))[0])
+        body = json.loads((tmp_path / "made" / f"{session}.json").read_text())
+        assert base64.b64decode(body["dataframe_split"]["data"][0][0]) == picture.read_bytes()
+
+
+def test_a_request_is_made_without_the_data_set_too(states: Path, tmp_path: Path) -> None:
+    predictor = load_predictor(states / "session-02.pt", device="cpu")
+    predictor.config = predictor.config.model_copy(update={"dataset": str(tmp_path / "gone")})
+    with pytest.warns(Notice, match="so the request holds a grey ramp"):
+        picture = write_request(predictor, tmp_path / "request.json")
+    with Image.open(picture) as image:
+        assert (image.mode, image.size) == ("L", (32, 32))

@@ -1,0 +1,76 @@
+"""`python -m sweeps serve`: a model of MLflow's registry behind an address of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from safe.cli.parser import Parser
+from safe.errors import UserError
+from sweeps.cli.common import add_results
+from sweeps.cli.local_server import FOLDER, add_address, address_of, free_port, run_server
+from sweeps.ledger.folders import Folders
+
+SERVE_PORT = 5050
+REQUESTS = "requests"
+
+
+def register(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add the command to the parser."""
+    command = commands.add_parser("serve", help="answer requests for predictions over HTTP, on 127.0.0.1")
+    command.add_argument(
+        "--model", required=True, help="models:/safe-digits@champion, models:/safe-digits/2 or models:/<id of a model>"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    command.add_argument("--weights", help="local file of the backbone's weights, where they lie elsewhere")
+    add_address(command, SERVE_PORT)
+    add_results(command)
+    command.set_defaults(command=_serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from safe.predictor import load_predictor
+    from sweeps.model.fetched import MODEL_FILE, fetch_model, state_in
+    from sweeps.model.request import write_request
+
+    folders = Folders(arguments.results, "")
+    with tempfile.TemporaryDirectory() as scratch:
+        place = fetch_model(arguments.model, folders.tracking_uri(), Path(scratch))
+        state = state_in(place, arguments.model)
+        if not (place / MODEL_FILE).is_file():
+            raise UserError(f"--model {arguments.model} is a state, and MLflow serves models: models:/..., or a folder")
+        # What it cannot do is told here in words, not by the server.
+        predictor = load_predictor(state, device=arguments.device, weights=arguments.weights)
+        name = re.sub(r"\W+", "-", arguments.model.removeprefix("models:")).strip("-")
+        request = folders.results / REQUESTS / f"{name}.json"
+        picture = write_request(predictor, request)
+        classes = len(predictor.classes)
+        del predictor
+        port = free_port(arguments.port, arguments.host)
+        address, log = address_of(arguments.host, port), folders.results / FOLDER / f"serve-{port}.log"
+
+        def tell() -> None:
+            print(f"{arguments.model}: {address}  ({classes} classes; Ctrl-C ends it)")
+            print(f"predicts {picture}:")
+            print(f"  {_curl(address, request)}")
+            print(f"what the server says goes to {log}", flush=True)
+
+        from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
+
+        settings = json.dumps({"device": arguments.device, "weights": arguments.weights})
+        words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(place)]
+        words += ["--env-manager", "local", "--workers", "1", "--host", arguments.host, "--port", str(port)]
+        return run_server(words, address, log, {SERVING_MODEL_CONFIG: settings}, tell)
+
+
+def _curl(address: str, request: Path) -> str:
+    """Return a command that sends a request, past a proxy, which would see another machine as this one."""
+    words = ["curl", "-sS", *(["--noproxy", "*"] if "http" in urllib.request.getproxies() else [])]
+    words += ["-H", "Content-Type: application/json", "--data", f"@{request}", f"{address}/invocations"]
+    return shlex.join(words)
