@@ -83,7 +83,7 @@ def learners(gathered: Gathered) -> Section | Missing:
     ]
     blocks: list[Block] = [
         Figure(
-            "learners",
+            "learners-compared",
             run_plots.learners(panels),
             "Test images after the last session; one grey line a seed, large marks: mean ± standard deviation.",
         ),

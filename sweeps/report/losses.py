@@ -49,7 +49,7 @@ def lost(gathered: Gathered) -> Section | Missing:
         head = ["classes of session", "lost", "really forgotten", "more confusion with other sessions"]
         blocks += [
             Text(" ".join(forgetting_words(means))),
-            Figure("losses", losses_figure(parts), caption),
+            Figure("losses-by-session", losses_figure(parts), caption),
             Table(head, rows, "Points lost by session", folded=True),
         ]
         measures = [Measure(name) for name in SHOWN]

@@ -9,12 +9,13 @@
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), (c) => c.charCodeAt(0));
   const library = document.createElement("script");
   library.textContent = await new Response(
-    new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+    new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
   document.head.append(library);
 
   // Colours that a dark ground would swallow, as `theme.py` names them, and what stands for them there.
   const DARK = { "#1f2328": "#e6edf3", "#57606a": "#9aa4ae", "#e3e7eb": "#30363d", "#000000": "#f0f6fc",
-    "#fff": "#0d1117", "#d0d7de": "#3d444d", "#0072b2": "#4aa8e0", "#eef1f4": "#21262d" };
+    "#fff": "#0d1117", "#d0d7de": "#3d444d", "#0072b2": "#4aa8e0", "#eef1f4": "#21262d",
+    "#cfe3f1": "#1f4a66", "#f8e3b8": "#5c4813" };
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const PHONE = 600;
 
@@ -71,12 +72,12 @@
   function table(spec) {
     const lines = [["series", "x", "y", "value"]];
     for (const trace of spec.data) {
-      if (trace.showscale === false) continue;
+      if (trace.meta === "unseen") continue;
       if (trace.z) trace.z.forEach((row, i) => row.forEach((z, j) =>
         z === null || lines.push([trace.name ?? "", trace.x[j], trace.y[i], z])));
-      else if (trace.values) trace.values.forEach((value, i) => lines.push([trace.labels[i], "", "", value]));
-      else (trace.x ?? []).forEach((x, i) => x === null || lines.push([
-        Array.isArray(trace.text) ? trace.text[i] : trace.name ?? "", x, trace.y[i], ""]));
+      const texts = Array.isArray(trace.text) && !(trace.type === "bar" && trace.name) ? trace.text : null;
+      if (!trace.z) (trace.x ?? []).forEach((x, i) => x === null || lines.push([
+        texts ? texts[i].replaceAll("<br>", ", ") : trace.name ?? "", x, trace.y[i], ""]));
     }
     return lines.map((line) => line.map((cell) => /[",\n]/.test(`${cell}`) ? `"${`${cell}`.replaceAll('"', '""')}"` : cell)
       .join(",")).join("\n") + "\n";
@@ -102,8 +103,11 @@
     draw(false);
     for (const plot of plots) {
       const height = Math.max(120, 0.45 * plot.layout.height);
+      const axes = Object.keys(plot.layout).filter((name) => /^[xy]axis\d*$/.test(name));
+      const titles = Object.fromEntries(axes.map((name) => [`${name}.title.font.size`, 9]));
       plot.style.height = `${height}px`;
-      Plotly.relayout(plot, { width: PRINTED, height, autosize: false, "font.size": 9, "margin.t": 26, "margin.b": 38 });
+      Plotly.relayout(plot,
+        { width: PRINTED, height, autosize: false, "font.size": 9, "margin.t": 26, "margin.b": 38, ...titles });
     }
   });
   window.addEventListener("afterprint", () => {

@@ -36,6 +36,7 @@ def sessions(curves: Sequence[Curve], y: str = "accuracy on all classes so far (
                 fillcolor=faint(colour),
                 line={"width": 0},
                 mode="lines",
+                name=f"{safe(curve.label)} ± std",
                 hoverinfo="skip",
                 legendgroup=curve.label,
                 showlegend=False,
@@ -68,6 +69,7 @@ def matrix(accuracies: Matrix) -> go.Figure:
         y=list(range(1, count + 1)),
         z=unseen,
         colorscale=[[0.0, UNSEEN], [1.0, UNSEEN]],
+        meta="unseen",  # and so not among the numbers that are saved
         xgap=2,
         ygap=2,
         showscale=False,
@@ -114,12 +116,13 @@ def learners(panels: Mapping[str, Mapping[str, Stats]]) -> go.Figure:
         panels: metric -> learner -> `mean`, `std` and `values` in the order of the seeds.
     """
     figure = make_subplots(rows=1, cols=len(panels), subplot_titles=[safe(name) for name in panels])
-    for column, learner_stats in enumerate(panels.values(), start=1):
+    for column, (metric, learner_stats) in enumerate(panels.items(), start=1):
         names = list(learner_stats)
         for values in zip(*(stats["values"] for stats in learner_stats.values()), strict=True):
             figure.add_scatter(
                 x=names,
                 y=[percent(v) for v in values],
+                name=f"{safe(metric)}, one seed",
                 mode="lines+markers",
                 line={"color": "#c4cbd2", "width": 1},
                 marker={"color": GREY, "size": 5},
@@ -134,6 +137,7 @@ def learners(panels: Mapping[str, Mapping[str, Stats]]) -> go.Figure:
             figure.add_scatter(
                 x=[name],
                 y=[percent(stats["mean"])],
+                name=f"{safe(metric)}, mean",
                 error_y=spread,
                 mode="markers",
                 marker={"color": colour, "symbol": symbol, "size": 12},

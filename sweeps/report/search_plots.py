@@ -230,38 +230,45 @@ def stages(counts: Mapping[str, Mapping[str, float]]) -> go.Figure:
 
 
 def tree(nodes: Sequence[Node], root: str) -> go.Figure:
-    """Return the stage tree as an icicle: its width is the number of trials that share a piece."""
-    ids, labels, parents, values = ["root"], [safe(root)], [""], [sum(len(node.trials) for node in nodes)]
-    colours, patterns, hints = ["#eef1f4"], [""], [safe(root)]
-    for a, node in enumerate(nodes):
-        for b, entry in enumerate((node, *node.children)):
-            ids.append(f"{a}-{b}")
-            parents.append("root" if b == 0 else f"{a}-0")
-            labels.append(_label(entry))
-            values.append(len(entry.trials))
-            colours.append("#cfe3f1" if b == 0 else "#f8e3b8")
-            patterns.append("/" if entry.reused and not entry.trained else "")
-            hints.append(f"{_told(entry)}<br>{entry.trained} sessions trained, {entry.reused} reused")
+    """Return the stage tree as rows of boxes, what begins from a piece below it; the width is the number of trials."""
+    rows, starts, widths = [0], [0], [sum(len(node.trials) for node in nodes)]
+    labels, colours, patterns, hints = [safe(root)], ["#eef1f4"], [""], [safe(root)]
+    start = 0
+    for node in nodes:
+        for depth, entries in ((1, [node]), (2, node.children)):
+            place = start
+            for entry in entries:
+                rows.append(depth)
+                starts.append(place)
+                widths.append(len(entry.trials))
+                labels.append(_label(entry))
+                colours.append("#cfe3f1" if depth == 1 else "#f8e3b8")
+                patterns.append("/" if entry.reused and not entry.trained else "")
+                hints.append(f"{_told(entry)}<br>{entry.trained} sessions trained, {entry.reused} reused")
+                place += len(entry.trials)
+        start += len(node.trials)
     figure = empty(360, "", "")
-    figure.add_icicle(
-        ids=ids,
-        labels=labels,
-        parents=parents,
-        values=values,
-        branchvalues="total",
-        sort=False,
-        tiling={"orientation": "v"},
+    figure.add_bar(
+        orientation="h",
+        base=starts,
+        x=widths,
+        y=rows,
+        width=1,
         marker={
-            "colors": colours,
+            "color": colours,
             "line": {"color": "#fff", "width": 1.5},
-            "pattern": {"shape": patterns, "bgcolor": colours, "fgcolor": "#fff", "size": 8, "solidity": 0.3},
+            "pattern": {"shape": patterns, "size": 8, "solidity": 0.3},
         },
+        text=labels,
+        textposition="inside",
+        insidetextanchor="middle",
+        textangle=0,
+        textfont={"color": INK, "size": 12},
         hovertext=hints,
         hoverinfo="text",
-        textfont={"color": INK, "size": 12},
-        root={"color": "#eef1f4"},
-        pathbar={"visible": False},
     )
+    figure.update_xaxes(visible=False, range=[0, start])
+    figure.update_yaxes(visible=False, range=[2.5, -0.5])
     figure.update_layout(uniformtext={"minsize": 10, "mode": "hide"}, margin={"l": 0, "r": 0, "t": 8, "b": 0})
     return figure
 
