@@ -1,6 +1,6 @@
 """Predicting with a trained state: the two learners rebuilt from an inference state, and their aggregation.
 
-A predictor gives on the evaluation images of a session the logits that the trainer itself had there.
+On the evaluation images of a session a predictor gives the same logits as the trainer did.
 """
 
 from __future__ import annotations

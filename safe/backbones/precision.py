@@ -1,4 +1,4 @@
-"""In which floating-point format networks run, and whether torch may choose algorithms that differ between runs.
+"""The floating-point format that networks run in, and whether torch may choose algorithms that differ between runs.
 
 Only forward passes of networks are lowered. Features come out as float32, and so heads, losses and closed-form
 statistics stay float32.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import safe
-from safe.cli.parser import Parser
+from safe.cli.parser import Parser, add_imports
 from safe.errors import NonFiniteLossError, command_line, print_notices_once
 from safe.io.sources import import_own
 
@@ -62,14 +62,7 @@ def _parser() -> Parser:
     )
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint over a temperature grid"))
     for command in commands.choices.values():
-        command.add_argument(
-            "--import",
-            dest="imports",
-            action="append",
-            default=[],
-            metavar="MODULE",
-            help="import a module that brings a data set, PET, head or backbone of your own; may be repeated",
-        )
+        add_imports(command)
     return parser
 
 

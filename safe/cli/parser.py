@@ -8,6 +8,12 @@ from typing import Any, NoReturn
 from safe.errors import EXIT_USER_ERROR, choices, nearest
 
 
+def add_imports(command: argparse.ArgumentParser) -> None:
+    """Give a command the modules of a user's own."""
+    words = "import a module that brings a data set, PET, head or backbone of your own; may be repeated"
+    command.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help=words)
+
+
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` in which options may stand anywhere and must be written in full.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from safe.config.marks import Acts, Needs
+from safe.config.marks import Acts, Needs, Role
 from safe.config.settings import Config, Section
 
 
@@ -36,6 +36,12 @@ def acts(name: str) -> Acts:
 def acting(*points: Acts) -> tuple[str, ...]:
     """Return the settings that act from one of these points on, in the order of declaration."""
     return tuple(name for name in setting_names() if acts(name) in points)
+
+
+@cache
+def of_role(role: Role) -> tuple[str, ...]:
+    """Return the settings that have a role, in the order of declaration."""
+    return tuple(name for name in setting_names() if role in field_of(name).metadata)
 
 
 @cache

@@ -1,7 +1,7 @@
-"""What a setting says of itself besides its type, range and default: from where on it acts, and beside what.
+"""What a setting says of itself besides its type, range and default: from where on it acts, beside what, its role.
 
-A mark stands in the `Annotated` of the setting's field, or as `acts` and `needs` of its section for all its fields that
-say nothing else. `safe.config.described` reads them.
+A mark stands in the `Annotated` of a setting's field; `acts` and `needs` of a section hold for all its fields that have
+no such mark of their own. `safe.config.described` reads them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class Acts(StrEnum):
     """From which point of a run on a setting acts; runs that agree on all that acts before a point share that work."""
 
     FACTS = "facts"
-    """Known better by what it comes to: digests of data and weights, the images of every session, the machine."""
+    """On what is compared by its outcome, not by its value: data and weights by digests, sessions by their images."""
     SESSION_1 = "session 1"
     """On the gradient steps of session 1 and on what is frozen meanwhile: the order and the views of the images."""
     TUNING = "tuning of session 1"
@@ -35,6 +35,13 @@ class Acts(StrEnum):
     def in_session_1(self) -> bool:
         """Whether it changes what session 1 trains."""
         return self in (Acts.FACTS, Acts.SESSION_1, Acts.TUNING)
+
+
+class Role(StrEnum):
+    """What a setting is to those who compare configurations."""
+
+    FRAME = "frame"
+    """All that are compared have it in common or are averaged over it: a study sets it, and no search varies it."""
 
 
 class Wanted(StrEnum):

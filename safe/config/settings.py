@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from safe.config.heads import HeadConfig
-from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Acts, Needs
+from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Acts, Needs, Role
 from safe.config.section import Section
 from safe.config.values import (
     ClassOrder,
@@ -46,9 +46,9 @@ class DataConfig(Section):
     class_order: Annotated[ClassOrder, FACTS] = "seeded"
     """`seeded`: a permutation drawn from `class_order_seed`; `natural`: the data set's own order; or a file with one
     class name a line, every class once. A run keeps the names: the file is read when it begins."""
-    evaluate_on: Annotated[Literal["test", "holdout"], Acts.EVALUATION] = "test"
+    evaluate_on: Annotated[Literal["test", "holdout"], Acts.EVALUATION, Role.FRAME] = "test"
     """Images that give the metrics: the test images, or the share of the training images held out for selection."""
-    holdout_share: Annotated[Share, FACTS] = 0.0
+    holdout_share: Annotated[Share, FACTS, Role.FRAME] = 0.0
     """Share of each class's training images that is held out of training; at least one image once it is above 0."""
     holdout_seed: Annotated[Seed, FACTS] = 0
     """Seed of the choice of held-out images, apart from `seed` so that every trial is judged on the same ones."""
@@ -88,8 +88,17 @@ class BackboneConfig(Section):
     tests: what timm states for the backbone, or a number; 0.875 resizes to 256 pixels and shows 224."""
 
 
-# `safe.pet.registry` adds those of a user's own. They stand here, since configurations are checked without torch.
-PET_KINDS = ["none", "adapter", "ssf", "vpt_deep", "vpt_shallow", "lora", "full"]
+# Each with the module that registers it, imported once the kind is asked for: configurations are checked without torch.
+# `safe.pet.registry` adds those of a user's own.
+PET_KINDS = {
+    "none": "safe.pet.registry",
+    "adapter": "safe.pet.adapter",
+    "ssf": "safe.pet.ssf",
+    "vpt_deep": "safe.pet.vpt",
+    "vpt_shallow": "safe.pet.vpt",
+    "lora": "safe.pet.lora",
+    "full": "safe.pet.full",
+}
 
 
 def _pet_kind(kind: str) -> str:
@@ -208,7 +217,7 @@ class RuntimeConfig(Section):
 
     device: Annotated[str, FACTS] = "auto"
     """`auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`."""
-    threads: Annotated[WholeNumber, FACTS] = 0
+    threads: Annotated[WholeNumber, FACTS, Role.FRAME] = 0
     """CPU threads of torch; 0 leaves torch's own choice. Results are equal for equal thread counts."""
     eval_batch_size: Annotated[Count, EXTRACTION] = 256
     """Images in a forward pass without gradients."""
@@ -227,11 +236,11 @@ class RuntimeConfig(Section):
 class Config(Section):
     """Everything one training run depends on."""
 
-    dataset: Annotated[str, FACTS] = "digits"
+    dataset: Annotated[str, FACTS, Role.FRAME] = "digits"
     """Name or alias of a data set, or the path of a folder with train/ and test/."""
-    seed: Annotated[Seed, SESSION_1] = 0
+    seed: Annotated[Seed, SESSION_1, Role.FRAME] = 0
     """Drives every random choice except the class order and the holdout."""
-    class_order_seed: Annotated[Seed, FACTS] = 1993
+    class_order_seed: Annotated[Seed, FACTS, Role.FRAME] = 1993
     """Seed of the class order (numpy's legacy generator, as in the published orders)."""
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()

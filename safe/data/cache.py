@@ -6,9 +6,9 @@ A pack is two files that all processes of a machine share:
 - `<name>.index`: one record per image of the data set: where its pixels are, their shape and checksum, and inode, size
   and times of the image file that they were decoded from. Zeros: not decoded yet.
 
-Pictures are appended under one lock, pixels before record, so that a half-written one is never taken. What does not fit
-into the limit, and everything where the folder cannot be written, is decoded each time: with the cache and without it
-the pixels are the same, bit for bit.
+Pictures are appended under one lock, pixels before record, so that a half-written one is never taken. Images
+beyond the limit are decoded each time, and so are all images where the folder cannot be written. The pixels are the
+same with the cache and without it, bit for bit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What decodes an image file, as a text that is another where pixels might be others."""
+"""A text that names what decodes image files; it is another one wherever decoded pixels might differ."""
 
 from __future__ import annotations
 

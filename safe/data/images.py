@@ -1,4 +1,4 @@
-"""Image files: whatever is in them becomes upright RGB, whole or its centre square, or an error that names the file."""
+"""Image files read as upright RGB, whole or their centre square; an error names the file that cannot be read."""
 
 from __future__ import annotations
 

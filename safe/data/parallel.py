@@ -1,6 +1,6 @@
-"""Threads for image files: a batch's images side by side, and the next batches while the present one is trained on.
+"""Threads that prepare image files: those of a batch side by side, and the next batches while one is trained on.
 
-Decoding, cropping and resizing let go of Python's lock, so threads do what processes would, without copies.
+Decoding, cropping and resizing release Python's lock, so threads are as fast as processes here and copy nothing.
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ class Images(Protocol):
         ...
 
     def whole(self, index: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
-        """Return the images at `index` uncut, for random crops: as `read` does, or what gives each, (3, H, W)."""
+        """Return the images at `index` without a cut, for random crops.
+
+        Either one batch, as `read` gives it, or one function per image, which returns it as uint8 (3, H, W).
+        """
         ...
 
 

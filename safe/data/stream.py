@@ -40,7 +40,7 @@ class Subset:
         return isinstance(self.images, FileImages)
 
     def whole(self, positions: Tensor) -> Tensor | Sequence[Callable[[], Tensor]]:
-        """Return the images at `positions` uncut, for random crops: one uint8 batch, or what gives each, (3, H, W)."""
+        """Return the images at `positions` without a cut, for random crops; see `Images.whole`."""
         return self.images.whole(self.index[positions])
 
     def where(self, chosen: Tensor) -> Subset:

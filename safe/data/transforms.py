@@ -1,7 +1,7 @@
 """Training and plain views of uint8 images, on the device, in one vectorised pass per batch.
 
-Images of different sizes are cropped and resized one by one, on the CPU and so to the same pixels whatever the device,
-before they are a batch. Views are in [0, 1]; what more a network wants of its pixels, `NetworkInput.normalised` does.
+Images of different sizes are cropped and resized one by one before they form a batch, always on the CPU, so that the
+pixels are the same for every device. Views are in [0, 1]; `NetworkInput.normalised` scales them as the network wants.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a folder holds training and test images: what is taken as it is, and how the rest is told and mended.
+"""The layouts of a folder of images: which are taken as they are, and what is said of the others and how to mend them.
 
 Taken as it is: `train/<class>/...` and `test/<class>/...`, or `val/` where there is no `test/`.
 """

@@ -1,7 +1,7 @@
 """Metrics made of single images: how probable the truth was, whether confidence can be trusted, how learners differ.
 
-Functions of tensors whose last image dimension may stand behind any number of others (one per setting of prediction).
-No image at all leaves every mean undefined: that is a `ValueError`, never NaN.
+The tensors may have any number of dimensions before that of the images, for example one per setting of prediction.
+Without any image a mean is undefined, which is a `ValueError`, never NaN.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def accuracy_row(logits: Tensor, labels: Tensor, counts: Sequence[int]) -> list[
 
 
 def predicted_within(logits: Tensor, counts: Sequence[int], owned: Sequence[range]) -> Tensor:
-    """Return int64 (N,): for each row of logits (N, C) the class of its largest logit among its group's own classes."""
+    """Return for each row of logits (N, C) the most probable of the classes that its group brought, int64 (N,)."""
     groups = zip(logits.split(list(counts)), owned, strict=True)
     return torch.cat([group[:, own.start : own.stop].argmax(dim=1) + own.start for group, own in groups])
 
@@ -91,7 +91,7 @@ def group_shares(correct: Tensor, counts: Sequence[int]) -> list[float]:
 
 
 def probability_metrics(judged: Judged, labels: Tensor) -> dict[str, float]:
-    """Return `nll` (nats per image) and `ece` of what is said of N images."""
+    """Return `nll` (nats per image) and `ece` of the predictions of N images."""
     correct = judged.predicted == labels
     return {"nll": mean_nll(judged.nll), "ece": expected_calibration_error(judged.confidence, correct)}
 
@@ -103,7 +103,7 @@ class Grid(NamedTuple):
         rows: accuracy of each session group.
         within: the same where only the group's own classes compete.
         metrics: over all images: `nll` and `ece` of the aggregate and, as `slow/...` and `fast/...`, of each learner at
-            the setting's scale; `aggregation/weight_fast`, the mean weight of the fast learner, where entropies weigh.
+            the setting's scale; `aggregation/weight_fast`, the mean weight of the fast learner, of `entropy` alone.
     """
 
     rows: list[list[float]]
@@ -112,7 +112,7 @@ class Grid(NamedTuple):
 
 
 def score_grid(logits: SessionLogits, predictions: Sequence[Prediction]) -> Grid:
-    """Return accuracies and metrics of every setting: the very numbers that each would give alone, in one pass.
+    """Return accuracies and metrics at every setting in one pass; they equal those of judging each setting alone.
 
     Settings that differ in temperature alone share entropies and are combined side by side, some images at a time.
     """

@@ -2,7 +2,7 @@
 
     GCV(lambda) = n |(I - A) Y|^2 / tr(I - A)^2,   A = H (H^T H + lambda I)^-1 H^T
 
-the squared error to be expected on images that were not fitted, without leaving any out.
+It estimates the squared error on images that were not fitted, without leaving any out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Opening names under which something else may stand: a pipe, a socket or a device is refused, nothing waits for it."""
+"""Opening regular files only: a pipe, a socket or a device of that name is refused at once instead of waited for."""
 
 from __future__ import annotations
 

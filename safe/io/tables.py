@@ -1,4 +1,4 @@
-"""Tables of texts: as markdown, as HTML by a template, and on a terminal, where columns go that do not fit."""
+"""Tables of texts: as markdown, as HTML by a template, and on a terminal, which leaves out columns that do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing what comes out of the work: whether it can be, asked before; in one step; and told by file when it cannot."""
+"""Writing results: a check before the work that it is possible, writing in one step, and errors that name the file."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ then computes no more than the embedding needs.
 
 from __future__ import annotations
 
-from safe.pet import adapter, full, lora, ssf, vpt  # noqa: F401 - importing a kind registers it
 from safe.pet.base import PetViT
 from safe.pet.class_token import class_token_alone
-from safe.pet.registry import attach, default_settings, kinds, register
+from safe.pet.registry import attach, kinds, register, settings_of
 
-__all__ = ["PetViT", "attach", "class_token_alone", "default_settings", "kinds", "register"]
+__all__ = ["PetViT", "attach", "class_token_alone", "kinds", "register", "settings_of"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from safe.pet.base import GeneratorDropout
 from safe.pet.class_token import after_attention
-from safe.pet.registry import is_finite, register, require, require_generator, require_positive_int, standard_blocks
+from safe.pet.registry import register, require_generator, standard_blocks
 
 
 @register("adapter")
@@ -25,14 +25,11 @@ def wire_adapter(
     vit: VisionTransformer,
     generator: torch.Generator | None,
     *,
-    bottleneck: int = 64,
-    scale: float = 0.1,
-    dropout: float = 0.1,
+    bottleneck: int,
+    scale: float,
+    dropout: float,
 ) -> None:
     """Put an adapter in parallel with the MLP of every block; the network is exactly the pre-trained one at first."""
-    require_positive_int("adapter.bottleneck", bottleneck)
-    require(is_finite(scale), "adapter.scale must be a finite number", scale)
-    require(is_finite(dropout) and 0 <= dropout < 1, "adapter.dropout must lie in [0, 1)", dropout)
     generator = require_generator(generator, "adapter")
     for i, block in standard_blocks(vit, "adapter"):
         adapter = Adapter(int(vit.embed_dim), bottleneck, scale, dropout, generator)
@@ -45,8 +42,8 @@ class Adapter(nn.Module):
     def __init__(self, width: int, bottleneck: int, scale: float, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         # skip_init: the default initialisation of nn.Linear would draw from the global random state.
-        self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck, device=generator.device)
-        self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width, device=generator.device)
+        self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck)
+        self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width)
         self.dropout = GeneratorDropout(dropout)
         self.scale = scale
         nn.init.kaiming_uniform_(self.down_proj.weight, a=math.sqrt(5), generator=generator)

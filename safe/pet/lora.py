@@ -10,14 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from safe.errors import UserError
-from safe.pet.registry import is_finite, register, require, require_generator, require_positive_int
+from safe.pet.registry import register, require_generator
 
 
 @register("lora")
-def wire_lora(vit: VisionTransformer, generator: torch.Generator | None, *, rank: int = 8, alpha: float = 8.0) -> None:
+def wire_lora(vit: VisionTransformer, generator: torch.Generator | None, *, rank: int, alpha: float) -> None:
     """Add a low-rank update to every block's qkv; the network is exactly the pre-trained one at first."""
-    require_positive_int("lora.rank", rank)
-    require(is_finite(alpha) and alpha > 0, "lora.alpha must be a finite number > 0", alpha)
     generator = require_generator(generator, "lora")
     for i, block in enumerate(vit.blocks):
         attention = getattr(block, "attn", None)
@@ -36,8 +34,8 @@ class LoraLinear(nn.Module):
         super().__init__()
         self.inner = inner
         self.scale = scale
-        self.lora_a = nn.Parameter(torch.empty(rank, inner.in_features, device=generator.device))
-        self.lora_b = nn.Parameter(torch.zeros(inner.out_features, rank, device=generator.device))
+        self.lora_a = nn.Parameter(torch.empty(rank, inner.in_features))
+        self.lora_b = nn.Parameter(torch.zeros(inner.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5), generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ class ScaleShift(nn.Module):
     def __init__(self, inner: nn.Module, channels: int, axis: int, generator: torch.Generator) -> None:
         super().__init__()
         self.inner = inner
-        self.scale = nn.Parameter(torch.empty(channels, device=generator.device))
-        self.shift = nn.Parameter(torch.empty(channels, device=generator.device))
+        self.scale = nn.Parameter(torch.empty(channels))
+        self.shift = nn.Parameter(torch.empty(channels))
         self.view = (-1, *[1] * (-1 - axis))  # how (C,) broadcasts over what follows the channel axis
         nn.init.normal_(self.scale, 1.0, _STD, generator=generator)
         nn.init.normal_(self.shift, 0.0, _STD, generator=generator)

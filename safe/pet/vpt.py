@@ -11,21 +11,19 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from safe.pet.registry import register, require_positive_int
+from safe.pet.registry import register
 
 
 @register("vpt_deep")
-def wire_vpt_deep(vit: VisionTransformer, generator: torch.Generator | None, *, prompts: int = 5) -> None:
+def wire_vpt_deep(vit: VisionTransformer, generator: torch.Generator | None, *, prompts: int) -> None:
     """Give every block its own prompt tokens; nothing is drawn from `generator`."""
-    require_positive_int("vpt_deep.prompts", prompts)
     for i, block in enumerate(vit.blocks):
         vit.blocks[i] = Prompted(block, prompts, int(vit.embed_dim))
 
 
 @register("vpt_shallow")
-def wire_vpt_shallow(vit: VisionTransformer, generator: torch.Generator | None, *, prompts: int = 5) -> None:
+def wire_vpt_shallow(vit: VisionTransformer, generator: torch.Generator | None, *, prompts: int) -> None:
     """Give the whole stack of blocks one set of prompt tokens; nothing is drawn from `generator`."""
-    require_positive_int("vpt_shallow.prompts", prompts)
     if len(vit.blocks):
         vit.blocks = nn.Sequential(Prompted(vit.blocks, prompts, int(vit.embed_dim)))
 

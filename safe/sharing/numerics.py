@@ -1,4 +1,4 @@
-"""Which of our modules numbers depend on, and one digest of what they say.
+"""The modules that numbers depend on, and one digest of what they say.
 
 A commit that leaves these modules alone keeps every finished stage valid. Modules of a user's own, which bring a data
 set, PET or backbone, are part of it: what they gave before they were edited is never mixed with what they give now.

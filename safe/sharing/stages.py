@@ -8,7 +8,7 @@ A stage is one of
 - `readout`: what a learner classifies with after a session, closed form solved;
 - `logits`: a learner's scores of all images that judge it after a session;
 - `views`: features of one epoch's augmented training images, in the order of its batches, by the network that is frozen
-  in that session: the pre-trained one in session 1, the slow learner's later. Nobody waits for them.
+  in that session: the pre-trained one in session 1, the slow learner's later. No run waits for another's views.
 
 Its key is the digest of everything it depends on and of nothing else, so whoever computes it gets the same bits.
 Where stages are kept is not known here: a `StageStore` gives and takes them.
@@ -34,7 +34,7 @@ from safe.data.stream import Session, Stream, Subset
 from safe.heads import head_settings, is_closed_form
 from safe.heads.registry import head_maker
 from safe.io.sources import own_code_digest
-from safe.pet.registry import default_settings, wiring
+from safe.pet.registry import settings_of, wiring
 from safe.sharing.numerics import numerics_digest
 
 FROM_THE_START = (Acts.SESSION_1, Acts.TUNING)
@@ -129,12 +129,13 @@ class StageKeys:
 
         Args:
             kind: one of `KINDS`.
-            learner: `slow` or `fast`; both are one in session 1, and for good without epochs of the fast one. Of views,
-                `ptm` or `slow`: which network is frozen.
-            session: the last one that the learner has been through, from 1; of views, the one that draws them.
-            split: of features, `train` or `evaluation`.
-            group: of features, the session whose images they are of; `None` for all that judge after `session`.
-            epoch: of views, from 0.
+            learner: `slow` or `fast`. The two have the same keys in session 1, and in every session where the fast one
+                has no epochs. For views it is the network that is frozen: `ptm` or `slow`.
+            session: number of the last session that the learner has been through; for views, of the one that draws
+                them.
+            split: for features, `train` or `evaluation`.
+            group: for features, the session that brought the images; `None` for all images that judge after `session`.
+            epoch: for views, counted from 0.
         """
         if kind == "views":
             return self._views(learner, session, epoch)
@@ -200,7 +201,7 @@ def _settings(config: Config, points: Collection[Acts], also: Collection[str] = 
 def _unused(config: Config) -> set[str]:
     """Return the settings that other settings put out of action."""
     flat = config.flat()
-    own = {f"pet.{name}" for name in default_settings(config.pet.kind)}
+    own = {f"pet.{name}" for name in settings_of(config.pet.kind)}
     unused = {name for name in flat if name.startswith("pet.") and name != "pet.kind"} - own
     if config.slow.epochs == 0:
         unused |= {name for name in flat if name.startswith("slow.") and name != "slow.epochs"}

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from safe.backbones.loading import load_backbone
 from safe.backbones.network_input import described, network_input
 from safe.config import Config
+from safe.config.settings import PetConfig
 from safe.data.loading import survey
 from safe.data.sessions import require_sessions, sizes_of
 from safe.data.sources import Dataset
@@ -22,7 +23,7 @@ from safe.heads import make_head
 from safe.heads.base import ClosedFormHead
 from safe.heads.cosine import CosineHead, uniform_rows
 from safe.learners.learner import Learner
-from safe.pet import attach, class_token_alone, default_settings
+from safe.pet import PetViT, attach, class_token_alone, settings_of
 from safe.seeding import derive_seed, generator
 
 
@@ -45,11 +46,15 @@ def frozen_backbone(vit: VisionTransformer, device: torch.device) -> VisionTrans
     return class_token_alone(vit.to(device))
 
 
+def tuned_network(pet: PetConfig, backbone: VisionTransformer, seed: int = 0) -> PetViT:
+    """Return the network with its PET; initial values are those of `seed`."""
+    settings = {name: getattr(pet, name) for name in settings_of(pet.kind) if name in PetConfig.model_fields}
+    return attach(backbone, pet.kind, generator=generator(seed, "pet"), **settings)
+
+
 def build_learner(config: Config, backbone: VisionTransformer, classes: int, device: torch.device) -> Learner:
     """Return an untrained learner whose gradient head knows `classes` classes; `backbone` lies on `device`."""
-    pet = config.pet
-    settings = {name: getattr(pet, name) for name in default_settings(pet.kind) if name in type(pet).model_fields}
-    net = attach(backbone, pet.kind, generator=generator(config.seed, "pet"), **settings).to(device)
+    net = tuned_network(config.pet, backbone, config.seed).to(device)
     width = net.embed_dim
     head = CosineHead(uniform_rows(classes, width, generator(config.seed, "head"))).to(device)
     return Learner(net, head, closed_form_head(config, width, device))

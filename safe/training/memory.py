@@ -1,25 +1,30 @@
 """What a run needs of memory, reckoned before anything is taken: too much is refused, with the numbers.
 
 The formulas follow what is allocated and add up what is held at the same time; `tests/safe/training/test_memory.py`
-holds them against measured peaks. Of its part a head knows itself (`ClosedFormHead.memory`).
+holds them against measured peaks. A head reckons its own part (`ClosedFormHead.memory`).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from torch import nn
 
 from safe.backbones.network_input import token_count
 from safe.config import Config, validate
+from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions
 from safe.data.stream import Stream
 from safe.errors import UserError
 from safe.heads.base import FLOAT
-from safe.training.build import closed_form_head
+from safe.pet import settings_of
+from safe.training.build import closed_form_head, tuned_network
 from safe.training.resources import available_bytes
 
 GIB = 2**30
@@ -45,21 +50,41 @@ class Sizes:
     """What memory depends on besides the settings.
 
     Attributes:
-        width, depth, tokens, side, parameters: of the network: channels, blocks, tokens of an image, side of an image
-            in pixels, and how many weights.
+        network: the frozen one, without memory for its weights.
         classes: of the whole stream.
         images: training images of the largest session.
         judged: images that judge the last session.
     """
 
-    width: int
-    depth: int
-    tokens: int
-    side: int
-    parameters: int
+    network: VisionTransformer
     classes: int
     images: int
     judged: int
+
+    @property
+    def width(self) -> int:
+        """Channels of the network."""
+        return int(self.network.embed_dim)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of the network."""
+        return len(self.network.blocks)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image."""
+        return token_count(self.network)
+
+    @property
+    def side(self) -> int:
+        """Side of an image in pixels."""
+        return int(self.network.patch_embed.img_size[0])
+
+    @property
+    def parameters(self) -> int:
+        """How many weights the network has."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
 
 class Needs(NamedTuple):
@@ -71,9 +96,9 @@ class Needs(NamedTuple):
 
 def sizes_of(vit: VisionTransformer, classes: int, images: int, judged: int) -> Sizes:
     """Return the sizes of a network and a stream."""
-    side = int(vit.patch_embed.img_size[0])
-    parameters = sum(parameter.numel() for parameter in vit.parameters())
-    return Sizes(int(vit.embed_dim), len(vit.blocks), token_count(vit), side, parameters, classes, images, judged)
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in vit.parameters()}
+    memo |= {id(buffer): buffer.to("meta") for buffer in vit.buffers()}
+    return Sizes(copy.deepcopy(vit, memo), classes, images, judged)
 
 
 def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:
@@ -102,7 +127,7 @@ def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
         device: where networks and heads lie; what is saved passes through the computer's memory.
     """
     held, saved, closing = _heads(config, sizes)
-    tuned = FLOAT * _pet_parameters(config, sizes)
+    tuned = FLOAT * _tuned(sizes.network, config.pet)
     saved += 3 * tuned
     network = FLOAT * sizes.parameters + 4 * tuned  # of both learners, and gradient and momentum of one
     kept = FLOAT * sizes.width * (sizes.images + sizes.judged)  # features
@@ -114,7 +139,7 @@ def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
 
 def resume_bytes(config: Config, sizes: Sizes) -> float:
     """Return the bytes of what a run is continued from: both learners' statistics and tuned weights, a momentum."""
-    return _heads(config, sizes)[1] + 3 * FLOAT * _pet_parameters(config, sizes)
+    return _heads(config, sizes)[1] + 3 * FLOAT * _tuned(sizes.network, config.pet)
 
 
 def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:
@@ -128,27 +153,23 @@ def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:
     return of_one.shared + statistics, statistics, of_one.closing
 
 
-def _pet_parameters(config: Config, sizes: Sizes) -> int:
+@lru_cache(maxsize=64)  # asked again for every other setting that is tried
+def _tuned(network: VisionTransformer, pet: PetConfig) -> int:
     """Return how many weights one learner trains besides its head."""
-    pet, width, depth = config.pet, sizes.width, sizes.depth
-    return {
-        "adapter": 2 * width * pet.bottleneck * depth,
-        "lora": 4 * width * pet.rank * depth,
-        "vpt_deep": width * pet.prompts * depth,
-        "vpt_shallow": width * pet.prompts,
-        "full": sizes.parameters,
-    }.get(pet.kind, 0)
+    return sum(parameter.numel() for parameter in tuned_network(pet, network).pet_parameters().values())
 
 
 def _tokens(config: Config, sizes: Sizes) -> int:
-    return sizes.tokens + (config.pet.prompts if config.pet.kind.startswith("vpt") else 0)
+    return sizes.tokens + (config.pet.prompts if "prompts" in settings_of(config.pet.kind) else 0)
+
+
+def _bottleneck(config: Config) -> int:
+    return config.pet.bottleneck if "bottleneck" in settings_of(config.pet.kind) else 0
 
 
 def _step(config: Config, sizes: Sizes) -> float:
     """Return bytes of the largest training step's pixels and activations."""
-    kind, of_token = config.pet.kind, sizes.width * STEP_FLOATS.get(config.pet.kind, OTHER_STEP_FLOATS)
-    if kind == "adapter":
-        of_token += 5 * config.pet.bottleneck
+    of_token = sizes.width * STEP_FLOATS.get(config.pet.kind, OTHER_STEP_FLOATS) + 5 * _bottleneck(config)
     batch = max(s.batch_size if s.epochs else 0 for s in (config.slow, config.fast))
     batch = min(batch, sizes.images)
     at_once = min(batch, config.runtime.micro_batch or batch)
@@ -158,7 +179,7 @@ def _step(config: Config, sizes: Sizes) -> float:
 def _forward(config: Config, sizes: Sizes) -> float:
     """Return bytes of a pass without gradients, its pixels included."""
     batch = min(config.runtime.eval_batch_size, max(sizes.images, sizes.judged))
-    of_token = FORWARD_FLOATS * sizes.width + (3 * config.pet.bottleneck if config.pet.kind == "adapter" else 0)
+    of_token = FORWARD_FLOATS * sizes.width + 3 * _bottleneck(config)
     return _pixels(batch, sizes) + FLOAT * batch * _tokens(config, sizes) * of_token
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import safe
 from safe.cli.parser import Parser
 from safe.errors import command_line, print_notices_once
+from safe.io.sources import import_own
 from sweeps.cli import (
     ablation,
     audit_claim,
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exit:  # argparse has printed its message
         return int(exit.code or 0)
     print_notices_once()
+    import_own(getattr(arguments, "imports", ()))  # they may bring what else is asked for
     command: Command = arguments.command
     return command(arguments)
 

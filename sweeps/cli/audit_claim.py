@@ -9,7 +9,6 @@ from rich.console import Console
 
 from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
-from safe.io.sources import import_own
 from sweeps.cli.asking import add_asking, asked_options
 from sweeps.cli.common import add_detail, carry_out
 from sweeps.ledger.folders import Folders
@@ -38,7 +37,6 @@ def _audit_claim(arguments: argparse.Namespace) -> int:
     from sweeps.studies.claim import claim_spec, show_claim
     from sweeps.studies.sweep import run_sweep
 
-    import_own(arguments.imports)
     asked = asked_options(arguments)
     asked["name"] = arguments.name or default_name(canonical_name(arguments.dataset), f"claim-{arguments.config.stem}")
     spec = claim_spec(config=arguments.config, **asked)

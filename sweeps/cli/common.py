@@ -12,7 +12,6 @@ from pathlib import Path
 from rich.console import Console
 
 from safe.errors import EXIT_INTERRUPTED
-from safe.io.sources import import_own
 from safe.io.writable import no_room
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_sweep, newest_sweep
@@ -37,12 +36,6 @@ def add_results(command: argparse.ArgumentParser) -> None:
     command.add_argument("--results", type=results_folder, default=default, help=words)
 
 
-def add_imports(command: argparse.ArgumentParser) -> None:
-    """Give a command the modules of a user's own."""
-    words = "import a module that brings a data set, PET, head or backbone of your own; may be repeated"
-    command.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help=words)
-
-
 def add_detail(command: argparse.ArgumentParser) -> None:
     """Give a command that runs something the options that say how much is shown meanwhile."""
     detail = command.add_mutually_exclusive_group()
@@ -61,8 +54,13 @@ def add_name(command: argparse.ArgumentParser) -> None:
     add_results(command)
 
 
-def named_sweep(arguments: argparse.Namespace) -> tuple[SweepLog, Path]:
+def named_sweep(
+    arguments: argparse.Namespace, known: Callable[[Path, str], tuple[SweepLog, Path]] = known_sweep
+) -> tuple[SweepLog, Path]:
     """Return the log and the folder of the sweep that is named, else of the newest, which is told.
+
+    Args:
+        known: `known_log` for a command that does without its configurations.
 
     Raises:
         UserError: there is none, or its ledger cannot be read.
@@ -70,7 +68,7 @@ def named_sweep(arguments: argparse.Namespace) -> tuple[SweepLog, Path]:
     if arguments.name is None:
         arguments.name = newest_sweep(arguments.results)
         print(f"the newest sweep: {arguments.name}", file=sys.stderr)
-    return known_sweep(arguments.results, arguments.name)
+    return known(arguments.results, arguments.name)
 
 
 def results_folder(text: str) -> Path:
@@ -118,7 +116,6 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
 
 def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
     """Carry out what the specification of a known sweep or ablation still lacks."""
-    import_own(spec.imports)
     if isinstance(spec, SweepSpec):
         from sweeps.studies.sweep import run_sweep
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from safe.io.sources import import_own
 from sweeps.cli.common import add_results
 from sweeps.ledger.known import known_sweep
 
@@ -24,6 +23,5 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     first, _ = known_sweep(arguments.results, arguments.first)
     second, _ = known_sweep(arguments.results, arguments.second)
-    import_own([*first.spec.imports, *second.spec.imports])
     print(f"comparison: {write_comparison(first, second, arguments.results.absolute() / 'comparisons')}")
     return 0

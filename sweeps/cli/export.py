@@ -11,6 +11,7 @@ from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
 from sweeps.cli.common import add_name, named_sweep
+from sweeps.ledger.known import known_log
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
 from sweeps.spec.typed import typed
@@ -25,7 +26,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    log, _ = named_sweep(arguments)
+    log, _ = named_sweep(arguments, known_log)
     text = f"# The configuration that the sweep {arguments.name} chose, as its first final run trained it.\n"
     text += yaml_text(chosen_config(log))
     if arguments.out is None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from safe.io.sources import import_own
 from sweeps.cli.asking import flag, reader
 from sweeps.cli.common import add_detail, add_results, go_on
 from sweeps.ledger.known import known_sweep
@@ -34,7 +33,6 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _extend(arguments: argparse.Namespace) -> int:
     log, _ = known_sweep(arguments.results, arguments.name)
-    import_own(log.spec.imports)
     given = {name: value for name in NUMBERS if (value := getattr(arguments, name)) is not None}
     return go_on(extended(log.spec, given, arguments.space), arguments)
 

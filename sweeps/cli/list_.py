@@ -13,7 +13,7 @@ from safe.io.tables import Column, Table
 from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
-from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.ledger.ledger import FILE_NAME, OtherFormatError, SweepLog, read_ledger
 from sweeps.ledger.lock import is_held
 from sweeps.report.terminal import on_test
 from sweeps.results.summary import final_summary, status_of
@@ -38,19 +38,23 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    rows = []
+    rows, unread = [], []
     for name in sweep_names(arguments.results):
         folder = arguments.results / "sweeps" / name
         when = f"{datetime.fromtimestamp((folder / FILE_NAME).stat().st_mtime):%Y-%m-%d %H:%M}"
         try:
             log = read_ledger(folder)
-        except UserError:
-            rows.append([name, "-", "-", "damaged", "-", "-", when])
+        except UserError as error:
+            state = f"{error.age} format" if isinstance(error, OtherFormatError) else "damaged"
+            rows.append([name, "-", "-", state, "-", "-", when])
+            unread.append(str(error))
             continue
         state = "running" if is_held(folder) else status_of(log)
         rows.append([name, log.spec.dataset, log.spec.selection, state, _trials(log), _accuracy(log), when])
     console = Console(markup=False, emoji=False)
     console.print(Table(COLUMNS, rows).on_terminal(console.width) if rows else f"no sweep in {arguments.results}")
+    for words in unread:
+        console.print(words, soft_wrap=True, highlight=False)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from safe.cli.parser import Parser
+from safe.cli.parser import Parser, add_imports
 from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
 
@@ -28,6 +28,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON line an image instead of a table")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     command.add_argument("--weights", help="local file of the backbone's weights, where they lie elsewhere")
+    add_imports(command)
     add_results(command)
     command.set_defaults(command=_predict)
 

@@ -15,7 +15,7 @@ from safe.errors import UserError
 from safe.io.tables import Table
 from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.known import known_sweep, sweep_names
+from sweeps.ledger.known import known_log, sweep_names
 from sweeps.ledger.lock import locked
 
 
@@ -44,7 +44,7 @@ def _prune(arguments: argparse.Namespace) -> int:
     if arguments.keep < 0:
         raise UserError(f"--keep must be at least 0, got {arguments.keep}")
     for name in arguments.names:
-        known_sweep(arguments.results, name)
+        known_log(arguments.results, name)
     removals, left_alone = [], []
     for name in list(dict.fromkeys(arguments.names)) or sweep_names(arguments.results):
         folders = Folders(arguments.results, name)
@@ -67,7 +67,7 @@ def _of_sweep(folders: Folders, name: str, keep: int) -> Iterator[Removal]:
     """Yield what a sweep that nobody runs can do without."""
     from tracking import journal_path, waiting
 
-    log, _ = known_sweep(folders.results, name)
+    log, _ = known_log(folders.results, name)
     told = "resume checkpoints" if log.finished else "resume checkpoints; interrupted runs then begin again"
     yield _of_folder(name, told, folders.ray)
     yield _of_folder(name, "work shared within the sweep", folders.sweep / "stages")

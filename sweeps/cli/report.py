@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from safe.cli.parser import Parser
-from safe.io.sources import import_own
 from sweeps.cli.common import add_name, named_sweep
 
 
@@ -20,6 +19,5 @@ def _report(arguments: argparse.Namespace) -> int:
     from sweeps.report import write_report
 
     log, folder = named_sweep(arguments)
-    import_own(log.spec.imports)
     print(f"report: {write_report(log, folder)}")
     return 0

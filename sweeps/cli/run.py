@@ -7,7 +7,6 @@ from datetime import datetime
 
 from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
-from safe.io.sources import import_own
 from sweeps.cli.asking import add_asking, asked_options
 from sweeps.cli.common import add_detail, carry_out
 from sweeps.spec.names import default_name
@@ -24,7 +23,6 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from sweeps.studies.asked import run_sweep
 
-    import_own(arguments.imports)
     # Chosen here, so that what is said after an interrupt can name the sweep.
     name = arguments.name or default_name(canonical_name(arguments.dataset), f"{datetime.now():%Y%m%d-%H%M%S}")
     asked = {**asked_options(arguments), "name": name, "detail": arguments.detail}

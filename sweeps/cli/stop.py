@@ -6,6 +6,7 @@ import argparse
 
 from safe.cli.parser import Parser
 from sweeps.cli.common import add_name, named_sweep
+from sweeps.ledger.known import known_log
 from sweeps.ledger.lock import stop_holder
 from sweeps.spec.typed import typed
 
@@ -18,7 +19,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    _, folder = named_sweep(arguments)
+    _, folder = named_sweep(arguments, known_log)
     pid = stop_holder(folder, arguments.name)
     print(f"process {pid} stops {arguments.name} after the epochs that are running; the same again stops it at once")
     print(f"continue with: {typed('resume', arguments.name, results=arguments.results)}")

@@ -11,7 +11,7 @@ from sweeps.cli.common import add_name, named_sweep
 from sweeps.cli.local_server import FOLDER, HOST, add_address, address_of, free_port, run_server
 from sweeps.engine.accounts import USER, ask_for_password
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.known import sweep_names
+from sweeps.ledger.known import known_log, sweep_names
 from sweeps.report.terminal import run_address
 
 UI_PORT = 5000
@@ -83,7 +83,7 @@ def _page(arguments: argparse.Namespace) -> tuple[str, str]:
     """Return the sweep that is named, else the newest, and where a server shows it; empty where there is none."""
     if arguments.name is None and not sweep_names(arguments.results):
         return "", ""
-    address = run_address(named_sweep(arguments)[0].tracking or {})
+    address = run_address(named_sweep(arguments, known_log)[0].tracking or {})
     return arguments.name, address
 
 

@@ -1,4 +1,4 @@
-"""What one node of a cluster is: looked at there, and only reported."""
+"""Examining one node of a cluster, on the node itself: this only reports, and nothing is decided here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of a Ray of our own: what they may know, and whose signals they get."""
+"""The processes of a Ray that a study starts: which variables they get, and which signals reach them."""
 
 from __future__ import annotations
 

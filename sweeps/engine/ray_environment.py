@@ -1,4 +1,4 @@
-"""What Ray reads when it is imported: to be set before that, wherever the first import happens."""
+"""The variables that Ray reads when it is imported; they are set before the first import, wherever that happens."""
 
 from __future__ import annotations
 

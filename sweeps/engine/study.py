@@ -130,8 +130,8 @@ class DrivenStudy(Study):
 
 
 Work = Callable[[Study], Iterator[list[Job]]]
-"""What a study does: yields rounds of jobs, and goes on when all of a round have ended, well or not. A study that
-is continued goes through its work from the beginning; jobs that are over are skipped."""
+"""The work of a study: it yields rounds of jobs, and is asked for the next when all jobs of a round have ended, well or
+not. A study that is continued does its work from the beginning again, and jobs that are over are skipped."""
 
 
 def carry_out(
@@ -143,9 +143,7 @@ def carry_out(
     retry_failed: bool = False,
     detail: Detail = "usual",
 ) -> SweepLog:
-    """Do what is missing of a study and return its log.
-
-    Of one that is finished, MLflow gets what it did not take before.
+    """Run what a study still lacks and return its log; MLflow also gets what it could not take in an earlier call.
 
     Args:
         spec: what the name stands for.

@@ -1,4 +1,4 @@
-"""Which data a sweep stands for: written down when it begins, and compared by content whenever it goes on."""
+"""The data of a sweep: written down when it begins, and compared by content whenever it goes on."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from safe.errors import UserError, nearest
+from safe.io.sources import import_own
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, has_ledger, read_ledger
 from sweeps.spec.names import checked_name
 
@@ -28,7 +29,18 @@ def newest_sweep(results: Path) -> str:
 
 
 def known_sweep(results: Path, name: str) -> tuple[SweepLog, Path]:
-    """Return the log and the folder of the sweep called `name`.
+    """Return the log and the folder of the sweep called `name`, with what it needs of a user's own imported.
+
+    Raises:
+        UserError: as `known_log`, or there is no such module.
+    """
+    log, folder = known_log(results, name)
+    import_own(log.spec.imports)
+    return log, folder
+
+
+def known_log(results: Path, name: str) -> tuple[SweepLog, Path]:
+    """Return the log and the folder of the sweep called `name`, for what is done without its configurations.
 
     Raises:
         UserError: there is none, with the nearest name; or its ledger cannot be read.

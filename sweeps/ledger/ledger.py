@@ -43,6 +43,14 @@ from tracking.recorder import Status
 FILE_NAME = "ledger.jsonl"
 
 
+class OtherFormatError(UserError):
+    """A ledger of another version of the format; `age` is `older` or `newer`."""
+
+    def __init__(self, message: str, age: str) -> None:
+        super().__init__(message)
+        self.age = age
+
+
 @dataclass
 class JobLog:
     """What one training run gave so far.
@@ -274,7 +282,7 @@ def read_ledger(folder: Path) -> SweepLog:
     """Return what the ledger in `folder` says.
 
     Raises:
-        UserError: there is none, it is damaged before its last line, or of another version of the format.
+        UserError: there is none, it is damaged before its last line, or of another version (`OtherFormatError`).
     """
     path = folder / FILE_NAME
     try:
@@ -286,9 +294,10 @@ def read_ledger(folder: Path) -> SweepLog:
     try:
         if (version := version_of(whole[0])) != FORMAT_VERSION:
             age, what = ("newer", "upgrade") if version > FORMAT_VERSION else ("older", "use the version that wrote it")
-            raise UserError(
+            raise OtherFormatError(
                 f"the ledger {path} has format version {version}, {age} than the {FORMAT_VERSION} that is read here: "
-                f"{what} to see or continue that sweep, or choose another name (NAME or --name)"
+                f"{what} to see or continue that sweep, or choose another name (NAME or --name)",
+                age,
             )
         log = SweepLog(read_spec(read_line(whole[0], 1)["spec"]), folder)
         for line in whole[1:]:

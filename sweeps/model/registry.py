@@ -11,15 +11,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.config.described import acting
-from safe.config.marks import Acts
+from safe.config.described import acting, of_role
+from safe.config.marks import Acts, Role
 from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.model.card import card
 from sweeps.model.session_models import SessionModels
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import objectives
 from sweeps.spec.runs import PLACES
-from sweeps.spec.space import SET_BY_THE_SWEEP
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from tracking.errors import TrackingError
@@ -69,7 +68,8 @@ def model_name(dataset: str) -> str:
 
 def protocol(log: SweepLog) -> dict[str, Any]:
     """Return what must be equal for the scores of two sweeps on the same data to be comparable."""
-    spec, told_elsewhere = log.sweep_spec, (*PLACES, *SET_BY_THE_SWEEP)  # by the data's digest; by the specification
+    # Places are told by the digest of the data, the frame by the specification.
+    spec, told_elsewhere = log.sweep_spec, (*PLACES, *of_role(Role.FRAME))
     of_data = [name for name in acting(Acts.FACTS) if name.startswith("data.") and name not in told_elsewhere]
     of_spec = {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)}
     return of_spec | {name: spec.base[name] for name in of_data}

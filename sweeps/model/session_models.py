@@ -1,8 +1,8 @@
 """Which sessions become models in MLflow, and what such a model consists of.
 
-By the policy `best` those of every final run, and of the trials that are the best ones when the search is over; until
-then the states of trials that fall behind are deleted as it goes on. By `all` and `last` every session, or the last,
-of every run; by `none` the same as `all`, but of metrics alone, without files.
+The policy `best` keeps all sessions of the final runs and of the trials that are best when the search is over; states
+of trials that fall behind are deleted meanwhile. `all` keeps every session of every run and `last` its last one. `none`
+keeps models of all sessions that hold metrics alone, without files.
 """
 
 from __future__ import annotations

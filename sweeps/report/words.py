@@ -1,4 +1,4 @@
-"""What a sweep gave, in sentences for people: the terminal and the description of its parent run have the same ones."""
+"""What a sweep gave, in sentences for people; the terminal and the description of its parent run share them."""
 
 from __future__ import annotations
 

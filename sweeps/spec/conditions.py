@@ -43,9 +43,9 @@ def conditions(name: str) -> tuple[Needs, ...]:
     if section == "head" and (heads := [kind for kind in head_kinds() if leaf in head_settings(kind)]):
         return (Needs(*(("head.kind", kind) for kind in heads)), *own)
     if section == "pet" and leaf != "kind":
-        from safe.pet import default_settings, kinds  # brings torch, which spaces without such settings do without
+        from safe.pet import kinds, settings_of  # brings torch, which spaces without such settings do without
 
-        return (Needs(*(("pet.kind", kind) for kind in kinds() if leaf in default_settings(kind))), *own)
+        return (Needs(*(("pet.kind", kind) for kind in kinds() if leaf in settings_of(kind))), *own)
     return own
 
 

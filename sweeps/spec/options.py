@@ -15,7 +15,7 @@ from safe.io.sources import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
-from sweeps.spec.runs import DEFAULT_SEEDS
+from sweeps.spec.runs import DEFAULT_SEEDS, RunsSpec
 from sweeps.spec.space import Space, parse_space, read_space, with_orders, without_effect
 from sweeps.spec.specs import DEFAULT_TRIALS, RULES, Selection, SweepSpec
 from sweeps.spec.stopping import stopping
@@ -49,12 +49,7 @@ def build_spec(
         UserError: a name, number, choice, setting or space is not valid.
     """
     import_own(imports)
-    asked = {field: value for field, value in asked.items() if value is not None}
-    check_numbers(**asked)
-    for field, value in asked.items():
-        kind = SweepSpec.model_fields[field].annotation
-        if get_origin(kind) is Literal and value not in get_args(kind):
-            raise UserError(choices(value, get_args(kind), field))
+    asked = checked(asked, SweepSpec)
     search, selection, stages = (asked.get(field, _default(field)) for field in ("search", "selection", "stages"))
     evaluate_on = asked.get("evaluate_on")
     if selection == "test" and asked.get("finalists"):
@@ -72,10 +67,7 @@ def build_spec(
     base = config.flat()
     raw_space, checked_space = _space(space, config, given)
     target = _target(evaluate_on, config, given)
-    share = _gpus(gpus_per_trial)
-    if ray_address() is None:
-        check_share(share, gpu_count() if config.runtime.device != "cpu" else 0)
-    threads, concurrency = resources(config, asked.get("concurrency"), share)
+    how = placed(config, gpus_per_trial, asked.get("concurrency"))
     now = datetime.now()
     settled = {
         "name": checked_name(name or default_name(config.dataset, f"{now:%Y%m%d-%H%M%S}")),
@@ -87,17 +79,34 @@ def build_spec(
         "holdout_share": config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
         "space": raw_space,
         "base": base,
-        "threads": threads,
-        "concurrency": concurrency,
-        "round_size": max(LEAST_ROUND, concurrency),
+        "round_size": max(LEAST_ROUND, how["concurrency"]),
         # Without shared work it would train every trial once more; on the test images there is nothing to compare.
         "audit": asked.get("audit", stages) and selection != "test",
-        "gpus_per_trial": share,
         "imports": list(imports),
         "rules": RULES,
         "created": f"{now:%Y-%m-%d %H:%M}",
     }
-    return SweepSpec(**{**asked, **settled})
+    return SweepSpec(**{**asked, **settled, **how})
+
+
+def checked(asked: Mapping[str, Any], spec: type[RunsSpec]) -> dict[str, Any]:
+    """Return what is asked for without what is None; refuses numbers out of range and words that are no choice."""
+    given = {field: value for field, value in asked.items() if value is not None}
+    check_numbers(**given)
+    for field, value in given.items():
+        kind = spec.model_fields[field].annotation
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise UserError(choices(value, get_args(kind), field))
+    return given
+
+
+def placed(config: Config, gpus_per_trial: str | None, concurrency: int | None) -> dict[str, Any]:
+    """Return on what its runs compute, by the fields of a specification: share of a GPU, threads, runs at a time."""
+    share = _gpus(gpus_per_trial)
+    if ray_address() is None:
+        check_share(share, gpu_count() if config.runtime.device != "cpu" else 0)
+    threads, concurrency = resources(config, concurrency, share)
+    return {"gpus_per_trial": share, "threads": threads, "concurrency": concurrency}
 
 
 def _default(field: str) -> Any:

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from safe.config import load_config, setting_names, validate
-from safe.config.described import acting, field_of
+from safe.config.described import acting, field_of, of_role
 from safe.config.loading import ORDER, with_order
-from safe.config.marks import Acts
+from safe.config.marks import Acts, Role
 from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
@@ -39,7 +39,6 @@ from sweeps.spec.domains import RANGES, Domain, domain_of
 
 PREDICTION_SETTINGS = tuple(sorted(acting(Acts.PREDICTION)))
 MOST_PREDICTIONS = 2_000
-SET_BY_THE_SWEEP = ("dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads")
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
         try:
             if name not in known:
                 raise ValueError(f"unknown setting.{nearest(name, known)}")
-            if name in SET_BY_THE_SWEEP:
+            if name in of_role(Role.FRAME):
                 raise ValueError("the sweep itself sets this; it cannot be searched")
             domain = parse_domain(name, entry)
             _check_values(name, domain, base)

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, Field
 
 from safe.config import completed, validate
 from sweeps.spec.marks import Group, Mark, Option
-from sweeps.spec.runs import MOST, RunsSpec, without_places
+from sweeps.spec.runs import MOST, Checkpoints, RunsSpec, without_places
 from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
@@ -29,6 +29,16 @@ class AblationSpec(RunsSpec):
     """The specification of an ablation: the same runs for every variant, nothing selected."""
 
     kind: Literal["ablation"] = "ablation"
+    name: Annotated[str, Option("name of its results (default: data set and command)", Group.LIMITS)]
+    """Names the folder, the parent run and every later call."""
+    seeds: Annotated[
+        int, Field(ge=1, le=1_000), Mark.GROWS, Option("runs of every variant (default: 5)", Group.LIMITS)
+    ] = 5
+    """Runs of every variant; seed and class order both change."""
+    checkpoints: Annotated[
+        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: last)", Group.MACHINE)
+    ] = "last"
+    """As of a sweep; it is read for its numbers, and every state of every variant would be gigabytes."""
     catalogue: Literal["ablation", "variants", "orders"] = "ablation"
     """What is compared, and on which images; see `sweeps.studies.catalogues`."""
     variants: Annotated[list[str], Field(validation_alias=AliasChoices("variants", "arms")), Mark.GROWS]

@@ -27,9 +27,8 @@ from sweeps.report.terminal import print_mlflow, spread
 from sweeps.results.components import component_words, components
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.configs import absolute, final_config
-from sweeps.spec.machine import resources
 from sweeps.spec.names import checked_name, default_name
-from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, check_numbers
+from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, checked, placed
 from sweeps.spec.specs import AblationSpec
 from sweeps.spec.titles import status_word
 from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, ORDERS, VARIANTS, Catalogue, logged
@@ -42,22 +41,25 @@ CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS, 
 def build_ablation(
     *,
     dataset: str,
-    seeds: int,
     catalogue: Literal["ablation", "variants"] = "ablation",
     name: str | None = None,
     variants: Sequence[str] = (),
     overrides: Sequence[str] = (),
-    concurrency: int | None = None,
+    gpus_per_trial: str | None = None,
     imports: Sequence[str] = (),
+    **asked: Any,
 ) -> AblationSpec:
     """Return the specification of an ablation; its name is `<data set>-<catalogue>`, its variants all, unless given.
+
+    Args:
+        asked: other fields of `AblationSpec` by name; None, and what is not asked for, is the default.
 
     Raises:
         UserError: a name, number, variant or setting is not valid.
     """
     import_own(imports)
     known = CATALOGUES[catalogue].variants
-    check_numbers(seeds=seeds, concurrency=concurrency)
+    asked = checked(asked, AblationSpec)
     for variant in variants:
         if variant not in known:
             raise UserError(choices(variant, known, "variant"))
@@ -66,19 +68,15 @@ def build_ablation(
         images = "test images" if CATALOGUES[catalogue].split == "test" else "holdout"
         raise UserError(f"an ablation decides itself what judges it (the {images}); data.evaluate_on cannot be set")
     config = load_config(dataset, overrides=given)
-    threads, concurrency = resources(config, concurrency)
-    return AblationSpec(
-        name=checked_name(name or default_name(config.dataset, catalogue)),
-        dataset=config.dataset,
-        seeds=seeds,
-        catalogue=catalogue,
-        variants=[variant for variant in known if variant in variants or not variants],
-        base=config.flat(),
-        threads=threads,
-        concurrency=concurrency,
-        imports=list(imports),
-        checkpoints="last",  # it is read for its numbers; every state of every variant would be gigabytes
-    )
+    settled = {
+        "name": checked_name(name or default_name(config.dataset, catalogue)),
+        "dataset": config.dataset,
+        "catalogue": catalogue,
+        "variants": [variant for variant in known if variant in variants or not variants],
+        "base": config.flat(),
+        "imports": list(imports),
+    }
+    return AblationSpec(**asked | settled | placed(config, gpus_per_trial, asked.get("concurrency")))
 
 
 def run_ablation(spec: AblationSpec, results: Path, *, detail: Detail = "usual") -> SweepLog:

@@ -75,12 +75,12 @@ class Catalogue:
 
 
 def logged(job: JobLog, prefix: str = "") -> Mapping[str, float]:
-    """The last session's metrics: aggregated, or of one learner (`slow/`, `fast/`)."""
+    """Return the metrics of the last session: of the aggregate, or of one learner (`slow/`, `fast/`)."""
     return job.sessions[-1].judged(prefix)
 
 
 def best_learner(job: JobLog) -> Mapping[str, float]:
-    """Those of the learner that is better on the judging images: no method, but an upper bound of choosing one."""
+    """Return the metrics of the better learner. Judging images choose it, so this bounds such a choice from above."""
     return max((logged(job, "slow/"), logged(job, "fast/")), key=lambda metrics: metrics["accuracy"])
 
 

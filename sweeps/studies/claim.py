@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from safe.config import load_config, validate
 from safe.errors import UserError
+from safe.io.tables import Column, Table
 from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
@@ -103,15 +103,13 @@ def claim_rows(log: SweepLog) -> list[ClaimRow]:
 def show_claim(log: SweepLog, console: Console) -> None:
     """Print the rows as a table, and in a sentence each what they come to."""
     name = objectives(log.sweep_spec.objective)[0].name
-    table = Table(
-        title=f"audit of the claim: {name} on the test images, 95 % t-intervals", title_justify="left", box=None
-    )
-    for heading in ("", "runs", name):
-        table.add_column(heading, justify="right" if heading == name else "left")
+    rows = []
     for row in claim_rows(log):
         spread = "" if row.half_width is None else f" ± {measure(name, row.half_width)}"
-        table.add_row(row.what, row.runs, f"{measure(name, row.mean)}{spread}")
-    console.print(table)
+        rows.append([row.what, row.runs, f"{measure(name, row.mean)}{spread}"])
+    title = f"audit of the claim: {name} on the test images, 95 % t-intervals"
+    table = Table(["", Column("runs", right=False, rank=1), Column(name, right=True)], rows, title)
+    console.print(table.on_terminal(console.width))
     if (pair := (difference(log) or {}).get(with_split("test", name))) is not None:
         words = f"chosen minus claimed: {Measure(name).difference(pair)} points, paired over {pair['seeds']} seeds"
         console.print(f"{words}: {pair['verdict']}", highlight=False)

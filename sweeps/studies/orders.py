@@ -8,9 +8,8 @@ from typing import Any
 from safe.config import validate
 from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
-from sweeps.spec.machine import resources
 from sweeps.spec.names import checked_name
-from sweeps.spec.options import check_numbers
+from sweeps.spec.options import check_numbers, placed
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.catalogues import ORDERS
 
@@ -35,7 +34,6 @@ def build_orders(
     check_numbers(seeds=orders, concurrency=concurrency)
     if config["data.class_order"] != "seeded":
         raise UserError(f"{of.spec.name} says by data.class_order how its classes arrive, so there is one order alone")
-    threads, concurrency = resources(validate(config), concurrency)
     return AblationSpec(
         name=checked_name(name or f"{of.spec.name}-orders"),
         dataset=config["dataset"],
@@ -43,8 +41,6 @@ def build_orders(
         catalogue="orders",
         variants=list(ORDERS.variants),
         base=dict(config),
-        threads=threads,
-        concurrency=concurrency,
         imports=of.spec.imports,
-        checkpoints="last",
+        **placed(validate(config), None, concurrency),
     )

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from safe.config import Config, validate
+from safe.io.tables import Table
 from safe.training.cost import RunBytes, run_bytes, session_costs
 from sweeps.spec.titles import duration
 from sweeps.studies.forecast import WORTH, Rounds
@@ -76,18 +76,19 @@ def show_counts(plan: Plan, cost: Cost, console: Console) -> None:
     """Print what a sweep comes to, before any time is measured."""
     spec = plan.spec
     console.print(_network(validate(spec.base)), highlight=False, soft_wrap=True)
-    console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}")
+    console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}", soft_wrap=True)
     slow = f"{plan.slow} slow settings judged alone, then " if plan.slow else ""
-    console.print(f"{slow}{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions")
-    table = Table(title=f"training sessions of the search{'' if plan.exact else ', at most'}", title_justify="left")
-    table.box, table.pad_edge, table.title_style, table.show_header = None, False, "", False
-    for words, number in (
-        ("every combination a run of its own", plan.search.naive),
-        ("settings of prediction sharing a run", plan.search.unshared),
-        ("with the stage tree", plan.search.trained),
-    ):
-        table.add_row(words, str(number))
-    console.print(table)
+    trials = f"{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions"
+    console.print(f"{slow}{trials}", soft_wrap=True)
+    counts = Table(
+        [f"training sessions of the search{'' if plan.exact else ', at most'}", ""],
+        [
+            ["every combination a run of its own", str(plan.search.naive)],
+            ["settings of prediction sharing a run", str(plan.search.unshared)],
+            ["with the stage tree", str(plan.search.trained)],
+        ],
+    )
+    console.print(counts.on_terminal(console.width))
     console.print("different stages: " + ", ".join(f"{number} {kind}" for kind, number in plan.search.stages.items()))
     control = " and control" if spec.control else ""
     console.print(f"final runs{control}, counted apart: at most {plan.final.trained} training sessions")

@@ -1,10 +1,10 @@
 """Finished stages on disk, shared by every worker, container and node that sees the folder.
 
     <folder>/<kind>/<key>.stage    one stage, in the format of `safe.states.checkpoint`: whole, or discarded
-    <folder>/<kind>/<key>.lock     held (flock) by the one process that computes the stage; dies with it
+    <folder>/<kind>/<key>.lock     locked (flock) by the process that computes the stage, until that process ends
 
-The folder keeps itself under a size limit by dropping what was used longest ago. Views are many and soon made again:
-they have the room that all else leaves, and never drive it out.
+The store keeps the folder under a size limit by dropping what was used longest ago. Views are many and quickly computed
+again, so they take only the room that other stages leave.
 """
 
 from __future__ import annotations

@@ -82,13 +82,14 @@ def make_session() -> Callable[..., SessionRecord]:
 
 
 @pytest.fixture
-def finished_sweep(tmp_path: Path) -> Callable[[], Ledger]:
-    """Give a function that writes the ledger of a finished sweep under `tmp_path / sweeps / demo`."""
+def finished_sweep(tmp_path: Path) -> Callable[..., Ledger]:
+    """Give a function that writes the ledger of a finished sweep, with some fields of its specification changed, under
+    `tmp_path / sweeps / demo`."""
 
-    def write() -> Ledger:
+    def write(**changes: Any) -> Ledger:
         folder = tmp_path / "sweeps" / "demo"
         folder.mkdir(parents=True)
-        spec = _make_spec()
+        spec = _make_spec(**changes)
         ledger = Ledger.create(folder, spec)
         ledger.append("data", sets={"dataset": _facts("digits")})
         ledger.append("tracking", tracking_uri="sqlite:///x", experiment="digits", parent_run_id="p")

@@ -1,8 +1,8 @@
 """What image files hold: each is read and hashed once, and again when it has changed.
 
-Beside the decoded pictures lies one index for all data sets of a root: what a version of a file (path, inode, size and
-times) holds. Records are appended; one that is damaged counts as absent. What cannot be kept there is known to the
-process that read it.
+One index for all data sets of a root, beside the decoded pictures, says what each version of a file holds; a version is
+its path, inode, size and times. Records are appended, and a damaged one counts as absent. What cannot be written there
+is remembered by the process that read it.
 """
 
 from __future__ import annotations

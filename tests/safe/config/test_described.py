@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from safe.config import Config, setting_names
-from safe.config.described import acting, acts, field_of, needs
-from safe.config.marks import ABOVE_ZERO, Acts, Needs
+from safe.config import setting_names
+from safe.config.described import acting, acts, field_of, needs, of_role
+from safe.config.marks import ABOVE_ZERO, Acts, Needs, Role
 from safe.config.settings import FastConfig, PetConfig, Section, SlowConfig
 from safe.learners.fast import FAST_WEIGHTS
 from safe.learners.slow import SLOW_WEIGHTS
-from safe.pet import default_settings, kinds
+from safe.pet import kinds, settings_of
 
 
 def test_every_setting_says_from_where_on_it_acts() -> None:
@@ -42,17 +42,17 @@ def test_a_section_speaks_for_its_settings_until_they_do() -> None:
     assert field_of("fast.cross_weight").description == "Weight of L_s2f + L_f2s, the cross classification losses."
 
 
-def test_the_configuration_has_the_settings_of_every_kind_of_pet_with_their_defaults() -> None:
-    used: set[str] = set()
+def test_the_settings_of_pet_are_those_that_its_kinds_name() -> None:
+    used = {f"pet.{name}" for kind in kinds() for name in settings_of(kind)}
+    assert used == {name for name in setting_names() if name.startswith("pet.")} - {"pet.kind"}
     for kind in kinds():
-        for name, default in default_settings(kind).items():
-            assert getattr(Config().pet, name) == default, (kind, name)
-            used.add(name)
-    assert {f"pet.{name}" for name in used} == {name for name in setting_names() if name.startswith("pet.")} - {
-        "pet.kind"
-    }
-    for kind in kinds():
-        assert PetConfig(kind=kind).kind == kind  # type: ignore[arg-type]
+        assert PetConfig(kind=kind).kind == kind
+
+
+def test_what_frames_a_comparison_says_so() -> None:
+    assert of_role(Role.FRAME) == (
+        "dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("section", "weights"), [(SlowConfig, SLOW_WEIGHTS), (FastConfig, FAST_WEIGHTS)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
 from safe.errors import UserError
-from safe.pet import attach, default_settings, register
+from safe.pet import attach, kinds, register, settings_of
 from safe.pet.base import GeneratorDropout
 from safe.seeding import generator
 
@@ -28,14 +29,14 @@ def test_unknown_setting_names_the_nearest(vit: VisionTransformer) -> None:
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        ("adapter", {"bottleneck": 0}, "adapter.bottleneck must be an integer >= 1, got 0"),
-        ("adapter", {"bottleneck": 1.5}, "adapter.bottleneck must be an integer >= 1, got 1.5"),
-        ("adapter", {"scale": float("nan")}, "adapter.scale must be a finite number, got nan"),
-        ("adapter", {"dropout": 1.0}, r"adapter.dropout must lie in \[0, 1\), got 1.0"),
-        ("vpt_deep", {"prompts": 0}, "vpt_deep.prompts must be an integer >= 1, got 0"),
-        ("vpt_shallow", {"prompts": True}, "vpt_shallow.prompts must be an integer >= 1, got True"),
-        ("lora", {"rank": -1}, "lora.rank must be an integer >= 1, got -1"),
-        ("lora", {"alpha": 0.0}, "lora.alpha must be a finite number > 0, got 0.0"),
+        ("adapter", {"bottleneck": 0}, "pet.bottleneck: Input should be greater than or equal to 1, got 0"),
+        ("adapter", {"bottleneck": 1.5}, "pet.bottleneck: Input should be a valid integer, got 1.5"),
+        ("adapter", {"scale": float("nan")}, "pet.scale: Input should be a finite number, got nan"),
+        ("adapter", {"dropout": 1.0}, "pet.dropout: Input should be less than 1, got 1.0"),
+        ("vpt_deep", {"prompts": 0}, "pet.prompts: Input should be greater than or equal to 1, got 0"),
+        ("vpt_shallow", {"prompts": True}, "pet.prompts: Input should be a valid integer, got True"),
+        ("lora", {"rank": -1}, "pet.rank: Input should be greater than or equal to 1, got -1"),
+        ("lora", {"alpha": 0.0}, "pet.alpha: Input should be greater than 0, got 0.0"),
     ],
 )
 def test_bad_settings(vit: VisionTransformer, kind: str, settings: dict[str, Any], message: str) -> None:
@@ -43,11 +44,23 @@ def test_bad_settings(vit: VisionTransformer, kind: str, settings: dict[str, Any
         attach(vit, kind, generator=generator(0), **settings)
 
 
-def test_default_settings() -> None:
-    assert default_settings("adapter") == {"bottleneck": 64, "scale": 0.1, "dropout": 0.1}
-    assert default_settings("lora") == {"rank": 8, "alpha": 8.0}
-    assert default_settings("vpt_deep") == default_settings("vpt_shallow") == {"prompts": 5}
-    assert default_settings("none") == default_settings("ssf") == default_settings("full") == {}
+def test_a_kind_has_the_settings_that_its_function_names_and_their_defaults_are_the_configurations(
+    vit: VisionTransformer,
+) -> None:
+    assert settings_of("adapter") == ("bottleneck", "scale", "dropout")
+    assert settings_of("lora") == ("rank", "alpha")
+    assert settings_of("vpt_deep") == settings_of("vpt_shallow") == ("prompts",)
+    assert settings_of("none") == settings_of("ssf") == settings_of("full") == ()
+    shapes = {tuple(p.shape) for p in attach(vit, "adapter", generator=generator(0)).pet_parameters().values()}
+    assert shapes == {(64, 32), (64,), (32, 64), (32,)}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds() if kind != "none"])
+def test_on_meta_a_kind_has_the_same_weights_and_takes_no_memory(vit: VisionTransformer, kind: str) -> None:
+    there = {name: p.shape for name, p in attach(vit, kind, generator=generator(0)).pet_parameters().items()}
+    nowhere = attach(copy.deepcopy(vit).to("meta"), kind, generator=generator(0)).pet_parameters()
+    assert {name: p.shape for name, p in nowhere.items()} == there
+    assert all(p.is_meta for p in nowhere.values())
 
 
 def test_registering_a_name_twice_is_refused() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbones.loading import load_backbone
 from safe.config import load_config
@@ -25,7 +26,7 @@ from safe.heads.ridge import RidgeHead
 from safe.seeding import generator
 from safe.states.checkpoint import save_state
 from safe.training.build import build_stream
-from safe.training.memory import Sizes, needs, stream_sizes
+from safe.training.memory import needs, sizes_of, stream_sizes
 from safe.training.trainer import SafeTrainer
 
 CPU = torch.device("cpu")
@@ -83,8 +84,10 @@ def run(name: str, folder: Path) -> tuple[float, int]:
 def ridge() -> tuple[float, int]:
     """Return both of the choice of lambda from many values."""
     images, classes, grid = 4000, 50, [10.0 ** (3 + power / 10) for power in range(40)]
-    config = load_config("digits", overrides={"head.projection_dim": 500, "head.ridge_grid": grid})
-    sizes = Sizes(width=64, depth=0, tokens=0, side=0, parameters=0, classes=classes, images=images, judged=0)
+    changes = {"head.projection_dim": 500, "head.ridge_grid": grid, "runtime.eval_batch_size": 1, "pet.kind": "none"}
+    config = load_config("digits", overrides=changes)
+    vit = VisionTransformer(img_size=8, patch_size=8, embed_dim=64, depth=0, num_heads=1, num_classes=0)
+    sizes = sizes_of(vit, classes, images, 0)
     features, labels = torch.randn(images, 64, generator=generator(0)), torch.arange(images) % classes
 
     def work() -> RidgeHead:

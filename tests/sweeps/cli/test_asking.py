@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sweeps.cli import parser
-from sweeps.cli.asking import OPTIONS, asked_options, flag
+from sweeps.cli.asking import asked_options, flag
 from sweeps.ledger.ledger import Ledger
+from sweeps.spec.marks import options
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.asked import sweep_spec
 
@@ -72,7 +73,7 @@ def test_every_option_reaches_the_specification(tmp_path: Path, monkeypatch: pyt
         "learn_from",
         "across_data",
     }
-    assert {flag(field).removeprefix("--").replace("-", "_") for field in OPTIONS} == tried
+    assert {flag(field).removeprefix("--").replace("-", "_") for field in options(SweepSpec)} == tried
 
 
 def test_a_known_sweep_needs_neither_trials_nor_seeds_again(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -135,6 +136,25 @@ def test_show_prints_the_outcome_for_programs_and_people(
     assert main(["show", "dem", "--results", str(tmp_path)]) == 2
     assert "no sweep is called 'dem'" in (message := capsys.readouterr().err)
     assert "Did you mean 'demo'?" in message
+
+
+def test_list_says_of_what_cannot_be_read_what_the_other_commands_say(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = finished_sweep().path
+    for header, state, words in (
+        ('{"type": "sweep", "version": 2, "spec": {}}', "older format", "has format version 2, older than the 3"),
+        ('{"type": "sweep", "version": 9, "spec": {}}', "newer format", "has format version 9, newer than the 3"),
+        ("nothing", "damaged", "is damaged in line 1"),
+    ):
+        path.write_text(f"{header}\n")
+        assert main(["show", "demo", "--results", str(tmp_path)]) == 2
+        refusal = capsys.readouterr().err.removeprefix("error: ")
+        assert main(["list", "--results", str(tmp_path)]) == 0
+        told = capsys.readouterr().out
+        assert words in refusal
+        assert re.search(rf"demo +- +- +{state} ", told), told
+        assert told.endswith(refusal)
 
 
 def test_results_come_from_the_environment(
