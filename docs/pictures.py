@@ -23,7 +23,7 @@ from PIL import Image
 
 from sweeps import load_sweep
 from sweeps.cli.local_server import free_port
-from sweeps.report.terminal import run_address
+from tracking.mlflow_pages import run_page
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -37,7 +37,7 @@ def main() -> int:
     sweep = load_sweep(name, results)
     photograph(sweep.report.as_uri(), IMAGES / "report.png", 1750)
     with served(results) as address:
-        photograph(f"{address}{run_address(sweep.log.tracking or {})}", IMAGES / "mlflow.png", 900)
+        photograph(f"{address}{run_page(sweep.log.tracking or {})}", IMAGES / "mlflow.png", 900)
     notebook = json.loads(NOTEBOOK.read_text("utf-8"))
     os.environ["RESULTS"] = str(results)
     with contextlib.chdir(results.parent):

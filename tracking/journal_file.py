@@ -164,6 +164,10 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             "parent": (str() | None) as parent,
         }:
             recorder.start(key, params, tags, name=name, parent=parent)
+        case {"call": "log_params", "run_key": str(key), "params": dict(params)}:
+            recorder.log_params(key, params)
+        case {"call": "set_view", "run_key": str(key), "view": dict(view)}:
+            recorder.set_view(key, view)
         case {"call": "log_points", "run_key": str(key), "points": list(points)}:
             recorder.log_points(key, [Point(*point) for point in points])
         case {"call": "log_input", "run_key": str(key), "input": dict(dataset)}:

@@ -68,6 +68,13 @@ class JsonlRecorder:
         texts = {key: str(value) for key, value in params.items()}
         self._write("start", run_key, params=texts, tags=dict(tags), name=name, parent=parent)
 
+    def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
+        """See `Recorder.log_params`."""
+        new = self.runs[run_key].added_params(params)
+        if new:
+            self._memory.log_params(run_key, new)
+            self._write("log_params", run_key, params=new)
+
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """See `Recorder.log_metrics`."""
         self.log_points(run_key, points_of(metrics, step))
@@ -100,6 +107,12 @@ class JsonlRecorder:
         """See `Recorder.set_description`."""
         self._memory.set_description(run_key, markdown)
         self._write("set_description", run_key, markdown=cut_description(markdown))
+
+    def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
+        """See `Recorder.set_view`."""
+        if self.runs[run_key].view != view:
+            self._memory.set_view(run_key, view)
+            self._write("set_view", run_key, view=dict(view))
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()

@@ -15,6 +15,7 @@ from tracking.state import (
     check_model,
     check_status,
     check_tags,
+    check_view,
     cut_description,
 )
 
@@ -53,6 +54,11 @@ class MemoryRecorder:
         run.status = Status.RUNNING
         self.runs[run_key] = run
 
+    def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
+        """See `Recorder.log_params`."""
+        run = self.runs[run_key]
+        run.params |= run.added_params(params)
+
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """See `Recorder.log_metrics`."""
         self.log_points(run_key, points_of(metrics, step))
@@ -78,6 +84,11 @@ class MemoryRecorder:
     def set_description(self, run_key: str, markdown: str) -> None:
         """See `Recorder.set_description`."""
         self.runs[run_key].description = cut_description(markdown)
+
+    def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
+        """See `Recorder.set_view`."""
+        check_view(view)
+        self.runs[run_key].view = dict(view)
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking.compat import model_and_version
+from tracking.mlflow_pages import uncharted
 from tracking.recorder import DatasetInput, Point, Status
 from tracking.state import RunState
 
@@ -68,12 +69,12 @@ def read_state(run: Run) -> RunState:
     )
 
 
-def read_metrics(client: MlflowClient, run_id: str, keys: Iterable[str]) -> list[tuple[Point, int]]:
-    """Return every point of some metrics of a run, with its time in milliseconds since 1970."""
+def read_metrics(client: MlflowClient, run_id: str, names: Iterable[str]) -> list[tuple[Point, int]]:
+    """Return every point of the metrics of a run that MLflow calls so, with its time in milliseconds since 1970."""
     return [
-        (Point(key, metric.value, metric.step), metric.timestamp)
-        for key in keys
-        for metric in client.get_metric_history(run_id, key)
+        (Point(uncharted(name), metric.value, metric.step), metric.timestamp)
+        for name in names
+        for metric in client.get_metric_history(run_id, name)
     ]
 
 

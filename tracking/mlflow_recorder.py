@@ -17,6 +17,7 @@ from typing import Any
 from tracking.errors import TrackingError
 from tracking.mlflow_backend import artifact_folder, checkpoint, connect, sqlite_path, sqlite_uri
 from tracking.mlflow_errors import in_words, shown, uploading
+from tracking.mlflow_pages import VIEW_TAG, uncharted
 from tracking.mlflow_reader import (
     CONTEXT_TAG,
     NOTE_TAG,
@@ -36,6 +37,7 @@ from tracking.state import (
     check_model,
     check_status,
     check_tags,
+    check_view,
     cut_description,
 )
 
@@ -94,8 +96,6 @@ class MlflowRecorder:
         parent: str | None = None,
     ) -> None:
         """See `Recorder.start`."""
-        from mlflow.entities import Param
-
         nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}
         known = self._find(check_key(run_key))
         state = known.state if known else RunState(run_key, name=name or run_key)
@@ -112,11 +112,13 @@ class MlflowRecorder:
                 self._drop_stopped_tag(known)
                 new_tags |= nesting  # the parent may have been deleted and made anew
             state.status = Status.RUNNING
-            texts = [Param(key, value) for key, value in new_params.items()]
-            for chunk in chunks(texts, PARAMS_PER_CALL):
-                self.client.log_batch(known.id, params=chunk, synchronous=True)
-            state.params |= new_params
+        self._add_params(known, new_params)
         self.set_tags(run_key, new_tags)
+
+    def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
+        """See `Recorder.log_params`."""
+        known = self._known(run_key)
+        self._add_params(known, known.state.added_params(params))
 
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """See `Recorder.log_metrics`."""
@@ -163,6 +165,12 @@ class MlflowRecorder:
     def set_description(self, run_key: str, markdown: str) -> None:
         """See `Recorder.set_description`."""
         self.set_tags(run_key, {NOTE_TAG: cut_description(markdown)})
+
+    def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
+        """See `Recorder.set_view`; the experiment keeps it."""
+        key, text = self._known(run_key).state.key, check_view(view)
+        with in_words(self.tracking_uri):
+            self.client.set_experiment_tag(self.experiment_id, f"{VIEW_TAG}{key}", text)
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
@@ -247,11 +255,22 @@ class MlflowRecorder:
             if run is None:
                 return None
             outputs = {output.model_id for output in run.outputs.model_outputs} if run.outputs else set()
-            self._runs[run_key] = self._run(run.info.run_id, read_state(run), set(run.data.metrics), outputs=outputs)
+            names = {uncharted(name): name for name in run.data.metrics}
+            self._runs[run_key] = self._run(
+                run.info.run_id, read_state(run), names=names, unread=set(names), outputs=outputs
+            )
         return self._runs[run_key]
 
-    def _run(self, run_id: str, state: RunState, unread: Iterable[str] = (), **known: Any) -> MlflowRun:
-        return MlflowRun(self.client, self.tracking_uri, self.experiment_id, run_id, state, set(unread), **known)
+    def _run(self, run_id: str, state: RunState, **known: Any) -> MlflowRun:
+        return MlflowRun(self.client, self.tracking_uri, self.experiment_id, run_id, state, **known)
+
+    def _add_params(self, known: MlflowRun, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        with in_words(self.tracking_uri):
+            for chunk in chunks([Param(key, value) for key, value in params.items()], PARAMS_PER_CALL):
+                self.client.log_batch(known.id, params=chunk, synchronous=True)
+        known.state.params |= params
 
     def _drop_stopped_tag(self, known: MlflowRun) -> None:
         if known.state.status == Status.STOPPED:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tracking.errors import TrackingError
 from tracking.mlflow_errors import in_words, uploading
+from tracking.mlflow_pages import charted
 from tracking.mlflow_reader import RUN_KEY_TAG, dataset_name, find_models, read_metrics
 from tracking.recorder import ModelOutput, Point
 from tracking.state import RunState, check_files
@@ -31,6 +32,7 @@ class MlflowRun:
 
     Attributes:
         state: what is recorded of it, as far as it is known.
+        names: what MLflow calls metrics of the run where that is not what it calls them now.
         unread: metrics of which the points are not known yet.
         outputs: ids of the models that are linked to it.
         models: its models by name; None while the store was not asked.
@@ -42,6 +44,7 @@ class MlflowRun:
     experiment_id: str
     id: str
     state: RunState
+    names: Mapping[str, str] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
     models: dict[str, LoggedModel] | None = None
@@ -56,7 +59,7 @@ class MlflowRun:
         unread = self.unread & {point.key for point in points}
         if unread:
             with in_words(self.tracking_uri):
-                timed = read_metrics(self.client, self.id, sorted(unread))
+                timed = read_metrics(self.client, self.id, map(self._name, sorted(unread)))
             self.state.add_points(point for point, _ in timed)
             self.times |= {(point.key, point.step): time for point, time in timed}
             self.unread -= unread
@@ -81,7 +84,7 @@ class MlflowRun:
             times = {(point.key, point.step): self.times.get((point.key, point.step), now) for point in chunk}
             owned = [about or {} if model is not None and model.owns(point) else {} for point in chunk]
             metrics = [
-                Metric(point.key, point.value, times[point.key, point.step], point.step, **fields)
+                Metric(self._name(point.key), point.value, times[point.key, point.step], point.step, **fields)
                 for point, fields in zip(chunk, owned, strict=True)
             ]
             with in_words(self.tracking_uri):
@@ -107,6 +110,9 @@ class MlflowRun:
         self.log_points([point for point in points if model.owns(point) or point in new], now, model, about)
         if not ready:
             self._complete(model, logged)
+
+    def _name(self, metric: str) -> str:
+        return self.names.get(metric) or charted(metric)
 
     def _open(self, model: ModelOutput) -> LoggedModel:
         """Return the model, made when the run has none of its name."""

@@ -123,6 +123,13 @@ class Recorder(Protocol):
         """
         ...
 
+    def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
+        """Add what is settled later to the run's params; of one that is recorded already the first value stays.
+
+        Raises TrackingError when a new one is too long.
+        """
+        ...
+
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics that share one step; the rules are those of `log_points`."""
         ...
@@ -153,6 +160,13 @@ class Recorder(Protocol):
 
     def set_description(self, run_key: str, markdown: str) -> None:
         """Replace the description of the run; a text over the store's limit ends in a line that says so."""
+        ...
+
+    def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
+        """Prepare the table of runs that the store's pages show under the run's key (see `mlflow_pages.table_view`).
+
+        A view of before is replaced. Raises TrackingError when it is too long.
+        """
         ...
 
     def log_directory(

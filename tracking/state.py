@@ -6,6 +6,7 @@ MLflow itself cuts long values silently; a setting cut short would be wrong, so 
 
 from __future__ import annotations
 
+import json
 import math
 import posixpath
 import re
@@ -21,6 +22,7 @@ MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
 MAX_DIGEST = 36
+MAX_VIEW = 20_000
 CUT_NOTE = f"\n\n(cut: a description holds {MAX_TAG} characters)"
 
 _KEY = re.compile(r"[/\w.\- :]+")
@@ -44,6 +46,14 @@ def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
         if len(value) > MAX_TAG:
             raise TrackingError(f"tag {key!r} has {len(value)} characters; at most {MAX_TAG} can be recorded")
     return dict(tags)
+
+
+def check_view(view: Mapping[str, object]) -> str:
+    """Return a view as JSON. Raises TrackingError for one of more than MAX_VIEW characters."""
+    text = json.dumps(view)
+    if len(text) > MAX_VIEW:
+        raise TrackingError(f"a view of the table of runs has {len(text)} characters; at most {MAX_VIEW} can be kept")
+    return text
 
 
 def check_status(status: str) -> None:
@@ -94,6 +104,7 @@ class RunState:
     inputs: list[DatasetInput] = field(default_factory=list)
     models: dict[str, ModelOutput] = field(default_factory=dict)  # by name, in order of creation
     description: str = ""
+    view: Mapping[str, object] = field(default_factory=dict)  # of the table of runs
     status: str = Status.RUNNING  # MLflow has a word of its own more
 
     def new_params(self, params: Mapping[str, object]) -> dict[str, str]:
@@ -119,6 +130,10 @@ class RunState:
             if old is None:
                 new[intern(key)] = intern(text)  # thousands of runs have the same settings
         return new
+
+    def added_params(self, params: Mapping[str, object]) -> dict[str, str]:
+        """Return, as text, the params that are not recorded, whatever the others are now; raises as `new_params`."""
+        return self.new_params({key: value for key, value in params.items() if key not in self.params})
 
     def new_points(self, points: Iterable[Point]) -> list[Point]:
         """Return the points not recorded yet, each key and step once, in the order given.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
@@ -12,7 +14,7 @@ from sweeps.cli.local_server import FOLDER, HOST, add_address, address_of, free_
 from sweeps.engine.accounts import USER, ask_for_password
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_log, sweep_names
-from sweeps.report.terminal import run_address
+from sweeps.report.terminal import page_lines
 
 UI_PORT = 5000
 
@@ -39,23 +41,20 @@ def _ui(arguments: argparse.Namespace) -> int:
                 f"--auth protects a server that this command starts, but MLFLOW_TRACKING_URI names one: {shown(uri)}; "
                 "its owner decides who may use it"
             )
-        print(f"MLflow UI: {shown(uri)}")
-        _print_page(_page(arguments), shown(uri))
+        print("\n".join([f"MLflow UI: {shown(uri)}", *page_lines(_tracking(arguments), shown(uri))]))
         return 0
     if (database := sqlite_path(uri)) is not None and not database.exists():
         raise UserError(f"nothing is recorded in {arguments.results} yet; run a sweep first, or name it with --results")
     if database is not None:
         connect(uri)  # refuses in words what cannot be used, and brings addresses of artefacts up to date
     telemetry_off()
-    page = _page(arguments)
+    tracking = _tracking(arguments)
     protected = ask_for_password(folders.results) if arguments.auth else None
     port = free_port(arguments.port, arguments.host)
     address, log = address_of(arguments.host, port), folders.results / FOLDER / f"ui-{port}.log"
 
     def tell() -> None:
-        print(f"MLflow UI: {address}  (Ctrl-C ends it)")
-        _print_page(page, address)
-        print('at the first visit choose "Model training" at the top left: MLflow begins with pages for traces')
+        print("\n".join([f"MLflow UI: {address}  (Ctrl-C ends it)", *page_lines(tracking, address)]))
         if protected:
             print(f"user {USER}, password in {protected}")
         else:
@@ -79,15 +78,8 @@ def _others(host: str) -> str:
     return f"all users of {'this machine' if here else 'machines that reach this one'}"
 
 
-def _page(arguments: argparse.Namespace) -> tuple[str, str]:
-    """Return the sweep that is named, else the newest, and where a server shows it; empty where there is none."""
+def _tracking(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return where MLflow has the sweep that is named, else the newest; empty where there is none."""
     if arguments.name is None and not sweep_names(arguments.results):
-        return "", ""
-    address = run_address(named_sweep(arguments, known_log)[0].tracking or {})
-    return arguments.name, address
-
-
-def _print_page(page: tuple[str, str], server: str) -> None:
-    name, address = page
-    if address:
-        print(f"{name}: {server}{address}")
+        return {}
+    return named_sweep(arguments, known_log)[0].tracking or {}

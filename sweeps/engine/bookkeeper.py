@@ -19,7 +19,7 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
 from sweeps.spec.space import PREDICTION_SETTINGS
-from sweeps.spec.titles import data_name, param
+from sweeps.spec.titles import data_name, param, run_name
 from sweeps.worker.artifacts import CHECKPOINTS
 from tracking.recorder import Point, Recorder, Status
 
@@ -154,7 +154,7 @@ class Bookkeeper:
         # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
         selection = "test" if job.kind == Kind.AUDIT else spec.selection
         tags = {**self.tags, "sweep": spec.name, "kind": str(job.kind), "selection": selection}
-        self.recorder.start(self.run_key(job.id), params, tags, name=job.title, parent=spec.name)
+        self.recorder.start(self.run_key(job.id), params, tags, name=run_name(job.title, job.config), parent=spec.name)
 
     def _record(self, job: JobLog, record: SessionRecord) -> None:
         """Record what is settled once a session is over."""

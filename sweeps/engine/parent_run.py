@@ -7,16 +7,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safe.evaluation.metrics import MAIN
+from safe.types import with_split
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.spec.marks import Mark, marked
-from sweeps.spec.specs import SweepSpec
+from sweeps.spec.objective import Objective, objectives
+from sweeps.spec.specs import Spec, SweepSpec
 from sweeps.spec.titles import param, title_of
+from tracking.mlflow_pages import METRIC, PARAM, TAG, table_view
 from tracking.recorder import Recorder
 
 if TYPE_CHECKING:
     from tracking import JournalRecorder
 
+MOST_COLUMNS = 12  # of searched settings in the table of runs
 
 Summarise = Callable[[Recorder, Ledger, Folders], None]
 """Writes the outcome of a study whose work is done to its parent run."""
@@ -55,8 +61,24 @@ def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> 
     own = marked(type(spec), Mark.PARAM)
     params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own}
     params |= {name: param(value) for name, value in log.began_as.base.items()}
-    title = title_of(spec) if isinstance(spec, SweepSpec) else spec.name
-    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title)
+    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title_of(spec))
+    recorder.set_view(spec.name, view_of(spec))
+
+
+def view_of(spec: Spec) -> dict[str, object]:
+    """Return the table of a study's runs in MLflow: what the best are and how they differ, without parent and audits.
+
+    Audits judge trials that stand there already, on images that nothing may be chosen by.
+    """
+    wish = objectives(spec.objective)[0] if isinstance(spec, SweepSpec) else Objective("average_accuracy", True)
+    objective = wish.metric(spec.split)
+    names = dict.fromkeys([objective, *(with_split(spec.split, name) for name in MAIN)])
+    tests = dict.fromkeys(with_split("test", name) for name in MAIN)
+    varied = list(spec.space)[:MOST_COLUMNS] if isinstance(spec, SweepSpec) else []
+    columns = [*((METRIC, name) for name in names), *((PARAM, name) for name in varied), (TAG, "kind")]
+    columns += [(METRIC, name) for name in tests if name not in names]
+    query = f"tags.sweep = '{spec.name}' AND tags.kind != '{spec.kind}' AND tags.kind != '{Kind.AUDIT}'"
+    return table_view(query, columns, objective, ascending=not wish.maximise)
 
 
 def note_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
@@ -68,6 +90,7 @@ def note_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
         "experiment": recorder.experiment_name,
         "experiment_id": recorder.experiment_id,
         "parent_run_id": recorder.run_id(ledger.log.spec.name),
+        "view": ledger.log.spec.name,
     }
     if entry["parent_run_id"] is None and ledger.log.tracking:
         entry |= {name: ledger.log.tracking.get(name) for name in ("experiment_id", "parent_run_id")}

@@ -11,6 +11,7 @@ from sweeps.ledger.ledger import JobLog, SweepLog
 from sweeps.results.finalists import learner_rows
 from sweeps.results.summary import final_summary
 from sweeps.spec.objective import objectives
+from tracking.mlflow_pages import run_page
 
 
 def card(log: SweepLog, job: JobLog, address: str) -> str:
@@ -59,8 +60,7 @@ def _classes(log: SweepLog) -> str:
 
 def _links(log: SweepLog) -> list[str]:
     tracking = log.tracking or {}
-    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
-    if not (experiment and run):
+    pages = [run_page(tracking, inside).removeprefix("/") for inside in ("", f"/artifacts/{FOLDER}/{FILE_NAME}")]
+    if not all(pages):
         return [f"- sweep: {log.spec.name}"]
-    page = f"#/experiments/{experiment}/runs/{run}"
-    return [f"- sweep: [{log.spec.name}]({page}), [report]({page}/artifacts/{FOLDER}/{FILE_NAME})"]
+    return [f"- sweep: [{log.spec.name}]({pages[0]}), [report]({pages[1]})"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -97,15 +97,16 @@ class Missing:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: `banners` are warnings that stand above everything, `foot` explains words at its end, `mlflow` is the
-    address of its runs on a server, if any."""
+    """A page: `banners` are warnings that stand above everything, `foot` explains words at its end, `mlflow` are
+    addresses by what MLflow shows there, on a server that runs by itself where `mlflow_served`."""
 
     title: str
     subtitle: str
     sections: Sequence[Section | Missing]
     banners: Sequence[str] = ()
     foot: Sequence[str] = ()
-    mlflow: str = ""
+    mlflow: Mapping[str, str] = field(default_factory=dict)
+    mlflow_served: bool = False
 
     @property
     def shown(self) -> list[Section]:

@@ -26,9 +26,10 @@ from sweeps.report.search import (
     search_progress,
     slow_settings,
 )
-from sweeps.report.terminal import ON_TEST, run_address
+from sweeps.report.terminal import ON_TEST
 from sweeps.results.summary import status_of
 from sweeps.spec.titles import title_of
+from tracking.mlflow_pages import LOCAL_SERVER, run_page, table_page
 
 PARTS: tuple[Callable[[Gathered], Section | Missing], ...] = (
     answer, finalists, by_session, forgetting, lost, learners, at_prediction, slow_settings, parallel, importance,
@@ -41,7 +42,9 @@ def report_page(log: SweepLog, disk: DiskUse, pairs: Confused | None = None) -> 
     gathered = Gathered(log)
     complete = gathered.winner is not None and len(gathered.finals) == log.spec.seeds
     tracking = log.tracking or {}
-    server = str(tracking.get("tracking_uri", ""))
+    uri = str(tracking.get("tracking_uri", ""))
+    server = uri if uri.startswith(("http://", "https://")) else LOCAL_SERVER
+    pages = {"runs in MLflow": table_page(tracking), "the sweep in MLflow": run_page(tracking)}
     told = plural(len(gathered.finals), "final run") if complete else status_of(log)
     sections = [*(part(gathered) for part in PARTS), confused(pairs), disk_use(disk), reproduce(gathered)]
     return Page(
@@ -50,7 +53,8 @@ def report_page(log: SweepLog, disk: DiskUse, pairs: Confused | None = None) -> 
         sections=[marked(section) for section in sections] if gathered.on_test else sections,
         banners=[f"Attention: {ON_TEST}."] if gathered.on_test else [],
         foot=DEFINITIONS,
-        mlflow=server + run_address(tracking) if server.startswith(("http://", "https://")) else "",
+        mlflow={words: server + page for words, page in pages.items() if page},
+        mlflow_served=server == uri,
     )
 
 

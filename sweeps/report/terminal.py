@@ -26,6 +26,7 @@ from sweeps.spec.objective import objectives
 from sweeps.spec.titles import param, prediction_word, short_name, short_value, status_word, title_of, trial_title
 from sweeps.spec.typed import typed
 from tracking.mlflow_backend import sqlite_path, sqlite_uri
+from tracking.mlflow_pages import LOCAL_SERVER, run_page, table_page
 from tracking.recorder import Status
 
 __all__ = ["ON_TEST", "describe", "on_test", "print_mlflow", "show", "spread", "title_of", "trial_title"]
@@ -81,18 +82,18 @@ def print_mlflow(tracking: Mapping[str, Any], folder: Path, console: Console) ->
     database = sqlite_path(uri)
     if database is not None and not database.exists() and (results / database.name).exists():
         uri = sqlite_uri(results / database.name)  # moved with the results
-    page = os.environ.get("MLFLOW_PAGE") or uri
-    page += run_address(tracking) if page.startswith("http") else ""
-    console.print(f"MLflow:  {page}", soft_wrap=True, highlight=False)
-    if uri.startswith("http"):
-        return  # a server shows itself
-    console.print(f"open it with: {typed('ui', folder.name, results=results)}", soft_wrap=True, highlight=False)
+    server = os.environ.get("MLFLOW_PAGE") or uri
+    lines = [f"MLflow:  {server}"]
+    if not uri.startswith("http"):  # a server shows itself
+        lines.append(f"open it with: {typed('ui', folder.name, results=results)}")
+    for line in [*lines, *page_lines(tracking, server if server.startswith("http") else LOCAL_SERVER)]:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
-def run_address(tracking: Mapping[str, Any]) -> str:
-    """Return where on an MLflow server a sweep's parent run is, to be put behind the address; empty if unknown."""
-    experiment, run = tracking.get("experiment_id"), tracking.get("parent_run_id")
-    return f"/#/experiments/{experiment}/runs/{run}" if experiment and run else ""
+def page_lines(tracking: Mapping[str, Any], server: str) -> list[str]:
+    """Return in lines for people where an MLflow server shows the runs of a sweep, and the sweep's own run."""
+    pages = (("its runs: ", table_page(tracking)), ("the sweep:", run_page(tracking)))
+    return [f"  {words} {server}{page}" for words, page in pages if page]
 
 
 def describe(log: SweepLog) -> str:
@@ -156,8 +157,9 @@ def _report_lines(log: SweepLog) -> list[str]:
     """Return the way to the report in MLflow, as a link where its ids are known."""
     if log.selected is None:
         return []
-    file, address = f"{FOLDER}/{FILE_NAME}", run_address(log.tracking or {}).removeprefix("/")
-    link = f"[{file}]({address}/artifacts/{file})" if address else f"`{file}`"
+    file = f"{FOLDER}/{FILE_NAME}"
+    page = run_page(log.tracking or {}, f"/artifacts/{file}").removeprefix("/")
+    link = f"[{file}]({page})" if page else f"`{file}`"
     return ["", f"The whole story, with pictures: {link} among the artefacts."]
 
 

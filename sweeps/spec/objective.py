@@ -25,6 +25,10 @@ class Objective:
     name: str
     maximise: bool
 
+    def metric(self, split: str) -> str:
+        """Return the full name of the metric, which names the split of what depends on it."""
+        return self.name if self.name.startswith(OWN_GROUPS) else with_split(split, self.name)
+
     def goodness(self, value: float | None) -> float:
         """Return the value so that more is better; what a trial does not have is worst."""
         if value is None:

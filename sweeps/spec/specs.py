@@ -24,6 +24,9 @@ DEFAULT_TRIALS = 8  # enough for importance
 DEFAULT_DATASET = "quickstart"
 RULES = 2  # of new sweeps
 
+SPLITS: Mapping[str, Literal["val", "test"]] = {"ablation": "test", "variants": "val", "orders": "test"}
+"""Images that judge each catalogue."""
+
 
 class AblationSpec(RunsSpec):
     """The specification of an ablation: the same runs for every variant, nothing selected."""
@@ -48,6 +51,11 @@ class AblationSpec(RunsSpec):
     def selection(self) -> Literal["none"]:
         """No decision is taken, so nothing steers it."""
         return "none"
+
+    @property
+    def split(self) -> Literal["val", "test"]:
+        """Images that judge."""
+        return SPLITS[self.catalogue]
 
     @property
     def runs(self) -> int:

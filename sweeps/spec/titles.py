@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ def trial_title(label: str, config: Mapping[str, Any], varied: Collection[str]) 
     words = [f"{short_name(name)} {short_value(config[name])}" for name in varied]
     more = [f"+{len(words) - MOST_SETTINGS}"] if len(words) > MOST_SETTINGS else []
     return " · ".join([label, *words[:MOST_SETTINGS], *more])
+
+
+def run_name(title: str, config: Mapping[str, Any]) -> str:
+    """Return a run's title without its settings, which tables have in columns of their own."""
+    settings = tuple(f"{short_name(name)} " for name in config)
+    return " · ".join(takewhile(lambda part: not part.startswith(settings), title.split(" · ")))
 
 
 def title_of(spec: Spec) -> str:

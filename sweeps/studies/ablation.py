@@ -29,7 +29,7 @@ from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.configs import absolute, final_config
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.options import DEFAULT_HOLDOUT_SHARE, checked, placed
-from sweeps.spec.specs import AblationSpec
+from sweeps.spec.specs import SPLITS, AblationSpec
 from sweeps.spec.titles import status_word
 from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, ORDERS, VARIANTS, Catalogue, logged
 from sweeps.studies.memory import check_room
@@ -65,7 +65,7 @@ def build_ablation(
             raise UserError(choices(variant, known, "variant"))
     given = parse_overrides(overrides)
     if "data.evaluate_on" in given:
-        images = "test images" if CATALOGUES[catalogue].split == "test" else "holdout"
+        images = "test images" if SPLITS[catalogue] == "test" else "holdout"
         raise UserError(f"an ablation decides itself what judges it (the {images}); data.evaluate_on cannot be set")
     config = load_config(dataset, overrides=given)
     settled = {
@@ -97,7 +97,7 @@ def variant_config(spec: AblationSpec, variant: str, repeat: int) -> dict[str, A
     base = {**spec.base, **settings, "runtime.threads": spec.threads}
     config = final_config(base, repeat)
     config |= {name: base[name] for name in chosen.fixed}
-    if catalogue.split == "val":
+    if spec.split == "val":
         share = spec.base["data.holdout_share"] or DEFAULT_HOLDOUT_SHARE
         config = validate({**config, "data.evaluate_on": "holdout", "data.holdout_share": share}).flat()
     return absolute(config)
@@ -166,7 +166,7 @@ def _component_lines(log: SweepLog) -> list[str]:
 def show_ablation(log: SweepLog, folder: Path, console: Console) -> None:
     """Print the table for people."""
     spec = log.spec
-    images = "test" if _catalogue(log).split == "test" else "holdout"
+    images = "test" if _spec(log).split == "test" else "holdout"
     seeds, fewer = _seeds(log)
     title = f"{spec.dataset}: {images} accuracy in %, mean ± std over {seeds}; differences paired, 95 %"
     console.print(f"\n{title}", highlight=False)
@@ -261,7 +261,7 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     tables.mkdir(exist_ok=True)
     (tables / f"{spec.catalogue}.md").write_text(markdown(log) + "\n", "utf-8")
     (tables / f"{spec.catalogue}.csv").write_text(csv_text(log), "utf-8")
-    images = "test" if _catalogue(log).split == "test" else "holdout"
+    images = "test" if _spec(log).split == "test" else "holdout"
     title = f"{spec.catalogue.capitalize()} on {spec.dataset}, {images} accuracy in percent."
     recorder.set_description(spec.name, f"{title}\n\n{markdown(log)}")
     recorder.log_directory(spec.name, tables, "tables")

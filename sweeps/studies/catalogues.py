@@ -64,11 +64,9 @@ class Catalogue:
     """The variants of one kind of ablation and how they are shown.
 
     Attributes:
-        split: images that judge, `test` or `val` (the holdout).
         reference: title of the row that the others are compared with.
     """
 
-    split: str
     reference: str
     columns: tuple[Column, ...]
     variants: Mapping[str, Variant]
@@ -126,7 +124,6 @@ OTHER_HEADS = "SAFE with another head"
 OURS = "SAFE (entropy)"
 
 ABLATION = Catalogue(
-    split="test",
     reference=OURS,
     columns=(
         Column("final", "accuracy", "accuracy"),
@@ -190,7 +187,6 @@ def _batch(title: str, strength: float) -> Variant:
 
 
 VARIANTS = Catalogue(
-    split="val",
     reference=DEFAULT,
     columns=(
         Column("average", "average_accuracy", "average_accuracy"),
@@ -221,7 +217,6 @@ VARIANTS = Catalogue(
 OVER_ORDERS, OVER_SEEDS = "over class orders, one seed", "over seeds, one class order"
 
 ORDERS = Catalogue(
-    split="test",
     reference=OVER_ORDERS,
     columns=(
         Column("final", "accuracy", "accuracy"),

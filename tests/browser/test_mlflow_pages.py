@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from sweeps.ledger.ledger import JobLog
 from sweeps.results.summary import sweep_summary
-from sweeps.spec.titles import title_of
+from sweeps.spec.titles import run_name, title_of
+from tracking.mlflow_pages import charted
 
 from .conftest import Swept
 from .driving import Browser
@@ -51,6 +53,11 @@ BY_SCORE = "orderByKey=metrics.%60val%2Faverage_accuracy%60&orderByAsc=false"
 ESCAPE = "\ue00c"
 
 
+def named(job: JobLog) -> str:
+    """Return what a run is called in MLflow."""
+    return run_name(job.title, job.config)
+
+
 @pytest.fixture(scope="module")
 def mlflow(window: Browser, ui: str) -> Browser:
     """Open MLflow for the first time: choose what the pages are for, and close the assistant."""
@@ -78,7 +85,7 @@ def addresses(mlflow: Browser, experiment: str, names: set[str]) -> dict[str, st
 @pytest.fixture(scope="module")
 def names(swept: Swept) -> set[str]:
     """Return what the sweep and its runs are called."""
-    return {title_of(swept.log.spec), *(job.title for job in swept.log.jobs.values())}
+    return {title_of(swept.log.spec), *map(named, swept.log.jobs.values())}
 
 
 def test_the_list_leads_to_the_experiment_of_the_data_set(
@@ -112,7 +119,7 @@ def test_the_runs_sort_by_a_metric_of_the_summary(mlflow: Browser, experiment: s
     assert len(set(scores.values())) == 4
     assert ranked != sorted(scores)
     mlflow.open(f"{experiment}/runs?{BY_SCORE}")
-    mlflow.shows(*(swept.log.jobs[trial].title for trial in ranked))
+    mlflow.shows(*(named(swept.log.jobs[trial]) for trial in ranked))
     mlflow.click("return [...document.querySelectorAll('button')].find(e => e.innerText.startsWith('Columns'))")
     mlflow.type("val/average_accuracy", FIELD, "Search columns")
     mlflow.click(f"{CHOICE}.filter(e => e.innerText === 'val/average_accuracy').pop()")
@@ -121,7 +128,7 @@ def test_the_runs_sort_by_a_metric_of_the_summary(mlflow: Browser, experiment: s
     mlflow.becomes([*scored, *["-"] * 9], COLUMN, "metrics.`val/average_accuracy`")
     keep("3-sorted")
     order = mlflow.run(COLUMN, "attributes.`Run Name`")
-    assert order[:4] == [swept.log.jobs[trial].title for trial in ranked]
+    assert order[:4] == [named(swept.log.jobs[trial]) for trial in ranked]
 
 
 def test_the_page_of_the_sweep_tells_its_result(
@@ -133,7 +140,7 @@ def test_the_page_of_the_sweep_tells_its_result(
     mlflow.shows("Description", "Child runs")
     mlflow.click(NAMED, "Show more")
     mlflow.click(NAMED, "Load more")
-    mlflow.shows(*(job.title for job in log.jobs.values()))
+    mlflow.shows(*map(named, log.jobs.values()))
     keep("4-sweep")
     assert log.selected is not None
     accuracies = [job.sessions[-1].metrics["test/accuracy"] for job in finals]
@@ -144,15 +151,15 @@ def test_the_page_of_the_sweep_tells_its_result(
         "safe-digits version 1 is the champion",
     )
     links = dict(mlflow.run(LINKS, ""))
-    assert {job.title: links[job.title] for job in log.jobs.values()} == {
-        job.title: addresses[job.title] for job in log.jobs.values()
+    assert {named(job): links[named(job)] for job in log.jobs.values()} == {
+        named(job): addresses[named(job)] for job in log.jobs.values()
     }
     points = swept.tables.metrics.query("run == '' and key == 'test/accuracy'")["value"]
     assert points.iloc[-1] == fmean(accuracies)
     assert mlflow.until(METRIC, "test/accuracy") == ["test/accuracy", str(fmean(accuracies))]
 
 
-@pytest.mark.parametrize("wanted", ["val/.*accuracy$", "train/.*/ce$"])
+@pytest.mark.parametrize("wanted", ["val/.*accuracy$", "zz/train/.*/ce$"])
 def test_charts_of_a_trial_are_its_sessions_and_epochs(
     mlflow: Browser, addresses: dict[str, str], swept: Swept, keep: Keep, wanted: str
 ) -> None:
@@ -164,10 +171,10 @@ def test_charts_of_a_trial_are_its_sessions_and_epochs(
             expected.setdefault(name, []).append([session, value])
     for step, terms in (entry for record in job.sessions for entry in record.losses):
         for name, value in terms.items():
-            expected.setdefault(name, []).append([step, value])
+            expected.setdefault(charted(name), []).append([step, value])
     expected = {name: points for name, points in expected.items() if re.match(wanted, name)}
     assert len(expected) == (7 if wanted.startswith("val") else 2)
-    mlflow.open(f"{addresses[job.title]}/model-metrics")
+    mlflow.open(f"{addresses[named(job)]}/model-metrics")
     mlflow.type(wanted, FIELD, "Search metric charts")
     mlflow.becomes(expected, CHARTS)
     keep(f"5-charts-{wanted.partition('/')[0]}")
@@ -177,14 +184,14 @@ def test_the_heat_map_and_its_table_are_among_the_artefacts(
     mlflow: Browser, addresses: dict[str, str], swept: Swept, keep: Keep
 ) -> None:
     job = swept.log.of_kind("final")[0]
-    mlflow.open(f"{addresses[job.title]}/artifacts/plots/accuracy_matrix.png")
+    mlflow.open(f"{addresses[named(job)]}/artifacts/plots/accuracy_matrix.png")
     picture: dict[str, Any] = mlflow.until(PICTURE)
     keep("6-heat-map")
     file = swept.folder / "runs" / job.id / "plots" / "accuracy_matrix.png"
     assert bytes(picture["bytes"]) == file.read_bytes()
     assert picture["width"] > 300
     assert picture["height"] > 300
-    mlflow.open(f"{addresses[job.title]}/artifacts/tables/accuracy_matrix.csv")
+    mlflow.open(f"{addresses[named(job)]}/artifacts/tables/accuracy_matrix.csv")
     _, *rows = mlflow.until(TABLE)
     keep("6-table")
     assert [[float(cell) for cell in row[1:] if cell] for row in rows] == [list(record.row) for record in job.sessions]

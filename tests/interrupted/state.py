@@ -10,6 +10,7 @@ from typing import Any
 
 from sweeps.engine.private import scratch_parent
 from sweeps.ledger.ledger import read_ledger
+from tracking.mlflow_pages import uncharted
 
 from .sweeping import Sweep, wait_for
 
@@ -117,7 +118,7 @@ def failures(sweep: Sweep) -> list[tuple[str, str]]:
 
 def stable(metrics: dict[str, float]) -> dict[str, float]:
     """Return the metrics that equal sweeps have equal."""
-    return {name: value for name, value in metrics.items() if not name.startswith(VOLATILE_METRICS)}
+    return {name: value for name, value in metrics.items() if not uncharted(name).startswith(VOLATILE_METRICS)}
 
 
 def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:

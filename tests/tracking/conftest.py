@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tracking import MlflowRecorder, Point, Recorder, Status, journal, mlflow_backend, sqlite_uri
+from tracking.mlflow_pages import VIEW_TAG, uncharted
 from tracking.recorder import ModelFiles, ModelOutput
 
 MLFLOW_ONLY = ("mlflow.", "safe.run_key", "stopped_early")  # tags that carry what other recorders have fields for
@@ -114,8 +115,9 @@ def _observe(tracking_uri: str, experiment_name: str) -> dict[str, Any]:
         metrics: dict[str, dict[int, float]] = {}
         for key in run.data.metrics:
             history = client.get_metric_history(run.info.run_id, key)
-            metrics[key] = {metric.step: metric.value for metric in history}
-            assert len(metrics[key]) == len(history), f"a point of {key} was duplicated"
+            metrics[uncharted(key)] = {metric.step: metric.value for metric in history}
+            assert len(metrics[uncharted(key)]) == len(history), f"a point of {key} was duplicated"
+        assert len(metrics) == len(run.data.metrics), "a metric stands under two names"
         parent = tags.get("mlflow.parentRunId")
         seen[keys[run.info.run_id]] = {
             "key": keys[run.info.run_id],
@@ -126,6 +128,7 @@ def _observe(tracking_uri: str, experiment_name: str) -> dict[str, Any]:
             "metrics": metrics,
             "inputs": [_input(entry) for entry in run.inputs.dataset_inputs],
             "description": tags.get("mlflow.note.content", ""),
+            "view": json.loads(experiment.tags.get(f"{VIEW_TAG}{keys[run.info.run_id]}", "{}")),
             "status": Status.STOPPED if tags.get("stopped_early") == "true" else run.info.status,
             "artefacts": _artefacts(client, run.info.run_id),
             "models": _models(client, experiment.experiment_id, run),

@@ -23,7 +23,7 @@ from tracking import (
 )
 from tracking.jsonl import artifact_directory, model_directory, read_journal
 from tracking.recorder import ModelOutput
-from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, RunState
+from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, MAX_VIEW, RunState
 
 from .conftest import Modelled
 
@@ -128,6 +128,9 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
     recorder.log_points("demo", [Point("best/accuracy", 0.5, 1), Point("best/accuracy", 0.75, 7)])
     recorder.set_tags("demo", {"sweep": "demo 2", "umlaut": "ü"})
     recorder.set_description("demo", "# Demo\n\n| a | b |")
+    recorder.log_params("demo/trial-00", {"temperature": 1.0, "slow.lr": 0.5})
+    recorder.set_view("demo", {"columns": ["a"]})
+    recorder.set_view("demo", {"columns": ["a", "b"], "ascending": False})
     recorder.log_input("demo/trial-00", "digits", "abc", "train", source="scikit-learn", rows=1438)
     recorder.log_input("demo/trial-00", "digits", "abc", "holdout")
     recorder.log_directory("demo", tmp_path / "files")
@@ -151,6 +154,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "metrics": {"best/accuracy": {1: 0.5, 7: 0.75}},
             "inputs": [],
             "description": "# Demo\n\n| a | b |",
+            "view": {"columns": ["a", "b"], "ascending": False},
             "models": {},
             "status": Status.RUNNING,
             "artefacts": {
@@ -163,7 +167,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "key": "demo/trial-00",
             "name": "demo/trial-00",
             "parent": "demo",
-            "params": {"slow.lr": "1e-05"},
+            "params": {"slow.lr": "1e-05", "temperature": "1.0"},
             "tags": {},
             "metrics": {
                 "val/accuracy": dict(enumerate(AWKWARD, start=1)),
@@ -174,6 +178,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
                 {"name": "digits", "digest": "abc", "context": "holdout", "source": "", "rows": None},
             ],
             "description": "",
+            "view": {},
             "models": {},
             "status": Status.STOPPED,
             "artefacts": {},
@@ -193,6 +198,8 @@ def test_work_done_twice_is_recorded_once(kind: Kind, recorder: Recorder) -> Non
         target.log_metrics("demo/trial-00", {"val/accuracy": 0.1 * 3, "time/session": 2.5}, step=3)
         target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
         target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
+        target.log_params("demo/trial-00", {"temperature": 1.0})
+        target.set_view("demo", {"columns": ["a"]})
         target.finish("demo/trial-00", Status.FINISHED)
 
     work(recorder)
@@ -260,6 +267,10 @@ def test_too_long_values_are_refused_before_the_run_exists(kind: Kind, recorder:
         recorder.start("demo", {}, {"long": "x" * (MAX_TAG + 1)})
     assert kind.observe(recorder) == {}
     recorder.start("demo", {"long": "x" * MAX_PARAM}, {"long": "y" * MAX_TAG})
+    with pytest.raises(TrackingError, match=f"'longer' .* {MAX_PARAM + 1} characters"):
+        recorder.log_params("demo", {"longer": "x" * (MAX_PARAM + 1)})
+    with pytest.raises(TrackingError, match=f"view .* {MAX_VIEW + 1} characters"):
+        recorder.set_view("demo", {"a": "x" * (MAX_VIEW - 8)})
     recorder.set_description("demo", "line\n" * MAX_TAG)
     run = kind.observe(recorder)["demo"]
     assert (run["params"]["long"], run["tags"]["long"]) == ("x" * MAX_PARAM, "y" * MAX_TAG)
@@ -303,6 +314,8 @@ def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> Non
         lambda: recorder.log_metrics("nobody", {"a": 1.0}, 1),
         lambda: recorder.log_points("nobody", []),
         lambda: recorder.log_input("nobody", "digits", "abc", "train"),
+        lambda: recorder.log_params("nobody", {}),
+        lambda: recorder.set_view("nobody", {}),
         lambda: recorder.set_tags("nobody", {}),
         lambda: recorder.set_description("nobody", ""),
         lambda: recorder.log_directory("nobody", tmp_path),

@@ -490,12 +490,19 @@ def test_a_browser_draws_every_figure(page: str, tmp_path: Path) -> None:
     assert outline.text.count("SAFE") > 3
 
 
-def test_the_page_links_to_its_runs_on_a_server_and_to_no_file() -> None:
+def test_the_page_links_to_its_runs_on_a_server() -> None:
     log = make_log(trials=4)
-    for uri, links in (("http://ml:5000", ["http://ml:5000/#/experiments/7/runs/abc"]), ("sqlite:////x/mlflow.db", [])):
-        log.tracking = {"tracking_uri": uri, "experiment_id": "7", "parent_run_id": "abc"}
+    for uri, server in (("http://ml:5000", "http://ml:5000"), ("sqlite:////x/mlflow.db", "http://127.0.0.1:5000")):
+        log.tracking = {"tracking_uri": uri, "experiment_id": "7", "parent_run_id": "abc", "view": "demo"}
         outline = Outline(render(report_page(log, {})))
-        assert [a["href"] for tag, a in outline.elements if tag == "a" and a["href"][0] != "#"] == links  # type: ignore
+        assert [a["href"] for tag, a in outline.elements if tag == "a" and a["href"][0] != "#"] == [  # type: ignore
+            f"{server}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=demo",
+            f"{server}/#/experiments/7/runs/abc?workflowType=machine_learning",
+        ]
+        assert ("make ui" in outline.text) is (uri != server)
+    log.tracking = {"tracking_uri": "sqlite:////x/mlflow.db", "experiment_id": None, "parent_run_id": None}
+    outline = Outline(render(report_page(log, {})))
+    assert not [a for tag, a in outline.elements if tag == "a" and str(a["href"])[0] != "#"]
 
 
 def test_every_figure_can_be_saved_as_picture_and_as_table(page: str) -> None:

@@ -158,6 +158,20 @@ def test_the_command_that_opens_mlflow_names_a_results_folder_that_is_not_the_de
     assert command(Path("my results/sweeps/demo")) == f"open it with: make ui NAME=demo 'RESULTS={tmp_path}/my results'"
 
 
+def test_the_pages_of_mlflow_are_told_where_its_server_will_be(tmp_path: Path) -> None:
+    def told(uri: str) -> list[str]:
+        console = Console(record=True, width=80)
+        ids = {"experiment_id": "7", "parent_run_id": "abc", "view": "demo"}
+        print_mlflow({"tracking_uri": uri, **ids}, tmp_path / "sweeps" / "demo", console)
+        return console.export_text().splitlines()
+
+    for uri, server in (("sqlite:///x.db", "http://127.0.0.1:5000"), ("https://ml.org", "https://ml.org")):
+        assert told(uri)[-2:] == [
+            f"  its runs:  {server}/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=demo",
+            f"  the sweep: {server}/#/experiments/7/runs/abc?workflowType=machine_learning",
+        ]
+
+
 def test_results_that_were_moved_are_shown_with_the_database_that_they_have_now(tmp_path: Path) -> None:
     def told(uri: str) -> str:
         console = Console(record=True, width=100)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.spec.titles import duration, param
+from safe.config import load_config
+from sweeps.spec.titles import duration, param, run_name, trial_title
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,12 @@ def test_an_order_of_classes_is_a_line_that_tells_it_from_others() -> None:
     assert param(["ant", "bee"]) == "ant, bee"
     for value in ([20, 5, 5], [[0.5, 0.5, 0.5], [0.2, 0.2, 0.2]], [], "seeded", 0.1, None):
         assert param(value) == value
+
+
+@pytest.mark.parametrize("label", ["trial 07", "race 2 · trial 07", "audit 07", "slow 03"])
+def test_a_run_is_called_by_its_title_without_settings(label: str) -> None:
+    config = load_config("digits").flat()
+    varied = list(config)
+    assert run_name(trial_title(label, config, varied), config) == label, "whichever setting comes first"
+    assert [run_name(trial_title(label, config, [name]), config) for name in varied] == [label] * len(varied)
+    assert run_name("final of RanPAC 1", config) == "final of RanPAC 1"
