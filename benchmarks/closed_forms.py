@@ -2,8 +2,9 @@
 
     python -m benchmarks.closed_forms --dataset glyphs --seeds 5 [key=value ...]
 
-trains the preset once a seed, which changes the class order too, keeps the features of every session below
-`<results>/closed_forms`, and solves every head of `HEADS` on them. A run that is ended goes on from its last session.
+trains the preset once a seed, which changes the class order and the holdout too, keeps the features of every session
+below `<results>/closed_forms`, and solves every head of `HEADS` on them. A run that is ended goes on from its last
+session. With a `data.holdout_share` the same runs are judged by `data.evaluate_on=holdout` as by test images.
 Without epochs (`slow.epochs=0 fast.epochs=0 pet.kind=none`) there are the frozen network's features alone. Prints final
 accuracy in percent on the test images, mean ± standard deviation, and the difference to the preset's head with its 95 %
 t-interval, paired by seed.
@@ -22,13 +23,13 @@ import torch
 from torch import Tensor
 
 from safe.config import Config, load_config, validate
-from safe.data.stream import Session, Subset
+from safe.data.stream import Subset
 from safe.evaluation.logits import SessionLogits
 from safe.evaluation.session_metrics import Judge
 from safe.heads import make_head
 from safe.seeding import generator
 from safe.states.checkpoint import load_state, save_state
-from safe.training.build import build_learner, prediction_of, projection_seed
+from safe.training.build import build_learner, build_stream, prediction_of, projection_seed
 from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
 from sweeps.results.statistics import paired_difference, summary
@@ -69,60 +70,71 @@ class Features:
         return Features(*([torch.cat(pair, dim=1) for pair in part] for part in pairs))
 
 
-def parts(session: Session) -> list[tuple[str, Subset]]:
-    """Return a session's training images and those that judge it."""
-    return [("train", session.train), ("judged", session.evaluation)]
+def whole(images: Any) -> Subset:
+    """Return all the images of a data set's split."""
+    everything = torch.arange(len(images))
+    return Subset(images, everything, everything)
 
 
-def whole(subset: Subset) -> Subset:
-    """Return all the images that a subset is of."""
-    everything = torch.arange(len(subset.images))
-    return Subset(subset.images, everything, everything)
+def splits(config: Config) -> tuple[str, ...]:
+    """Return which images can judge a run: those held out of training, where there are any, and the test images."""
+    return ("holdout", "test") if config.data.holdout_share else ("test",)
 
 
 def cached(config: Config, folder: Path) -> dict[str, Any]:
     """Return features, sigmas and seconds of a run, trained where they are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    trainer, state = SafeTrainer(config), folder / "state.pt"
-    sessions = trainer.stream.sessions
+    trainer, state = (
+        SafeTrainer(validate({**config.flat(), "data.evaluate_on": splits(config)[0]})),
+        folder / "state.pt",
+    )
+    dataset, sessions = trainer.inputs.dataset, trainer.stream.sessions
+    streams = {
+        split: build_stream(validate({**config.flat(), "data.evaluate_on": split}), dataset) for split in splits(config)
+    }
     frozen = folder.with_name(f"{folder.name.rpartition('-')[0]}-frozen.pt")  # of all images, whatever their order
     if not frozen.exists():
         bare = build_learner(
             validate({**config.flat(), "pet.kind": "none"}), trainer.inputs.backbone, 1, trainer.device
         )
-        save_state({name: trainer._features(bare, whole(subset)) for name, subset in parts(sessions[0])}, frozen)
+        every = {"train": dataset.train, "test": dataset.test}
+        save_state({name: trainer._features(bare, whole(images)) for name, images in every.items()}, frozen)
     if state.exists():
         trainer.load_state_dict(load_state(state))
-    untrained = config.slow.epochs == config.fast.epochs == 0
+    untrained, seconds = config.slow.epochs == config.fast.epochs == 0, 0.0
     while not trainer.done and not untrained:
+        begun = time.process_time()
         event = trainer.advance()
         if not isinstance(event, SessionResult):
+            seconds += time.process_time() - begun
             continue
         assert trainer.fast is not None
-        now, so_far, seconds = sessions[event.session - 1], sessions[: event.session], dict(event.seconds)
-        kept: dict[str, Any] = {
-            "seconds": seconds,
-            "sigma": [trainer.slow.scale("learned"), trainer.fast.scale("learned")],
-        }
+        now = sessions[event.session - 1]
+        sigma = [learner.scale("learned") for learner in (trainer.slow, trainer.fast)]
+        kept: dict[str, Any] = {"seconds": seconds, "sigma": sigma}
         for name, learner in ((SLOW, trainer.slow), (FAST, trainer.fast)):
             kept[name] = trainer._features(learner, now.train)
-            kept[f"{name} judged"] = torch.cat([trainer._features(learner, s.evaluation) for s in so_far])
+            for split, stream in streams.items():
+                judged = [trainer._features(learner, session.evaluation) for session in stream.judged(event.session)]
+                kept[f"{name} {split}"] = torch.cat(judged)
         save_state(kept, folder / f"session-{event.session}.pt")
         save_state(trainer.state_dict(), state)
-        print(
-            f"{folder.name}: session {event.session} of {len(sessions)}, {100 * event.metrics['accuracy']:.1f} %",
-            flush=True,
-        )
-    everything = load_state(frozen)
-    train, judged = ([everything[name][dict(parts(s))[name].index] for s in sessions] for name in ("train", "judged"))
-    features: dict[str, Any] = {"stream": trainer.stream}
-    features[FROZEN] = Features(train, [torch.cat(judged[: t + 1]) for t in range(len(sessions))])
+        reached = f"session {event.session} of {len(sessions)}, {100 * event.metrics['accuracy']:.1f} %"
+        print(f"{folder.name}: {reached}, {seconds:.0f} s", flush=True)
+        seconds = 0.0
+    chosen, everything = streams[config.data.evaluate_on], load_state(frozen)
+
+    def of_frozen(subset: Subset) -> Tensor:
+        features: Tensor = everything["train" if subset.images is dataset.train else "test"][subset.index]
+        return features
+
+    judged = [torch.cat([of_frozen(s.evaluation) for s in chosen.judged(now.index)]) for now in chosen.sessions]
+    features: dict[str, Any] = {"stream": chosen, FROZEN: Features([of_frozen(s.train) for s in sessions], judged)}
     if not untrained:
         each = [load_state(folder / f"session-{s.index}.pt") for s in sessions]
-        features |= {
-            name: Features([e[name] for e in each], [e[f"{name} judged"] for e in each]) for name in (SLOW, FAST)
-        }
-        features |= {"sigma": [e["sigma"] for e in each], "seconds": [e["seconds"]["train"] for e in each]}
+        for name in (SLOW, FAST):
+            features[name] = Features([e[name] for e in each], [e[f"{name} {config.data.evaluate_on}"] for e in each])
+        features |= {key: [e[key] for e in each] for key in ("sigma", "seconds")}
     return features
 
 
@@ -205,7 +217,7 @@ def main() -> None:
     given = parser.parse_args()
     runs, seconds = [], []
     for seed in range(given.seeds):
-        own = [f"seed={seed}", f"class_order_seed={1993 + seed}"]
+        own = [f"seed={seed}", f"class_order_seed={1993 + seed}", f"data.holdout_seed={seed}"]
         config = load_config(given.dataset, overrides=[*given.overrides, *own])
         known = cached(config, given.results / "closed_forms" / f"{Path(given.dataset).name}-{seed}")
         begun, run = time.perf_counter(), {}

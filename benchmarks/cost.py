@@ -49,7 +49,7 @@ def reckoned(names: Sequence[str]) -> str:
                 "sessions": len(costs),
                 "gradient steps": f"{sum(cost.steps for cost in costs):,}",
                 "images trained on": f"{sum(cost.trained for cost in costs):,}",
-                "images read": f"{sum(cost.frozen + cost.slow_read + cost.fast_read for cost in costs):,}",
+                "images read": f"{sum(cost.frozen + cost.read for cost in costs):,}",
                 "PFLOP": sum(cost.flops for cost in costs) / 1e15,
                 "GPU memory, GB": taken.memory / 1e9,
                 "states, GB": taken.states / 1e9,

@@ -19,12 +19,14 @@ from safe.backbones.loading import load_backbone, weights_digest
 from safe.backbones.network_input import network_input
 from safe.backbones.precision import autocast, resolve_precision
 from safe.config import Config, completed, flatten, validate
+from safe.config.reading import beside
 from safe.data.images import read_square
 from safe.data.sources import Dataset
 from safe.data.transforms import network_view
 from safe.errors import UserError
 from safe.evaluation.aggregation import aggregate, entropy_weights
 from safe.evaluation.logits import SessionLogits
+from safe.evaluation.metrics import LEARNERS
 from safe.states.inference import load_inference_state
 from safe.training.build import build_stream, resolve_device, restored_learners
 
@@ -95,6 +97,7 @@ class Predictor:
         head = config.head.model_copy(update={"projection_seed": state["projection_seed"]})
         own = config.model_copy(update={"head": head})
         self._learners = restored_learners(own, vit, slow, fast, device)
+        self._beside = {name: beside(own, name) for name in LEARNERS}
 
     def predict(self, images: Tensor | Sequence[str | Path]) -> Prediction:
         """Return the predictions for a batch of images or for image files.
@@ -133,17 +136,26 @@ class Predictor:
     def scores(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the slow and the fast learner's scores (N, C), not yet scaled, of batches of uint8 (B, 3, H, W)."""
         slow, fast = self._learners
-        nets = [slow.net] if fast.net is slow.net else [slow.net, fast.net]
-        features: list[list[Tensor]] = [[] for _ in nets]
+        nets: dict[str, torch.nn.Module] = {"slow": slow.net}
+        if fast.net is not slow.net:
+            nets["fast"] = fast.net
+        if "ptm" in self._beside.values():
+            nets["ptm"] = slow.net.base
+        features: dict[str, list[Tensor]] = {name: [] for name in nets}
         for batch in batches:
             view = network_view(batch.to(self.device), self.seen)
             with autocast(self.device, self._precision):
-                for parts, net in zip(features, nets, strict=True):
-                    parts.append(net(view).float())
-        if not features[0]:
+                for name, net in nets.items():
+                    features[name].append(net(view).float())
+        if not features["slow"]:
             return torch.empty(0, len(self.classes)), torch.empty(0, len(self.classes))
-        whole = [torch.cat(parts) for parts in features]
-        return slow.logits(whole[0]).cpu(), fast.logits(whole[-1]).cpu()
+        whole = {name: torch.cat(parts) for name, parts in features.items()}
+        whole.setdefault("fast", whole["slow"])
+        read = {
+            name: whole[name] if front is None else torch.cat([whole[front], whole[name]], dim=1)
+            for name, front in self._beside.items()
+        }
+        return slow.logits(read["slow"]).cpu(), fast.logits(read["fast"]).cpu()
 
     def judge(self, dataset: Dataset) -> SessionLogits:
         """Return both learners' scores of the images that judge the sessions so far, as the trainer had them.

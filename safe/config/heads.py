@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from safe.config.marks import ABOVE_ZERO, Acts, Needs
+from safe.config.marks import ABOVE_ZERO, CLOSED_FORM, Acts, Needs
 from safe.config.section import Section
-from safe.config.values import Positive, Seed, WholeNumber
+from safe.config.values import Count, NonNegative, Positive, Seed, WholeNumber
 from safe.errors import choices
 from safe.heads import head_kinds
 
+OF_A_CLOSED_FORM = Needs(("head.kind", CLOSED_FORM))
 PROJECTED = Needs(("head.projection_dim", ABOVE_ZERO))
 MOST_LAMBDAS = 100  # every session tries all of them, and they are written down as one parameter
 
@@ -31,20 +32,30 @@ class HeadConfig(Section):
     acts = Acts.HEADS
 
     kind: HeadKind = "ridge"
-    """`ridge`: ridge regression on projected features; `gaussian`: Gaussian class densities on them; `class_means`:
-    cosine to each class's mean feature; `cosine`: no closed form, the head that gradient steps trained predicts."""
-    statistics: Annotated[Literal["own", "shared"], Needs(("fast.epochs", ABOVE_ZERO))] = "own"
+    """`ridge`: ridge regression on projected features; `gaussian`: Gaussian class densities on them; `anacp`: ridges
+    that adapt the features and one on Gaussian draws of what they give; `class_means`: cosine to each class's mean
+    feature; `cosine`: no closed form, the head that gradient steps trained predicts."""
+    features: Annotated[Literal["own", "with_frozen", "with_slow"], OF_A_CLOSED_FORM] = "own"
+    """What a learner's closed form reads: `own` features; `with_frozen`, the frozen network's in front of them, which
+    costs one more pass of every image (APER); `with_slow`, the fast learner's head reads the slow learner's in front of
+    its own, and the slow learner's its own: `aggregation.kind=fast` then predicts by one head on both."""
+    statistics: Annotated[
+        Literal["own", "shared"],
+        OF_A_CLOSED_FORM,
+        Needs(("fast.epochs", ABOVE_ZERO)),
+        Needs(("head.features", "own"), ("head.features", "with_frozen")),
+    ] = "own"
     """Features that a learner's closed form adds up: its own, or from session 2 on those of both learners, as the
-    released code does."""
+    released code does. Without effect beside `features=with_slow`, which reads both already."""
     projection_dim: WholeNumber = 10_000
     """M, the width of the random projection; 0 leaves the features as they are."""
     projection_seed: Annotated[Seed | None, PROJECTED] = None
     """Seed of W_rand; empty derives it from `seed`."""
     projection_density: Annotated[float, Field(gt=0, le=1, strict=True), PROJECTED] = 1.0
     """Share of the features that each column of W_rand reads; below 1 the projection is sparse (Fly-CL)."""
-    activation: Annotated[Literal["relu", "topk", "fourier"], PROJECTED] = "relu"
-    """What is made of projected features: `relu` (RanPAC), `topk` keeps each image's largest values (Fly-CL),
-    `fourier`: random Fourier features of a Gaussian kernel (RanDumb, KLDA)."""
+    activation: Annotated[Literal["relu", "gelu", "topk", "fourier"], PROJECTED] = "relu"
+    """What is made of projected features: `relu` (RanPAC), `gelu` (AnaCP), `topk` keeps each image's largest values
+    (Fly-CL), `fourier`: random Fourier features of a Gaussian kernel (RanDumb, KLDA)."""
     activation_share: Annotated[float, Field(gt=0, le=1, strict=True), Needs(("head.activation", "topk"))] = 0.3
     """Share of the M values that `topk` keeps."""
     fourier_gamma: Annotated[Positive, Needs(("head.activation", "fourier"))] = 1.0
@@ -54,6 +65,12 @@ class HeadConfig(Section):
     numbers each."""
     shrinkage: Literal["oas"] | Annotated[float, Field(gt=0, le=1, strict=True)] = "oas"
     """Of `gaussian`: the covariance's share of a multiple of the identity; `oas` reckons it from the covariance."""
+    anacp_layers: Count = 3
+    """Of `anacp`: random projections whose adapted features are averaged."""
+    anacp_draws: Count = 100
+    """Of `anacp`: Gaussian draws of each class that its classifier is fitted on, after every session anew."""
+    anacp_spread: NonNegative = 1.0
+    """Of `anacp`: how far the classes' targets are moved apart, in standard deviations within a class."""
     ridge_grid: tuple[Positive, ...] = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8)
     """Values of lambda that are tried in every session."""
     ridge_split: Annotated[float, Field(gt=0, lt=1, strict=True)] = 0.8

@@ -50,9 +50,10 @@ class Wanted(StrEnum):
     ABOVE_ZERO = "above 0"
     GRADIENT_TRAINED = "one that gradient steps train"
     """A kind of head that has no closed form."""
+    CLOSED_FORM = "one with a closed form"
 
 
-ABOVE_ZERO, GRADIENT_TRAINED = Wanted.ABOVE_ZERO, Wanted.GRADIENT_TRAINED
+ABOVE_ZERO, GRADIENT_TRAINED, CLOSED_FORM = Wanted.ABOVE_ZERO, Wanted.GRADIENT_TRAINED, Wanted.CLOSED_FORM
 
 
 @dataclass(frozen=True, init=False)

@@ -1,6 +1,7 @@
 """Fixed random features of features: what closed-form heads see.
 
     relu      H = relu(F W)                                   RanPAC, arXiv 2307.02251
+    gelu      H = gelu(F W)                                   AnaCP, arXiv 2511.13880
     topk      H = F W, of each image's values only the largest kept, the others 0   Fly-CL, arXiv 2510.16877
     fourier   H = sqrt(2 / M) cos(F W sqrt(2 gamma / D) + b)  Rahimi and Recht 2007, as in RanDumb (2402.08823) and KLDA
 
@@ -27,7 +28,7 @@ class Projection:
     Args:
         width, dim: D and M.
         seed: of W and b.
-        activation: `relu`, `topk` or `fourier`.
+        activation: `relu`, `gelu`, `topk` or `fourier`.
         kept: share of the M values that `topk` keeps, in (0, 1], at least one value.
         density: share of the D features that each column of W reads, in (0, 1], at least one: the others are 0 in it.
         gamma: of `fourier`, above 0.
@@ -79,5 +80,7 @@ class Projection:
         hidden = features @ self._weight
         if self.activation == "relu":
             return hidden.relu_()
+        if self.activation == "gelu":
+            return torch.nn.functional.gelu(hidden)
         largest = hidden.topk(max(1, round(self.kept * self.dim)), dim=1)
         return torch.zeros_like(hidden).scatter_(1, largest.indices, largest.values)

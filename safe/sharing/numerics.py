@@ -15,9 +15,10 @@ from safe.io.sources import own_modules, sources_digest
 # Everything between the pixels of a data set (known by its digest) and a learner's scores. A package stands for all its
 # modules. What stands nowhere here must not change a stage: a test has the list of the others.
 NUMERICS = (
-    "backbones", "data.cache", "data.images", "data.parallel", "data.sources", "data.stream", "data.transforms",
-    "evaluation.logits", "heads", "learners", "losses", "pet", "seeding", "sharing", "training.build",
-    "training.features", "training.inputs", "training.session_end", "training.steps", "training.trainer",
+    "backbones", "config.reading", "data.cache", "data.images", "data.parallel", "data.sources", "data.stream",
+    "data.transforms", "evaluation.logits", "heads", "learners", "losses", "pet", "seeding", "sharing",
+    "training.build", "training.features", "training.inputs", "training.session_end", "training.steps",
+    "training.trainer",
 )  # fmt: skip
 
 _ROOT = Path(__file__).parents[1]

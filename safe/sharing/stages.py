@@ -30,6 +30,7 @@ import torch
 from safe.config import Config
 from safe.config.described import acting, acts
 from safe.config.marks import Acts
+from safe.config.reading import beside, shares_statistics
 from safe.data.stream import Session, Stream, Subset
 from safe.heads import head_settings, is_closed_form
 from safe.heads.registry import head_maker
@@ -38,6 +39,7 @@ from safe.pet.registry import settings_of, wiring
 from safe.sharing.numerics import numerics_digest
 
 FROM_THE_START = (Acts.SESSION_1, Acts.TUNING)
+FROZEN = (*(name for name in acting(Acts.SESSION_1) if name.startswith("backbone.")), "runtime.deterministic")
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
 
@@ -91,6 +93,12 @@ def sharing_key(config: Config, session: int) -> str:
     return _digest([session if fast else 1, settings, {name: flat[name] for name in acting(Acts.FACTS)}])
 
 
+def frozen_key(config: Config) -> str:
+    """Return what tells the frozen network's features apart, likewise."""
+    flat = config.flat()
+    return _digest([_settings(config, {Acts.EXTRACTION}, FROZEN), {name: flat[name] for name in acting(Acts.FACTS)}])
+
+
 class StageKeys:
     """The keys of one run's stages.
 
@@ -130,7 +138,8 @@ class StageKeys:
         Args:
             kind: one of `KINDS`.
             learner: `slow` or `fast`. The two have the same keys in session 1, and in every session where the fast one
-                has no epochs. For views it is the network that is frozen: `ptm` or `slow`.
+                has no epochs. For views it is the network that is frozen: `ptm` or `slow`;
+                features may be the `ptm`'s too.
             session: number of the last session that the learner has been through; for views, of the one that draws
                 them.
             split: for features, `train` or `evaluation`.
@@ -139,6 +148,9 @@ class StageKeys:
         """
         if kind == "views":
             return self._views(learner, session, epoch)
+        if learner == "ptm":
+            facts = {**self._facts, "images": self._images(split, [group or session])}
+            return _digest([kind, learner, facts, _settings(self.config, {Acts.EXTRACTION}, FROZEN)])
         fast = learner == "fast" and _trains_fast(self.config, session)
         points, also = {*FROM_THE_START, *([Acts.SESSION_2] if fast else [])}, []
         facts = dict(self._facts)
@@ -146,7 +158,9 @@ class StageKeys:
             points.add(Acts.EXTRACTION)
         if kind in ("readout", "logits"):
             points.add(Acts.HEADS)
-            if self.config.head.statistics == "shared" and _trains_fast(self.config, session):
+            if (front := beside(self.config, learner)) is not None:
+                facts["beside"] = front
+            if shares_statistics(self.config) and _trains_fast(self.config, session):
                 points.add(Acts.SESSION_2)
                 facts["statistics"] = "shared"
             if session > 1 and not is_closed_form(self.config.head.kind):

@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from safe.backbones.loading import load_backbone
 from safe.backbones.network_input import described, network_input
 from safe.config import Config
+from safe.config.reading import beside
 from safe.config.settings import PetConfig
 from safe.data.loading import survey
 from safe.data.sessions import require_sessions, sizes_of
@@ -60,6 +61,28 @@ def build_learner(config: Config, backbone: VisionTransformer, classes: int, dev
     return Learner(net, head, closed_form_head(config, width, device))
 
 
+def first_fast(config: Config, slow: Learner) -> Learner:
+    """Return the fast learner as it starts, a copy of the slow one; with a fresh head where that reads more."""
+    fast = slow.copy()
+    if beside(config, "fast") != beside(config, "slow"):
+        rows = slow.head.rows
+        fast.closed = closed_form_head(config, rows.shape[1], rows.device, "fast")
+    return fast
+
+
+def distinct_learners(config: Config, slow: Learner, fast: Learner | None) -> dict[str, Learner]:
+    """Return the learners that a session's end tells apart, `slow` first; `fast` is `None` in session 1.
+
+    There, and for good without epochs of its own, the fast learner is the slow one; save its head where that reads
+    more.
+    """
+    if fast is None and beside(config, "fast") != beside(config, "slow"):
+        fast = first_fast(config, slow)
+    elif config.fast.epochs == 0:
+        fast = None
+    return {"slow": slow} if fast is None else {"slow": slow, "fast": fast}
+
+
 def restored_learners(
     config: Config, vit: VisionTransformer, slow: Mapping[str, Any], fast: Mapping[str, Any], device: torch.device
 ) -> tuple[Learner, Learner]:
@@ -69,7 +92,7 @@ def restored_learners(
     """
     first = build_learner(config, frozen_backbone(vit, device), 1, device)
     first.net.load_pet_state(slow["pet"])
-    second = first.copy()
+    second = first_fast(config, first)
     if all(torch.equal(slow["pet"][name], fast["pet"][name]) for name in slow["pet"]):
         second.net = first.net
     else:
@@ -79,10 +102,15 @@ def restored_learners(
     return first, second
 
 
-def closed_form_head(config: Config, width: int, device: torch.device) -> ClosedFormHead | None:
-    """Return the closed-form head of features (N, width), `None` for a kind that has none."""
+def closed_form_head(config: Config, width: int, device: torch.device, learner: str = "slow") -> ClosedFormHead | None:
+    """Return the closed-form head of a learner whose network has features (N, width), `None` for a kind without."""
     settings = {**dict(config.head), "projection_seed": projection_seed(config)}
-    return make_head(config.head.kind, width, device, settings)
+    return make_head(config.head.kind, head_width(config, width, learner), device, settings)
+
+
+def head_width(config: Config, width: int, learner: str) -> int:
+    """Return how many features the head of a learner reads, where networks have `width`."""
+    return width if beside(config, learner) is None else 2 * width
 
 
 def preflight(config: Config) -> str:

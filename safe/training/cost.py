@@ -20,14 +20,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from safe.backbones.loading import skeleton
 from safe.backbones.network_input import network_input
 from safe.config import Config
+from safe.config.reading import beside
 from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions, image_counts
 from safe.datasets.facts import dataset_info
+from safe.evaluation.metrics import LEARNERS
 from safe.heads import is_closed_form
 from safe.heads.base import FLOAT
 from safe.learners.fast import FAST_WEIGHTS
 from safe.learners.slow import SLOW_WEIGHTS
-from safe.training.build import build_learner, closed_form_head, frozen_backbone
+from safe.training.build import build_learner, closed_form_head, frozen_backbone, head_width
 from safe.training.memory import expected_sizes, needs, resume_bytes
 
 
@@ -57,9 +59,11 @@ class SessionCost:
         frozen: images through a network without gradients while training: the frozen one, or to imprint new rows.
         slow_read, fast_read: images whose features the slow and the fast learner read at the end of the session; the
             fast one none while it is the slow one.
+        beside_read: images whose features heads read of the frozen network, which is passed once for both.
         step_flops: floating point operations of the gradient steps.
         read_flops: of reading one image's features.
-        head_flops: of one learner's head.
+        beside_flops: of reading one image's features of the frozen network.
+        slow_head_flops, fast_head_flops: of each learner's head; the fast one's 0 where it is the slow one's.
     """
 
     steps: int
@@ -67,15 +71,26 @@ class SessionCost:
     frozen: int
     slow_read: int
     fast_read: int
+    beside_read: int
     step_flops: float
     read_flops: float
-    head_flops: float
+    beside_flops: float
+    slow_head_flops: float
+    fast_head_flops: float
+
+    @property
+    def read(self) -> int:
+        """Images whose features are read at the end of the session, as often as they are."""
+        return self.slow_read + self.fast_read + self.beside_read
 
     @property
     def closing(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Operations of the slow and of the fast learner's closing, each of its network and of its head."""
-        fast = (self.fast_read * self.read_flops, self.head_flops) if self.fast_read else (0.0, 0.0)
-        return (self.slow_read * self.read_flops, self.head_flops), fast
+        """Operations of the slow and of the fast learner's closing, each of its network and of its head.
+
+        The slow one's are with those of the frozen network.
+        """
+        slow = self.slow_read * self.read_flops + self.beside_read * self.beside_flops
+        return (slow, self.slow_head_flops), (self.fast_read * self.read_flops, self.fast_head_flops)
 
     @property
     def flops(self) -> float:
@@ -114,7 +129,7 @@ def session_costs(config: Config) -> list[SessionCost]:
         UserError: backbone or data are unknown, or nothing is published of data that are not there.
     """
     one, costs, judged = counted_flops(config), [], 0
-    head = closed_form_head(config, one.width, torch.device("meta"))
+    heads = {name: closed_form_head(config, one.width, torch.device("meta"), name) for name in LEARNERS}
     domains = dataset_info(config.dataset).kind == "domains" and config.data.scenario == "auto"
     for index, session in enumerate(expected_sessions(config)):
         first = index == 0
@@ -127,6 +142,11 @@ def session_costs(config: Config) -> list[SessionCost]:
         judged += session.judged
         # The frozen slow learner reads new images only; the fast one, once it is another, all that judge it.
         apart = not first and config.fast.epochs > 0
+        solved = {
+            name: 0.0 if head is None else head.flops(session.train, judged, session.classes)
+            for name, head in heads.items()
+        }
+        fast_solves = apart or beside(config, "fast") != beside(config, "slow")
         costs.append(
             SessionCost(
                 steps=settings.epochs * -(-session.train // settings.batch_size),
@@ -134,11 +154,14 @@ def session_costs(config: Config) -> list[SessionCost]:
                 frozen=frozen + imprinted,
                 slow_read=session.train + session.judged,
                 fast_read=session.train + judged if apart else 0,
+                beside_read=session.train + session.judged if beside(config, "slow") == "ptm" else 0,
                 step_flops=trained * one.trained
                 + frozen * (one.frozen if first else one.tuned)
                 + imprinted * one.tuned,
                 read_flops=one.tuned,
-                head_flops=0.0 if head is None else head.flops(session.train, judged, session.classes),
+                beside_flops=one.frozen,
+                slow_head_flops=solved["slow"],
+                fast_head_flops=solved["fast"] if fast_solves else 0.0,
             )
         )
     return costs
@@ -167,8 +190,14 @@ def run_bytes(config: Config, device: torch.device) -> RunBytes:
     sizes = expected_sizes(vit, config)
     needed = needs(config, sizes, device)
     closed = is_closed_form(config.head.kind)
-    width = config.head.projection_dim or sizes.width if closed else sizes.width
-    states = sum(2 * FLOAT * (one.parameters + width * session.classes) for session in expected_sessions(config))
+    widths = [
+        config.head.projection_dim or head_width(config, sizes.width, name) if closed else sizes.width
+        for name in LEARNERS
+    ]
+    states = sum(
+        FLOAT * sum(one.parameters + width * session.classes for width in widths)
+        for session in expected_sessions(config)
+    )
     files = dataset_info(config.dataset).kind in ("folder", "domains")
     resize = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct).resize
     pixels = 3 * resize.side(sizes.side) ** 2 * sum(image_counts(config.dataset, config.data.root)) if files else 0

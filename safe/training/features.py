@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from safe.data.stream import Session, Subset
 from safe.data.transforms import network_view
 from safe.evaluation.logits import extract
 from safe.learners.learner import Learner
+from safe.pet import PetViT
 from safe.sharing.client import StageClient
 
 
@@ -39,7 +42,7 @@ class FeatureExtractor:
     ) -> None:
         self.device, self.seen, self.batch_size, self.precision = device, seen, batch_size, precision
         self._client = client or StageClient()
-        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._kept: dict[tuple[str, str, int], Tensor] = {}  # by split, network and session
 
     def __call__(self, learner: Learner, subset: Subset) -> Tensor:
         """Return the features that the learner's network gives now."""
@@ -56,10 +59,18 @@ class FeatureExtractor:
 
         Computed at the first call for a set and kept, since the learner no longer changes.
         """
-        key = (split, session.index)
+        return self._once(learner, "slow", session, split)
+
+    def frozen(self, learner: Learner, session: Session, split: str) -> Tensor:
+        """Return the features, likewise, of the pre-trained network that a learner is tuned on."""
+        plain = replace(learner, net=cast(PetViT, learner.net.base))
+        return self._once(plain, "ptm", session, split)
+
+    def _once(self, learner: Learner, name: str, session: Session, split: str) -> Tensor:
+        key = (split, name, session.index)
         if key not in self._kept:
             subset = session.train if split == "train" else session.evaluation
-            self._kept[key] = self._stage(learner, [subset], "slow", 1, split, session.index)
+            self._kept[key] = self._stage(learner, [subset], name, 1, split, session.index)
         return self._kept[key]
 
     def fast_train(self, learner: Learner, session: Session) -> Tensor:

@@ -18,13 +18,15 @@ from torch import nn
 
 from safe.backbones.network_input import token_count
 from safe.config import Config, validate
+from safe.config.reading import beside
 from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions
 from safe.data.stream import Stream
 from safe.errors import UserError
+from safe.evaluation.metrics import LEARNERS
 from safe.heads.base import FLOAT
 from safe.pet import settings_of
-from safe.training.build import closed_form_head, tuned_network
+from safe.training.build import closed_form_head, head_width, tuned_network
 from safe.training.resources import available_bytes
 
 GIB = 2**30
@@ -130,7 +132,8 @@ def needs(config: Config, sizes: Sizes, device: torch.device) -> Needs:
     tuned = FLOAT * _tuned(sizes.network, config.pet)
     saved += 3 * tuned
     network = FLOAT * sizes.parameters + 4 * tuned  # of both learners, and gradient and momentum of one
-    kept = FLOAT * sizes.width * (sizes.images + sizes.judged)  # features
+    networks = 2 if "ptm" in (beside(config, name) for name in LEARNERS) else 1
+    kept = networks * FLOAT * sizes.width * (sizes.images + sizes.judged)  # features
     work = max(_step(config, sizes), _forward(config, sizes), closing, saved)
     there = network + held + kept + work + SLACK_BYTES
     here = 8 * FLOAT * sizes.judged * sizes.classes + saved  # both learners' logits and what judges them; a file
@@ -144,13 +147,17 @@ def resume_bytes(config: Config, sizes: Sizes) -> float:
 
 def _heads(config: Config, sizes: Sizes) -> tuple[float, float, float]:
     """Return bytes of what both learners' heads hold, of a copy of it, and of what solving and judging add."""
-    head = closed_form_head(config, sizes.width, torch.device("cpu"))
-    if head is None:
+    heads = [closed_form_head(config, sizes.width, torch.device("cpu"), name) for name in LEARNERS]
+    of_each = [head.memory(sizes.classes, sizes.images, sizes.judged) for head in heads if head is not None]
+    if not of_each:
         rows = 2 * FLOAT * sizes.width * sizes.classes
         return rows, rows, 0
-    of_one = head.memory(sizes.classes, sizes.images, sizes.judged)
-    statistics = 2 * of_one.statistics
-    return of_one.shared + statistics, statistics, of_one.closing
+    widths = {head_width(config, sizes.width, name) for name in LEARNERS}
+    shared = sum(head.shared for head in of_each) * len(widths) / len(of_each)  # by heads that read equally much
+    statistics = sum(head.statistics for head in of_each)
+    # What stands side by side is copied for it.
+    read = FLOAT * max(widths) * max(sizes.images, sizes.judged) if max(widths) > sizes.width else 0
+    return shared + statistics, statistics, max(head.closing for head in of_each) + read
 
 
 @lru_cache(maxsize=64)  # asked again for every other setting that is tried

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from safe.config import Config
+from safe.config.reading import beside, shares_statistics
 from safe.data.stream import Session, Stream
 from safe.errors import NonFiniteLossError
 from safe.evaluation.logits import SessionLogits
@@ -43,23 +45,24 @@ class SessionEnd:
     """
 
     def __init__(
-        self, seed: int, stream: Stream, slow: Learner, features: FeatureExtractor, client: StageClient
+        self, config: Config, stream: Stream, slow: Learner, features: FeatureExtractor, client: StageClient
     ) -> None:
-        self._seed, self._stream, self._slow, self._features, self._client = seed, stream, slow, features, client
+        self._config, self._stream, self._slow, self._features, self._client = config, stream, slow, features, client
         self._pending: dict[str, list[_Pending]] = {"slow": [], "fast": []}
         self.seconds = {"features": 0.0, "head": 0.0}
 
-    def solve(self, learners: Mapping[str, Learner], session: Session, *, shared: bool) -> None:
+    def solve(self, learners: Mapping[str, Learner], session: Session) -> None:
         """Bring the closed-form heads of the learners up to the end of a session; nothing is done where there are none.
 
         Args:
-            learners: `slow`, and `fast` where it differs from the slow one.
-            shared: whether each adds the other's features too, before its own.
+            learners: `slow`, and `fast` where it differs from the slow one. With shared statistics each adds the
+                other's features too, before its own.
 
         Raises:
             NonFiniteLossError: features are NaN or infinite.
         """
         features: dict[str, Tensor] = {}
+        shared = shares_statistics(self._config)
         for name, learner in learners.items():
             others = {whose: one for whose, one in learners.items() if whose != name and shared}
             self._solve(name, {**others, name: learner}, session, features)
@@ -97,7 +100,9 @@ class SessionEnd:
         elif not computed:
             closed.load_readout(value)
             closed.ridge = value["ridge"]
-            pets = tuple(None if whose == "slow" else one.net.pet_state() for whose, one in sources.items())
+            pets = tuple(
+                None if self._is_slow(whose, session) else one.net.pet_state() for whose, one in sources.items()
+            )
             self._pending[name].append(_Pending(session, pets))
         self.seconds["head"] += time.perf_counter() - started - (self.seconds["features"] - before)
 
@@ -106,10 +111,11 @@ class SessionEnd:
 
         def compute() -> dict[str, Any]:
             judged = self._stream.judged(session.index)
-            if name == "slow":
+            if self._is_slow(name, session):
                 features = torch.cat([self._features.slow(self._slow, s, "evaluation") for s in judged])
             else:
                 features = self._features.fast_evaluation(learner, judged, session.index)
+            features = self._read(name, features, judged, "evaluation")
             if learner.closed is None:  # with a closed form its training images told already
                 _require_finite(features, name, session.index)
             return {"logits": learner.logits(features).cpu()}
@@ -166,17 +172,32 @@ class SessionEnd:
                     then = Learner(learner.net.clone(), learner.head, None)
                     then.net.load_pet_state(pet)
                     features = self._features.fast_train(then, session)
+                features = self._read(name, features, [session], "train")
                 closed.add(features, session.train.labels.to(features.device), session.seen, self._split(session))
             del pending[0]
 
     def _split(self, session: Session) -> torch.Generator:
         """One for both learners, so that equal features give equal heads."""
-        return generator(self._seed, "ridge_split", session.index)
+        return generator(self._config.seed, "ridge_split", session.index)
 
     def _train_features(self, name: str, learner: Learner, session: Session) -> Tensor:
-        if name == "slow":
-            return self._features.slow(self._slow, session, "train")
-        return self._features.fast_train(learner, session)
+        if self._is_slow(name, session):
+            features = self._features.slow(self._slow, session, "train")
+        else:
+            features = self._features.fast_train(learner, session)
+        return self._read(name, features, [session], "train")
+
+    def _is_slow(self, name: str, session: Session) -> bool:
+        """Whether a learner's network is the slow one after a session."""
+        return name == "slow" or session.index == 1
+
+    def _read(self, name: str, own: Tensor, sessions: Sequence[Session], split: str) -> Tensor:
+        """Return what a learner's head reads of images of these sessions: its `own` features, and what goes before."""
+        front = beside(self._config, name)
+        if front is None:
+            return own
+        of = self._features.frozen if front == "ptm" else self._features.slow
+        return torch.cat([torch.cat([of(self._slow, session, split) for session in sessions]), own], dim=1)
 
 
 def _require_finite(features: Tensor, name: str, session: int) -> None:

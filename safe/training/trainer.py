@@ -25,7 +25,7 @@ from safe.learners.learner import Learner
 from safe.sharing.client import StageClient
 from safe.sharing.stages import StageStore
 from safe.states.inference import WHOLE_VERSION
-from safe.training.build import build_learner, prediction_of, projection_seed
+from safe.training.build import build_learner, distinct_learners, first_fast, prediction_of, projection_seed
 from safe.training.features import FeatureExtractor
 from safe.training.inputs import RunInputs
 from safe.training.resources import measured, reset_peak
@@ -86,7 +86,7 @@ class SafeTrainer:
             self.device, inputs.seen, config.runtime.eval_batch_size, self.precision, self._client
         )
         self._steps = GradientSteps(config, inputs.seen, self.device, self.precision, self._features, self._client)
-        self._session_end = SessionEnd(config.seed, self.stream, self.slow, self._features, self._client)
+        self._session_end = SessionEnd(config, self.stream, self.slow, self._features, self._client)
         self._judge = Judge(prediction_of(config), domain_incremental=self.stream.domain_incremental)
         reset_peak(self.device)
 
@@ -188,15 +188,17 @@ class SafeTrainer:
         started, waited = time.perf_counter(), self._client.waited
         now = self._now
         training: Training = "none" if self.session_epochs == 0 else "reused" if self._reused else "trained"
+        learners = distinct_learners(self.config, self.slow, self.fast)
         if now.index > 1 and training == "none" and self.slow.closed is None:
-            self._steps.add_rows(self._distinct(), now)  # no epoch gave them, and they predict
-        self._session_end.solve(self._distinct(), now, shared=self.config.head.statistics == "shared")
+            self._steps.add_rows(learners, now)  # no epoch gave them, and they predict
+        self._session_end.solve(learners, now)
         heads_done = time.perf_counter()
-        scores = {name: self._session_end.logits(name, learner, now) for name, learner in self._distinct().items()}
-        if "fast" not in scores:
+        scores = {name: self._session_end.logits(name, learner, now) for name, learner in learners.items()}
+        if "fast" in learners:
+            self.fast = learners["fast"]
+        else:
             self.fast, scores["fast"] = self.slow.copy(), scores["slow"]
             self._session_end.fast_is_slow()
-        assert self.fast is not None
         judged = self._session_end.session_logits(self.slow, self.fast, scores, now.index)
         self.session_logits, metrics = judged.first(now.index), self._judge(judged, now.index)
         ended = time.perf_counter()
@@ -225,12 +227,6 @@ class SafeTrainer:
         self._session_end.restart()
         reset_peak(self.device)
         return result
-
-    def _distinct(self) -> dict[str, Learner]:
-        """The learners that differ: in session 1, and for good without epochs of its own, the fast one is the slow."""
-        if self.session == 0 or self.config.fast.epochs == 0:
-            return {"slow": self.slow}
-        return self._learners()
 
     def _learners(self) -> dict[str, Learner]:
         return {"slow": self.slow} | ({} if self.fast is None else {"fast": self.fast})
@@ -277,7 +273,7 @@ class SafeTrainer:
         self.slow.load_state_dict(state["learners"]["slow"])
         self.fast = None
         if "fast" in state["learners"]:
-            self.fast = self.slow.copy()
+            self.fast = first_fast(self.config, self.slow)
             self.fast.load_state_dict(state["learners"]["fast"])
         trained = self.slow if self.fast is None else self.fast
         self._steps.load_optimizer(state["optimizer"], trained, "slow" if self.fast is None else "fast")

@@ -10,7 +10,7 @@ from typing import Any
 
 from safe.config import setting_names
 from safe.config.described import needs
-from safe.config.marks import ABOVE_ZERO, GRADIENT_TRAINED, Needs
+from safe.config.marks import ABOVE_ZERO, CLOSED_FORM, GRADIENT_TRAINED, Needs
 from safe.heads import head_kinds, head_settings, is_closed_form
 
 
@@ -52,8 +52,8 @@ def conditions(name: str) -> tuple[Needs, ...]:
 def _spelt_out(condition: Needs) -> Iterable[tuple[str, Any]]:
     """Return the alternatives with the kinds of heads that there are by now."""
     for other, wanted in condition.alternatives:
-        if wanted is GRADIENT_TRAINED:
-            yield from ((other, kind) for kind in head_kinds() if not is_closed_form(kind))
+        if wanted in (GRADIENT_TRAINED, CLOSED_FORM):
+            yield from ((other, kind) for kind in head_kinds() if is_closed_form(kind) is (wanted is CLOSED_FORM))
         else:
             yield other, wanted
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from safe.config import Config, validate
 from safe.config.described import acting
 from safe.config.marks import Acts
+from safe.config.reading import beside, shares_statistics
 from safe.data.sessions import session_count
-from safe.sharing.stages import sharing_key
+from safe.evaluation.metrics import LEARNERS
+from safe.sharing.stages import frozen_key, sharing_key
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals
@@ -91,26 +93,29 @@ def plan_of(spec: SweepSpec) -> Plan:
 
 def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
     """Return what runs (configuration, sessions) come to when they share what they have in common."""
-    unshared, trained = 0, set[str]()
+    unshared, trained, frozen = 0, set[str](), set[tuple[str, int]]()
     states: dict[str, set[tuple[str, int, str]]] = {"slow": set(), "fast": set()}
     for config, sessions in runs:
         flat = config.flat()
         settings = repr([flat[name] for name in acting(Acts.HEADS)])
-        shared = flat["head.statistics"] == "shared"
+        shared = shares_statistics(config)
+        fronts = [beside(config, name) for name in LEARNERS]
         for session in sessions:
             heads = settings + (sharing_key(config, session) if shared else "")
             states["slow"].add((sharing_key(config, 1), session, heads))
-            if session > 1 and config.fast.epochs > 0:
+            frozen |= {(frozen_key(config), session)} if "ptm" in fronts else set()
+            if (session > 1 and config.fast.epochs > 0) or fronts[0] != fronts[1]:
                 states["fast"].add((sharing_key(config, session), session, heads))
             if (config.slow if session == 1 else config.fast).epochs > 0:
                 unshared += 1
                 trained.add(sharing_key(config, session))
-    fast = {key for key, _, _ in states["fast"]}
+    fast = {key for key, session, _ in states["fast"] if session > 1}
     slow = {(key, session) for key, session, _ in states["slow"]}
     read = sum(map(len, states.values()))
-    # A frozen slow learner reads the training and the judging images of every session once; the fast one, after each
-    # of its sessions, those of that session and all that judge it.
-    stages = {"slow": len(trained - fast), "fast": len(fast & trained), "features": 2 * len(slow) + 2 * len(fast)}
+    # A frozen slow learner reads the training and the judging images of every session once, and so does the network
+    # without PET where heads read it; the fast one, after each of its sessions, those of it and all that judge.
+    features = 2 * (len(slow) + len(fast) + len(frozen))
+    stages = {"slow": len(trained - fast), "fast": len(fast & trained), "features": features}
     return Count(unshared * predictions, unshared, len(trained), {**stages, "readout": read, "logits": read})
 
 
@@ -124,10 +129,11 @@ def _bound(spec: SweepSpec, sessions: int, slow: int, predictions: int) -> Count
     trained = alone + spec.trials * later + (0 if slow else spec.trials * first)
     slow_states, fast_states = slow or spec.trials, spec.trials * later
     read = slow_states * sessions + fast_states
+    frozen = sessions if spec.base["head.features"] == "with_frozen" or "head.features" in spec.space else 0
     stages = {
         "slow": slow_states * first,
         "fast": fast_states,
-        "features": 2 * slow_states * sessions + 2 * fast_states,
+        "features": 2 * (slow_states * sessions + fast_states + frozen),
         "readout": read,
         "logits": read,
     }

@@ -31,7 +31,7 @@ class Cost:
 def cost_of(config: Config, device: torch.device) -> Cost:
     """Return the cost of one run on a device."""
     each = session_costs(config)
-    read = sum(cost.slow_read + cost.fast_read for cost in each)
+    read = sum(cost.read for cost in each)
     return Cost(sum(cost.steps for cost in each), read, sum(cost.flops for cost in each), run_bytes(config, device))
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
+from scipy.special import erf
 from torch import Tensor
 
 from safe.config.heads import HeadConfig
 from safe.heads import head_kinds, is_closed_form, make_head
 from safe.heads.base import ClosedFormHead
 from safe.heads.projection import Projection
-from safe.seeding import generator
+from safe.seeding import derive_seed, generator
 
 WIDTH = 6
 # As a configuration gives them. One lambda, so that it is no choice: which one is chosen hangs on a random split.
@@ -36,6 +38,8 @@ HEADS: dict[str, tuple[str, dict[str, object]]] = {
     "gaussian, fourier": ("gaussian", FOURIER),
     "gaussian, per class": ("gaussian", {"covariance": "per_class", "projection_dim": 0, "shrinkage": 0.2}),
     "gaussian, per class, oas": ("gaussian", {"covariance": "per_class"}),
+    "anacp": ("anacp", {"activation": "gelu", "anacp_layers": 2, "anacp_draws": 30}),
+    "anacp, plain": ("anacp", {"projection_dim": 0}),
 }
 
 pytestmark = pytest.mark.parametrize("kind", HEADS)
@@ -78,9 +82,11 @@ def hidden64(features: np.ndarray, settings: Settings) -> np.ndarray:
     """Return random features in float64; W is read off through a ReLU: relu(W) - relu(-W)."""
     if not settings["projection_dim"]:
         return features
-    shape, density = (WIDTH, 20, 3, "cpu"), settings["projection_density"]
+    shape, density = (WIDTH, 20, settings["projection_seed"], "cpu"), settings["projection_density"]
     plain, eye = Projection(*shape, density=density), torch.eye(WIDTH)
     hidden = features @ (plain(eye) - plain(-eye)).double().numpy()
+    if settings["activation"] == "gelu":
+        return hidden * (1 + erf(hidden / np.sqrt(2))) / 2
     if settings["activation"] == "fourier":
         phase = Projection(*shape, "fourier")._phase.double().numpy()
         return np.sqrt(2 / 20) * np.cos(np.sqrt(2 * settings["fourier_gamma"] / WIDTH) * hidden + phase)
@@ -93,7 +99,8 @@ def hidden64(features: np.ndarray, settings: Settings) -> np.ndarray:
 def ridge64(features: np.ndarray, labels: np.ndarray, probe: np.ndarray, settings: Settings) -> np.ndarray:
     hidden, judged = (hidden64(f, settings) for f in (features, probe))
     (ridge,) = settings["ridge_grid"]
-    return judged @ np.linalg.solve(hidden.T @ hidden + ridge * np.eye(20), hidden.T @ np.eye(4)[labels])
+    gram, cross = hidden.T @ hidden, hidden.T @ np.eye(4)[labels]
+    return judged @ np.linalg.solve(gram + ridge * np.eye(len(gram)), cross)
 
 
 def class_means64(features: np.ndarray, labels: np.ndarray, probe: np.ndarray, settings: Settings) -> np.ndarray:
@@ -125,11 +132,38 @@ def gaussian64(features: np.ndarray, labels: np.ndarray, probe: np.ndarray, sett
     return np.stack(scores, axis=1)
 
 
+def unit64(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def anacp64(features: np.ndarray, labels: np.ndarray, probe: np.ndarray, settings: Settings) -> np.ndarray:
+    features, probe, draws, seed = unit64(features), unit64(probe), settings["anacp_draws"], settings["projection_seed"]
+    means = np.stack([features[labels == c].mean(axis=0) for c in range(4)])
+    centred = features - means[labels]
+    root = scipy.linalg.sqrtm(centred.T @ centred / len(labels) + 1e-4 * np.eye(WIDTH)).real
+    # U (S + a) V^T of X is X + a (X X^T)^(-1/2) X; in a direction that X lacks there is nothing to add.
+    whitened = np.linalg.solve(root, (means - means.mean(axis=0)).T).T
+    polar = scipy.linalg.pinvh(scipy.linalg.sqrtm(whitened @ whitened.T).real, rtol=1e-4) @ whitened
+    targets = unit64((whitened + settings["anacp_spread"] * polar) @ root + means.mean(axis=0))
+    count = settings["anacp_layers"] if settings["projection_dim"] else 1
+    seeds = [seed, *(derive_seed(seed, "layer", number) for number in range(1, count))]
+    last = {**settings, "projection_seed": derive_seed(seed, "classifier")}
+    noise = torch.randn(draws, WIDTH, generator=generator(last["projection_seed"], "draws", draws, WIDTH))
+    drawn = np.concatenate([mean + noise.double().numpy() @ root for mean in means])
+
+    def adapted(rows: np.ndarray) -> np.ndarray:
+        each = [ridge64(features, labels, rows, {**settings, "projection_seed": one}) @ targets for one in seeds]
+        return np.mean([unit64(scores) for scores in each], axis=0)
+
+    return ridge64(adapted(drawn), np.arange(4).repeat(draws), adapted(probe), last)
+
+
 # Of every kind: the scores of `probe` among 4 classes. A kind without one fails.
 FLOAT64: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray, Settings], np.ndarray]] = {
     "ridge": ridge64,
     "class_means": class_means64,
     "gaussian": gaussian64,
+    "anacp": anacp64,
 }
 
 

@@ -156,8 +156,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "uniform rows": {"fast.new_rows": "uniform", "fast.slow_rows": "zeros"},
     "class means": {"head.kind": "class_means"},
     "gaussian": {"head.kind": "gaussian"},
+    "anacp": {"head.kind": "anacp"},
     "shared statistics": {"head.statistics": "shared"},
     "shared statistics, domains": {"head.statistics": "shared", "domains": True},
+    "with frozen": {"head.features": "with_frozen"},
+    "with frozen, shared statistics": {"head.features": "with_frozen", "head.statistics": "shared"},
+    "with frozen, means, slow only": {"head.features": "with_frozen", "head.kind": "class_means", "fast.epochs": 0},
+    "with slow": {"head.features": "with_slow"},
+    "with slow, means": {"head.features": "with_slow", "head.kind": "class_means"},
+    "with slow, domains": {"head.features": "with_slow", "domains": True},
     "cosine": {"head.kind": "cosine"},
     "cosine, slow only": {"head.kind": "cosine", "fast.epochs": 0},
     "cosine, full": {"head.kind": "cosine", "pet.kind": "full"},
@@ -188,7 +195,10 @@ def test_off_cold_and_warm_are_the_same(trial: Trial, overrides: dict[str, Any])
     assert kinds >= {"features", "logits"}
 
 
-@pytest.mark.parametrize("variant", ["ridge", "cosine", "class means", "slow only", "domains", "shared statistics"])
+@pytest.mark.parametrize(
+    "variant",
+    ["ridge", "cosine", "class means", "slow only", "domains", "shared statistics", "with frozen", "with slow"],
+)
 def test_a_partly_evicted_store_changes_nothing(trial: Trial, variant: str) -> None:
     alone = trial(VARIANTS[variant])
     full = MemoryStages()
@@ -246,7 +256,11 @@ def test_an_audit_on_test_images_trains_nothing(trial: Trial) -> None:
 
 @pytest.mark.parametrize(
     ("variant", "evicted"),
-    [(variant, evicted) for variant in ("ridge", "cosine, slow only", "shared statistics") for evicted in (KINDS, ())]
+    [
+        (variant, evicted)
+        for variant in ("ridge", "cosine, slow only", "shared statistics", "with slow")
+        for evicted in (KINDS, ())
+    ]
     + [("ridge", ALL_BUT_VIEWS)],
 )
 def test_a_run_resumed_anywhere_with_or_without_a_store_is_the_uninterrupted_one(
@@ -567,7 +581,11 @@ DEPTHS: dict[str, tuple[Any, str]] = {
     "head.fourier_gamma": (2.0, "heads"),
     "head.covariance": ("per_class", NOTHING),  # of other kinds, as the next
     "head.shrinkage": (0.5, NOTHING),
+    "head.features": ("with_frozen", "heads"),
     "head.statistics": ("shared", "heads after session 1"),
+    "head.anacp_layers": (2, NOTHING),
+    "head.anacp_draws": (5, NOTHING),
+    "head.anacp_spread": (0.0, NOTHING),
     "head.ridge_grid": ([2.0], "heads"),
     "head.ridge_split": (0.5, "heads"),
     "head.ridge_choice": ("split", "heads"),

@@ -36,6 +36,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     # More images than M in a session, so that H^T H is solved, and fewer, so that H H^T is.
     "primal": ("digits", {"head.projection_dim": 800, "data.init_classes": 10}),
     "dual": ("digits", {"head.projection_dim": 3000}),
+    "anacp": ("digits", {"head.kind": "anacp", "head.projection_dim": 1500, "data.init_classes": 10}),
+    "with frozen": ("digits", {"head.features": "with_frozen", "head.projection_dim": 3000, "data.init_classes": 10}),
     "adapter": ("digits", {**STEP, "pet.bottleneck": 256}),
     "ssf": ("digits", {**STEP, "pet.kind": "ssf"}),
     "prompts": ("digits", {**STEP, "pet.kind": "vpt_deep", "pet.prompts": 20}),
