@@ -12,6 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from safe.backbones.loading import skeleton
 from safe.config import Config, load_config
 from safe.config.reading import beside, shares_statistics
 from safe.data.sources import Dataset
@@ -138,9 +139,7 @@ def test_what_stands_beside_is_counted() -> None:
         both = 2 if plain.fast_head_flops else 1
         assert frozen.flops - plain.flops == pytest.approx(frozen.beside_read * plain.beside_flops + both * wider)
     assert own[0].fast_head_flops == 0 < with_slow[0].fast_head_flops, "solved in session 1 too"
-    sizes = Sizes(
-        width=768, depth=12, tokens=197, side=224, parameters=86_000_000, classes=300, images=9000, judged=6000
-    )
+    sizes = Sizes(skeleton(at("own").backbone.name), classes=300, images=9000, judged=6000)
     need = {kind: needs(at(kind), sizes, torch.device("cpu")).host for kind in ("own", "with_frozen", "with_slow")}
     projection, kept, copies = 4 * 768 * 10_000, 4 * 768 * 15_000, 4 * 2 * 768 * 9000
     assert need["with_frozen"] - need["own"] == pytest.approx(projection + kept + copies, rel=0.5)
