@@ -24,7 +24,7 @@ def follow_artifacts(database: Path, folder: Path, timeout_s: float) -> None:
     new = folder.as_uri()
     with closing(sqlite3.connect(database, timeout=timeout_s)) as connection, connection:
         for old in _roots(connection, folder.name):
-            place = _local(old)
+            place = local_path(old)
             if place is None or _same(place, folder) or _left(connection, old, new):
                 continue
             for table, column in (EXPERIMENT_ARTIFACTS, *RUN_ARTIFACTS, *VERSION_ARTIFACTS):
@@ -50,7 +50,9 @@ def _left(connection: sqlite3.Connection, old: str, new: str) -> bool:
     """Return whether artefacts of a run or model are in the old place alone."""
     return any(
         place.exists() and not moved.exists()
-        for place, moved in ((_local(uri), _local(new + uri.removeprefix(old))) for uri in _addresses(connection, old))
+        for place, moved in (
+            (local_path(uri), local_path(new + uri.removeprefix(old))) for uri in _addresses(connection, old)
+        )
         if place is not None and moved is not None
     )
 
@@ -62,7 +64,7 @@ def _addresses(connection: sqlite3.Connection, root: str) -> Iterator[str]:
                 yield uri
 
 
-def _local(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
     """Return the path behind a file's address, None for another kind."""
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracking.compat import model_and_version
+from tracking.errors import TrackingError
 from tracking.mlflow_pages import uncharted
 from tracking.recorder import DatasetInput, Point, Status
 from tracking.state import RunState
@@ -21,6 +22,7 @@ STOPPED_TAG = "stopped_early"
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 CONTEXT_TAG = "mlflow.data.context"
+EXTERNAL_TAG = "mlflow.model.isExternal"  # of a model whose files are not in MLflow
 
 _PAGE = 1000
 
@@ -78,16 +80,32 @@ def read_metrics(client: MlflowClient, run_id: str, names: Iterable[str]) -> lis
     ]
 
 
-def find_models(client: MlflowClient, experiment_id: str, run_id: str, run_key: str) -> dict[str, LoggedModel]:
-    """Return the models that a run gave, by name; not those of a deleted run of the same key."""
-    query, token = f"tags.`{RUN_KEY_TAG}` = '{run_key}'", None
-    models: dict[str, LoggedModel] = {}
+def find_sweep_models(client: MlflowClient, sweep: str) -> list[LoggedModel]:
+    """Return the models of a sweep in every experiment."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=_PAGE)]
+    return [
+        model
+        for model in _models(client, experiments, f"tags.`{RUN_KEY_TAG}` LIKE '{sweep}/%'")
+        if model.tags[RUN_KEY_TAG].startswith(f"{sweep}/")  # "_" in a name stands for any letter in LIKE
+    ]
+
+
+def registered_sources(client: MlflowClient) -> set[str]:
+    """Return where the files of all registered versions lie: addresses, or `models:/<id>`."""
+    sources: set[str] = set()
+    token = None
     while True:
-        page = client.search_logged_models([experiment_id], query, page_token=token)
-        models |= {model.name: model for model in page if model.source_run_id == run_id}
+        page = client.search_model_versions("", page_token=token)
+        sources |= {str(version.source) for version in page}
         token = page.token
         if not token:
-            return models
+            return sources
+
+
+def find_models(client: MlflowClient, experiment_id: str, run_id: str, run_key: str) -> dict[str, LoggedModel]:
+    """Return the models that a run gave, by name; not those of a deleted run of the same key."""
+    models = _models(client, [experiment_id], f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
+    return {model.name: model for model in models if model.source_run_id == run_id}
 
 
 def read_runs(client: MlflowClient, runs: Sequence[Run]) -> Mapping[str, RunState]:
@@ -114,6 +132,16 @@ def download(client: MlflowClient, address: str, folder: Path) -> Path:
     return Path(download_artifacts(place, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
 
 
+def _models(client: MlflowClient, experiments: list[str], query: str) -> Iterator[LoggedModel]:
+    token = None
+    while True:
+        page = client.search_logged_models(experiments, query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def _location(client: MlflowClient, address: str) -> str:
     """Return where the artefacts of an address lie."""
     if address.startswith("runs:/"):
@@ -125,7 +153,10 @@ def _location(client: MlflowClient, address: str) -> str:
         return f"{model.artifact_location}/{inside}" if model else f"{run.info.artifact_uri}/{path}"
     named = model_and_version(client, address)
     if len(named) == 1:
-        return client.get_logged_model(*named).artifact_location
+        model = client.get_logged_model(*named)
+        if EXTERNAL_TAG in model.tags:
+            raise TrackingError("only its metrics are kept, no files: it was pruned, or recorded so")
+        return model.artifact_location
     return client.get_model_version_download_uri(*named)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tracking.errors import TrackingError
 from tracking.mlflow_errors import in_words, uploading
 from tracking.mlflow_pages import charted
-from tracking.mlflow_reader import RUN_KEY_TAG, dataset_name, find_models, read_metrics
+from tracking.mlflow_reader import EXTERNAL_TAG, RUN_KEY_TAG, dataset_name, find_models, read_metrics
 from tracking.recorder import ModelOutput, Point
 from tracking.state import RunState, check_files
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
 
 MODEL_TYPE = "safe-session"
-EXTERNAL_TAG = "mlflow.model.isExternal"  # of a model whose files are not in MLflow
 READY = "READY"
 METRICS_PER_CALL = 1000
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -17,6 +18,11 @@ from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_log, sweep_names
 from sweeps.ledger.lock import locked
+from sweeps.model.stored import folder_size, remove_files, size_of, stored_bytes, surplus_models
+from tracking.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("prune", help="list what can be removed to free disk, and with --yes remove it")
     command.add_argument("names", nargs="*", metavar="NAME", help="sweeps (default: all)")
     command.add_argument("--keep", type=int, default=1, metavar="N", help="inference states a run keeps (default: 1)")
+    command.add_argument(
+        "--mlflow",
+        action="store_true",
+        help="also states that MLflow has of sessions, but registered ones",
+    )
     command.add_argument("--stages", action="store_true", help="also the work that sweeps share")
     command.add_argument("--yes", action="store_true", help="remove it")
     add_results(command)
@@ -45,12 +56,18 @@ def _prune(arguments: argparse.Namespace) -> int:
         raise UserError(f"--keep must be at least 0, got {arguments.keep}")
     for name in arguments.names:
         known_log(arguments.results, name)
-    removals, left_alone = [], []
-    for name in list(dict.fromkeys(arguments.names)) or sweep_names(arguments.results):
+    names = list(dict.fromkeys(arguments.names)) or sweep_names(arguments.results)
+    removals: list[Removal] = []
+    left_alone: list[str] = []
+    client = _store(arguments, left_alone)
+    for name in names:
         folders = Folders(arguments.results, name)
         try:
             with locked(folders.sweep, name):
-                removals += _carried_out(_of_sweep(folders, name, arguments.keep), arguments.yes)
+                of_sweep = [*_of_sweep(folders, name, arguments.keep)]
+                if arguments.mlflow and client:
+                    of_sweep += _in_mlflow(client, folders, name, arguments.keep)
+                removals += _carried_out(of_sweep, arguments.yes)
         except UserError as error:
             left_alone.append(f"left alone: {error}")
     if arguments.stages:
@@ -59,8 +76,60 @@ def _prune(arguments: argparse.Namespace) -> int:
         stages = DiskStages(Folders(arguments.results, "any").results / "stages")
         removal = Removal("", "work that all sweeps share", stages.usage().bytes, stages.clear)
         removals += _carried_out([removal], arguments.yes)
-    _show(removals, left_alone, removed=arguments.yes)
+    console = Console(markup=False, emoji=False)
+    if client:
+        _show_stored(console, client, names, Folders(arguments.results, ""), everything=not arguments.names)
+    _show(console, removals, left_alone, removed=arguments.yes)
     return 0
+
+
+def _store(arguments: argparse.Namespace, left_alone: list[str]) -> MlflowClient | None:
+    """Return a client of MLflow's database on this disk; None where there is none, or it cannot be used."""
+    from tracking import shown
+    from tracking.mlflow_backend import connect, sqlite_path
+
+    uri = Folders(arguments.results, "").tracking_uri()
+    database = sqlite_path(uri)
+    if database is None and arguments.mlflow:
+        raise UserError(
+            f"--mlflow removes files on this disk, but MLFLOW_TRACKING_URI names {shown(uri)}; delete models in its "
+            "pages, and have its owner call mlflow gc"
+        )
+    if database is None or not database.exists():
+        return None
+    try:
+        return connect(uri)
+    except TrackingError as error:
+        left_alone.append(f"left alone: {error}")
+        return None
+
+
+def _in_mlflow(client: MlflowClient, folders: Folders, name: str, keep: int) -> Iterator[Removal]:
+    """Yield the states of sessions that a finished sweep has in MLflow beyond those it keeps."""
+    log, _ = known_log(folders.results, name)
+    if not log.finished or (log.model or {}).get("later"):
+        raise UserError(f"{name!r} is not finished, so MLflow keeps its states; without --mlflow the rest can go")
+    models = surplus_models(client, name, keep)
+    told = f"states of {len(models)} sessions in MLflow, whose numbers stay"
+    yield Removal(name, told, sum(size_of(m.artifact_location) for m in models), lambda: remove_files(client, models))
+
+
+def _show_stored(
+    console: Console, client: MlflowClient, names: Iterable[str], folders: Folders, *, everything: bool
+) -> None:
+    """Show how much lies in MLflow's artefacts, by sweep and kind, and what nothing here knows of."""
+    from tracking.mlflow_backend import artifact_folder, sqlite_path
+
+    rows = [(name, size, what) for name in names for what, size in stored_bytes(client, name).items()]
+    database = sqlite_path(folders.tracking_uri())
+    assert database is not None, "there is a client of it"
+    rest = folder_size(artifact_folder(database)) - sum(size for _, size, _ in rows)
+    if everything and rest > 0:
+        rows.append(("-", rest, "deleted there, or of no sweep here; `mlflow gc` removes what is deleted"))
+    if rows:
+        cells = [[name, f"{size / 1e6:.1f}", what] for name, size, what in rows]
+        console.print(f"in {artifact_folder(database)}:", soft_wrap=True)
+        console.print(Table(["sweep", "MB", "what"], cells).on_terminal(console.width))
 
 
 def _of_sweep(folders: Folders, name: str, keep: int) -> Iterator[Removal]:
@@ -86,8 +155,7 @@ def _unlink(files: Iterable[Path]) -> None:
 
 
 def _of_folder(name: str, what: str, folder: Path) -> Removal:
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    return Removal(name, what, _size(files), lambda: shutil.rmtree(folder, ignore_errors=True))
+    return Removal(name, what, folder_size(folder), lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _surplus(folder: Path, keep: int) -> list[Path]:
@@ -111,10 +179,10 @@ def _size(files: Iterable[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _show(removals: list[Removal], left_alone: list[str], *, removed: bool) -> None:
-    console = Console(markup=False, emoji=False)
+def _show(console: Console, removals: list[Removal], left_alone: list[str], *, removed: bool) -> None:
     rows = [[removal.sweep, f"{removal.bytes / 1e6:.1f}", removal.what] for removal in removals]
     if removals:
+        console.print("to be removed:" if not removed else "removed:")
         console.print(Table(["sweep", "MB", "what"], rows).on_terminal(console.width))
     for line in left_alone:
         console.print(line, markup=False, soft_wrap=True)
