@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from safe.cli.parser import add_imports
 from sweeps.cli.common import add_dataset, add_results
-from sweeps.spec.marks import Group, options
+from sweeps.spec.marks import Group, option_help, options
 from sweeps.spec.runs import RunsSpec
 from sweeps.spec.specs import SweepSpec
 
@@ -47,9 +47,9 @@ def add_asking(command: argparse.ArgumentParser, spec: type[RunsSpec] = SweepSpe
     for field, option in fields.items():
         name, heading = flag(field, spec), headings[option.group]
         if (kind := reader(field, spec)) is None:
-            heading.add_argument(name, action="store_true", help=option.help)
+            heading.add_argument(name, action="store_true", help=option_help(spec, field))
         else:
-            heading.add_argument(name, type=kind, metavar=placeholder(field, spec), help=option.help)
+            heading.add_argument(name, type=kind, metavar=placeholder(field, spec), help=option_help(spec, field))
     command.add_argument("settings", nargs="*", metavar="key=value", help="settings of every run: fast.epochs=3")
     add_imports(command)
     add_results(command)

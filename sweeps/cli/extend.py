@@ -11,20 +11,20 @@ from safe.errors import UserError
 from sweeps.cli.asking import flag, reader
 from sweeps.cli.common import add_detail, add_results, go_on
 from sweeps.ledger.known import known_sweep
-from sweeps.spec.marks import options
+from sweeps.spec.marks import option_help, options
 from sweeps.spec.options import check_numbers
 from sweeps.spec.space import parse_space, read_space
 from sweeps.spec.specs import Spec, SweepSpec
 
-NUMBERS = {name: option for name, option in options(SweepSpec).items() if option.extend}
+NUMBERS = [name for name, option in options(SweepSpec).items() if option.extends]
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the command to the parser."""
     command = commands.add_parser("extend", help="give a sweep more trials, seeds, space or budget, and run them")
     command.add_argument("name")
-    for name, option in NUMBERS.items():
-        command.add_argument(flag(name), type=reader(name), help=option.extend)
+    for name in NUMBERS:
+        command.add_argument(flag(name), type=reader(name), help=f"more of: {option_help(SweepSpec, name)}")
     command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
     add_detail(command)
     add_results(command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +40,7 @@ class Display(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class Bookkeeper:
     """Writes down what the jobs of one sweep do.
 
@@ -50,16 +52,15 @@ class Bookkeeper:
         tags: environment tags for every run.
     """
 
-    def __init__(
-        self, ledger: Ledger, recorder: Recorder, display: Display, states: Path, tags: Mapping[str, str]
-    ) -> None:
-        self.ledger = ledger
-        self.recorder = recorder
-        self.display = display
-        self.states = states
-        self.tags = tags
+    ledger: Ledger
+    recorder: Recorder
+    display: Display
+    states: Path
+    tags: Mapping[str, str]
+
+    def __post_init__(self) -> None:
         self.open_jobs: set[str] = set()
-        self.models = SessionModels(ledger.log, ledger.path.parent, states)
+        self.models = SessionModels(self.ledger.log, self.ledger.path.parent, self.states)
         self._noted: set[str] = set()
 
     def started(self, job: Job) -> None:

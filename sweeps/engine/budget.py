@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sweeps.ledger.ledger import SweepLog
 
 
+@dataclass(eq=False)
 class Budget:
     """What is left of `max_sessions` and `max_hours`; None is no limit.
 
@@ -18,35 +20,30 @@ class Budget:
         left: False once a job of the search was held back or stopped for the budget.
     """
 
-    def __init__(
-        self,
-        log: SweepLog,
-        max_sessions: int | None = None,
-        max_hours: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.max_sessions = max_sessions
-        self.max_hours = max_hours
+    log: SweepLog
+    max_sessions: int | None = None
+    max_hours: float | None = None
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self.left = True
-        self._log = log
-        self._clock = clock
         self._since: float | None = None
-        self._seconds = log.search_seconds
+        self._seconds = self.log.search_seconds
 
     @property
     def sessions(self) -> int:
         """Return the sessions that the search trained."""
-        return self._log.sessions_trained
+        return self.log.sessions_trained
 
     @property
     def seconds(self) -> float:
         """Return the wall time that the search took, over all calls."""
-        return self._seconds + (self._clock() - self._since if self._since is not None else 0.0)
+        return self._seconds + (self.clock() - self._since if self._since is not None else 0.0)
 
     def searching(self, under_way: bool) -> None:
         """Start or stop the clock."""
         if under_way and self._since is None:
-            self._since = self._clock()
+            self._since = self.clock()
         elif not under_way and self._since is not None:
             self._seconds, self._since = self.seconds, None
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 500
 ASK_S = 10.0  # how often Ray is asked whether it is there
-
-
 KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
 
 
@@ -57,6 +55,7 @@ def _kept(hook: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+@dataclass(eq=False)
 class Driver:
     """Takes down what happens to Tune's trials and says what Tune is to do next.
 
@@ -70,23 +69,15 @@ class Driver:
         interrupts: how often the user asked to stop.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        books: Bookkeeper,
-        packing: Packing,
-        heartbeat: Heartbeat,
-        early: Early | None,
-        stop: Path,
-        storage: Path,
-    ) -> None:
-        self.queue = queue
-        self.books = books
-        self.packing = packing
-        self.heartbeat = heartbeat
-        self.early = early
-        self.stop = stop
-        self.storage = storage
+    queue: JobQueue
+    books: Bookkeeper
+    packing: Packing
+    heartbeat: Heartbeat
+    early: Early | None
+    stop: Path
+    storage: Path
+
+    def __post_init__(self) -> None:
         self.raised: dict[str, Exception] = {}
         self.error: Exception | None = None
         self.interrupts = 0

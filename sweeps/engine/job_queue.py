@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from safe.errors import UserError
 from sweeps.engine.budget import Budget
@@ -23,6 +23,7 @@ class AllFailedError(RuntimeError):
     """No run of a kind came to its end, so there is nothing to go on with."""
 
 
+@dataclass(eq=False)
 class JobQueue:
     """Hands out jobs, and goes on with the work of a study when every job of a round has ended.
 
@@ -37,26 +38,21 @@ class JobQueue:
             jobs out in their order.
 
     Attributes:
+        draining: nothing more is handed out.
         finished: nothing runs, and nothing will be handed out any more.
     """
 
-    def __init__(
-        self,
-        rounds: Iterator[list[Job]],
-        log: SweepLog,
-        budget: Budget,
-        concurrency: int,
-        retries: int = 1,
-        stage_key: Callable[[Job, int], str] | None = None,
-    ) -> None:
-        self.log = log
-        self.budget = budget
-        self.concurrency = concurrency
-        self.retries = retries
-        self.stage_key = stage_key
+    rounds: Iterator[list[Job]]
+    log: SweepLog
+    budget: Budget
+    concurrency: int
+    retries: int = 1
+    stage_key: Callable[[Job, int], str] | None = None
+
+    def __post_init__(self) -> None:
         self.finished = False
+        self.draining = False
         self.running: dict[str, Job] = {}
-        self._rounds = rounds
         self._round: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._sessions_at_start: dict[str, int] = {}
@@ -65,7 +61,6 @@ class JobQueue:
         self._lost: Counter[str] = Counter()
         self._distrusted: set[str] = set()
         self._user_error: UserError | None = None
-        self._draining = False
 
     def next(self) -> Job | None:
         """Return the job to begin now; None when there is none now, or none any more (`finished`).
@@ -76,12 +71,12 @@ class JobQueue:
         """
         if len(self.running) < self.concurrency and self.prepare():
             return self._begin(self._take())
-        self.finished = self._draining and not self.running
+        self.finished = self.draining and not self.running
         return None
 
     def prepare(self) -> bool:
         """Go on with the work as far as it comes without a job; return whether a job may begin now."""
-        while not self._draining:
+        while not self.draining:
             while self._waiting and self._waiting[0].kind in SEARCH_KINDS and self.budget.spent():
                 self._waiting.popleft()
                 self.budget.left = False
@@ -91,16 +86,16 @@ class JobQueue:
                 return False
             self._close_round()
             try:
-                self._round = next(self._rounds)
+                self._round = next(self.rounds)
             except StopIteration:
-                self._draining = True
+                self.draining = True
                 return False
             self._waiting.extend(job for job in self._round if not self._over(job))
         return False
 
     def drain(self) -> None:
         """Hand out nothing more; what runs may end."""
-        self._draining = True
+        self.draining = True
         self._waiting.clear()
         self.finished = not self.running
 
@@ -121,11 +116,6 @@ class JobQueue:
         self._lost[job_id] += 1
         return self._lost[job_id] <= MOST_LOST_NODES
 
-    @property
-    def draining(self) -> bool:
-        """Whether nothing more is handed out."""
-        return self._draining
-
     def ended(self, job_id: str, error: UserError | None = None, *, counts: bool = True) -> None:
         """Take note that a job has ended, as the log tells by now; one that failed may come again.
 
@@ -144,7 +134,7 @@ class JobQueue:
             self._failures[job_id] += counts
             if counts and job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
                 self._distrusted.add(job.resume_from[0])
-            if self._failures[job_id] <= self.retries and not self._draining:
+            if self._failures[job_id] <= self.retries and not self.draining:
                 self._waiting.appendleft(job)
 
     def _take(self) -> Job:

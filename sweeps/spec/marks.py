@@ -5,12 +5,14 @@ Marks stand in the `Annotated` of the field; lists of fields that need the same 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
 
 
 class Mark(StrEnum):
@@ -39,21 +41,33 @@ class Option:
     """A field is an option of the command line, called like it; a truth value is a switch away from its default.
 
     Attributes:
-        help: one line.
         group: its heading.
+        help: one line, where the first clause of the field's own description does not serve.
+        default: in words, where the default of the field does not say it.
         kind: what reads its words, where that is not the type of the field.
-        extend: help where `extend` takes it too; a larger number extends the sweep.
+        extends: whether a larger number extends a sweep.
     """
 
-    help: str
     group: Group
+    help: str = ""
+    default: str = ""
     kind: Any = None
-    extend: str = ""
+    extends: bool = False
 
 
 def marked(spec: type[BaseModel], *marks: Mark) -> tuple[str, ...]:
     """Return the fields that have one of these marks."""
     return tuple(name for name, field in spec.model_fields.items() if any(mark in field.metadata for mark in marks))
+
+
+def option_help(spec: type[BaseModel], name: str) -> str:
+    """Return the help of a field's option, with its default; a switch, which has words of its own, has none."""
+    field, option = spec.model_fields[name], options(spec)[name]
+    clause = re.split(r"[.;](?:\s|$)", field.description or "")[0].replace("`", "")
+    words = option.help or f"{clause[:1].lower()}{clause[1:]}".replace("\n", " ")
+    plain = field.default is not None and not isinstance(field.default, (bool, type(PydanticUndefined)))
+    default = option.default or (str(field.default) if plain else "")
+    return f"{words} (default: {default})" if default else words
 
 
 def options(spec: type[BaseModel]) -> Mapping[str, Option]:

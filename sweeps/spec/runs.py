@@ -25,66 +25,40 @@ class RunsSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
-    name: Annotated[str, Option("name of the sweep (default: data set and time)", Group.LIMITS)]
+    name: Annotated[str, Option(Group.LIMITS, "name of the sweep", "data set and time")]
     """Names the folder, the parent run and every later call."""
     dataset: Annotated[str, Mark.WHERE]
     """Canonical name of the data set."""
     seeds: Annotated[
-        int,
-        Field(ge=1, le=1_000),
-        Mark.GROWS,
-        Option(
-            f"final runs of the chosen configuration (default: {DEFAULT_SEEDS})",
-            Group.LIMITS,
-            extend="runs of one configuration there shall be in all",
-        ),
+        int, Field(ge=1, le=1_000), Mark.GROWS, Option(Group.LIMITS, default=f"{DEFAULT_SEEDS}", extends=True)
     ]
-    """Runs of one configuration on all training images; seed and class order both change."""
+    """Final runs of one configuration on all training images; seed and class order both change."""
     base: Annotated[dict[str, Any], Mark.WHERE]
     """Preset and overrides under dotted names: what every run starts from."""
     threads: Annotated[int, Field(ge=1)]
     """CPU threads of a run; part of the results, which are equal for equal thread counts."""
     concurrency: Annotated[
-        int,
-        Field(ge=1, le=1_000),
-        Mark.MANNER,
-        Option("runs at the same time (default: one per GPU, else per core)", Group.MACHINE),
+        int, Field(ge=1, le=1_000), Mark.MANNER, Option(Group.MACHINE, default="one per GPU, else per core")
     ]
     """Runs at the same time; no result depends on it once `threads` is set."""
-    retries: Annotated[
-        int,
-        Field(ge=0, le=MOST),
-        Mark.MANNER,
-        Option("how often a failed run is tried again (default: 1)", Group.MACHINE),
-    ] = 1
+    retries: Annotated[int, Field(ge=0, le=MOST), Mark.MANNER, Option(Group.MACHINE)] = 1
     """How often a failed run is tried again from its last checkpoint."""
-    trial_timeout: Annotated[
-        float | None,
-        Field(gt=0),
-        Mark.MANNER,
-        Option("seconds without a sign of life after which a run has failed (default: none)", Group.MACHINE),
-    ] = None
+    trial_timeout: Annotated[float | None, Field(gt=0), Mark.MANNER, Option(Group.MACHINE, default="none")] = None
     """Seconds without a sign of life after which a run counts as failed; empty waits for ever."""
     gpus_per_trial: Annotated[
-        float | Literal["auto"] | None,
-        Mark.MANNER,
-        Option("share of a GPU for a run, or auto (default: 1)", Group.MACHINE, str),
+        float | Literal["auto"] | None, Mark.MANNER, Option(Group.MACHINE, default="1", kind=str)
     ] = None
-    """Share of a GPU that a run takes; `auto` measures how many fit, empty gives every run one."""
-    stages: Annotated[bool, Mark.MANNER, Option("share no work between runs", Group.MACHINE)] = True
+    """Share of a GPU that a run takes, or `auto`, which measures how many fit; empty gives every run one."""
+    stages: Annotated[bool, Mark.MANNER, Option(Group.MACHINE, "share no work between runs")] = True
     """Whether runs share the work they have in common."""
-    fresh: Annotated[bool, Mark.MANNER, Option("share no work with earlier sweeps", Group.MACHINE)] = False
+    fresh: Annotated[bool, Mark.MANNER, Option(Group.MACHINE, "share no work with earlier sweeps")] = False
     """Whether the runs share among themselves only and take nothing from earlier sweeps."""
-    stage_limit_gb: Annotated[
-        float, Field(gt=0), Mark.MANNER, Option("disk for the work that runs share, in GB (default: 20)", Group.MACHINE)
-    ] = 20.0
-    """Disk that the shared work may take, in 10^9 bytes."""
-    checkpoints: Annotated[
-        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: best)", Group.MACHINE)
-    ] = "best"
-    """Which inference states are kept, and become models in MLflow; see `sweeps.worker.artifacts.keep_session`."""
+    stage_limit_gb: Annotated[float, Field(gt=0), Mark.MANNER, Option(Group.MACHINE, default="20")] = 20.0
+    """Disk that the shared work may take, in GB (10^9 bytes)."""
+    checkpoints: Annotated[Checkpoints, Mark.MANNER, Option(Group.MACHINE)] = "best"
+    """Inference states that are kept, and become models in MLflow; see `sweeps.worker.artifacts.keep_session`."""
     system_metrics: Annotated[
-        bool, Mark.MANNER, Option("record how busy CPU, memory and GPUs were, once a session", Group.MACHINE)
+        bool, Mark.MANNER, Option(Group.MACHINE, "record how busy CPU, memory and GPUs were, once a session")
     ] = False
     """Whether every session records how busy the machine was: CPU, memory, GPUs."""
 

@@ -32,16 +32,12 @@ class AblationSpec(RunsSpec):
     """The specification of an ablation: the same runs for every variant, nothing selected."""
 
     kind: Literal["ablation"] = "ablation"
-    name: Annotated[str, Option("name of its results (default: data set and command)", Group.LIMITS)]
+    name: Annotated[str, Option(Group.LIMITS, "name of its results", "data set and command")]
     """Names the folder, the parent run and every later call."""
-    seeds: Annotated[
-        int, Field(ge=1, le=1_000), Mark.GROWS, Option("runs of every variant (default: 5)", Group.LIMITS)
-    ] = 5
+    seeds: Annotated[int, Field(ge=1, le=1_000), Mark.GROWS, Option(Group.LIMITS)] = 5
     """Runs of every variant; seed and class order both change."""
-    checkpoints: Annotated[
-        Checkpoints, Mark.MANNER, Option("inference states that are kept (default: last)", Group.MACHINE)
-    ] = "last"
-    """As of a sweep; it is read for its numbers, and every state of every variant would be gigabytes."""
+    checkpoints: Annotated[Checkpoints, Mark.MANNER, Option(Group.MACHINE)] = "last"
+    """Inference states that are kept; those of every session of every variant would be gigabytes."""
     catalogue: Literal["ablation", "variants", "orders"] = "ablation"
     """What is compared, and on which images; see `sweeps.studies.catalogues`."""
     variants: Annotated[list[str], Field(validation_alias=AliasChoices("variants", "arms")), Mark.GROWS]
@@ -71,54 +67,30 @@ class SweepSpec(RunsSpec):
         int,
         Field(ge=1, le=10_000),
         Mark.GROWS,
-        Option(
-            f"trained configurations (default: {DEFAULT_TRIALS}; grid: all combinations)",
-            Group.LIMITS,
-            extend="trials there shall be in all",
-        ),
+        Option(Group.LIMITS, default=f"{DEFAULT_TRIALS}; grid: all combinations", extends=True),
     ]
     """Trained configurations of the search; slow settings that are judged alone come on top."""
-    search: Annotated[Search, Mark.PARAM, Option("how trials are proposed (default: staged)", Group.SEARCH)] = "staged"
+    search: Annotated[Search, Mark.PARAM, Option(Group.SEARCH)] = "staged"
     """How trials are proposed; see `sweeps.search`."""
     slow_candidates: Annotated[
-        int | None,
-        Field(ge=1, le=10_000),
-        Option("staged: slow settings judged alone (default: as many as trials)", Group.SEARCH),
+        int | None, Field(ge=1, le=10_000), Option(Group.SEARCH, default="as many as trials")
     ] = None
     """Staged search: slow settings judged alone; empty for as many as trials."""
-    carried: Annotated[
-        int | None,
-        Field(ge=1, le=10_000),
-        Option("staged: the best of them that trials are made of (default: a third of the trials)", Group.SEARCH),
-    ] = None
+    carried: Annotated[int | None, Field(ge=1, le=10_000), Option(Group.SEARCH, default="a third of the trials")] = None
     """Staged search: the best of them that trials are made of; empty for a third of the trials."""
     round_size: Annotated[int, Field(ge=1), Mark.SETTLED] = 4
     """Trials that a search proposes at once, before it looks at results again."""
-    max_sessions: Annotated[
-        int | None,
-        Field(ge=1, le=MOST),
-        Mark.MORE,
-        Option(
-            "end the search after so many trained sessions",
-            Group.LIMITS,
-            extend="trained sessions after which the search ends",
-        ),
-    ] = None
+    max_sessions: Annotated[int | None, Field(ge=1, le=MOST), Mark.MORE, Option(Group.LIMITS, extends=True)] = None
     """Trained sessions after which the search ends; the final runs are not counted."""
-    max_hours: Annotated[
-        float | None,
-        Field(gt=0),
-        Mark.MORE,
-        Option("end the search after so many hours", Group.LIMITS, extend="hours after which the search ends"),
-    ] = None
+    max_hours: Annotated[float | None, Field(gt=0), Mark.MORE, Option(Group.LIMITS, extends=True)] = None
     """Hours after which the search ends; the final runs are not counted."""
     stop: Annotated[
         str,
         Mark.PARAM,
         Option(
-            "none; asha: trials that are behind others after the same session; auto: the search when more cannot pay; "
-            "below:session=2,accuracy=0.4: hopeless trials (default: none)",
             Group.LIMITS,
+            "none; asha: trials that are behind others after the same session; auto: the search when more cannot pay; "
+            "below:session=2,accuracy=0.4: hopeless trials",
         ),
     ] = "none"
     """What ends trials or the search before their time; see `sweeps.spec.stopping`."""
@@ -126,32 +98,20 @@ class SweepSpec(RunsSpec):
         int | None,
         Field(ge=0, le=100),
         Mark.MORE,
-        Option(
-            "trials that are raced over further seeds, 0 for none (default: up to 5 that are near the best)",
-            Group.SEARCH,
-            extend="trials that are raced over further seeds",
-        ),
+        Option(Group.SEARCH, default="up to 5 that are near the best", extends=True),
     ] = None
-    """Trials that are raced over further seeds beside the preset and the baselines; empty for all within two standard
-    errors of the best, at most five; 0 chooses by the search alone, without baselines."""
+    """Trials that are raced over further seeds, 0 for no race; the preset and the baselines are raced beside them.
+    Empty for all within two standard errors of the best, at most five."""
     race_sessions: Annotated[
         int | None,
         Field(ge=1, le=MOST),
         Mark.MORE,
-        Option(
-            "end the race after so many trained sessions (default: half of the search's)",
-            Group.LIMITS,
-            extend="trained sessions after which the race ends",
-        ),
+        Option(Group.LIMITS, default="half of the search's", extends=True),
     ] = None
-    """Trained sessions after which no further seed is raced; empty for half of those of the search."""
-    learn_from: Annotated[
-        str | None,
-        Mark.SETTLED,
-        Option("earlier sweeps, with commas, whose trials the search is told", Group.SEARCH),
-    ] = None
-    """Names of earlier sweeps, with commas, whose finished trials the search is told."""
-    across_data: Annotated[bool, Mark.SETTLED, Option("learn from sweeps on other data too", Group.SEARCH)] = False
+    """Trained sessions after which the race ends; empty for half of those of the search."""
+    learn_from: Annotated[str | None, Mark.SETTLED, Option(Group.SEARCH)] = None
+    """Earlier sweeps, with commas, whose finished trials the search is told."""
+    across_data: Annotated[bool, Mark.SETTLED, Option(Group.SEARCH, "learn from sweeps on other data too")] = False
     """Whether these sweeps may be about other data, of which the space alone is the same."""
     rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
     """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists."""
@@ -159,53 +119,37 @@ class SweepSpec(RunsSpec):
         Selection,
         Mark.PARAM,
         Mark.PROTOCOL,
-        Option("images that trials are judged on; test only to reproduce papers (default: holdout)", Group.JUDGED),
+        Option(Group.JUDGED, "images that trials are judged on; test only to reproduce papers"),
     ] = "holdout"
     """What steers the search: held-out training images of all sessions (`holdout`) or the first ones (`first-k`), of
     another data set than the final runs' (`transfer`), or, only to reproduce papers, the test images (`test`)."""
-    first_k: Annotated[
-        int | None,
-        Field(ge=1, le=MOST),
-        Mark.PARAM,
-        Mark.PROTOCOL,
-        Option("with --selection first-k: sessions that trials run", Group.JUDGED),
-    ] = None
-    """Selection first-k: the sessions that trials run."""
-    evaluate_on: Annotated[
-        str | None,
-        Mark.WHERE,
-        Mark.PARAM,
-        Option("with --selection transfer: data set of the final runs", Group.JUDGED),
-    ] = None
-    """Selection transfer: the data set of the final runs."""
+    first_k: Annotated[int | None, Field(ge=1, le=MOST), Mark.PARAM, Mark.PROTOCOL, Option(Group.JUDGED)] = None
+    """With --selection first-k: sessions that trials run."""
+    evaluate_on: Annotated[str | None, Mark.WHERE, Mark.PARAM, Option(Group.JUDGED)] = None
+    """With --selection transfer: data set of the final runs."""
     target: Annotated[dict[str, Any] | None, Mark.WHERE, Mark.PROTOCOL] = None
     """Selection transfer: preset and overrides that the final runs start from."""
     objective: Annotated[
         str,
         Mark.PARAM,
         Mark.PROTOCOL,
-        Option(
-            "metric NAME[:max|:min]; several, with commas, give a Pareto front (default: average_accuracy)",
-            Group.JUDGED,
-        ),
+        Option(Group.JUDGED, "metric NAME[:max|:min]; several, with commas, give a Pareto front"),
     ] = "average_accuracy"
     """Metrics of the last session that are to be improved; see `sweeps.spec.objective`."""
-    search_seed: Annotated[
-        int, Field(ge=0, le=MOST), Mark.PARAM, Option("seed of the proposals (default: 0)", Group.SEARCH)
-    ] = 0
+    search_seed: Annotated[int, Field(ge=0, le=MOST), Mark.PARAM, Option(Group.SEARCH)] = 0
     """Seed of the proposals."""
     holdout_share: Annotated[float, Field(gt=0, lt=1), Mark.PARAM, Mark.PROTOCOL]
     """Share of each class's training images held out for selection."""
-    space: Annotated[dict[str, Any], Option("search space in YAML, in place of the preset's", Group.SEARCH, Path)]
+    space: Annotated[dict[str, Any], Option(Group.SEARCH, "search space in YAML, in place of the preset's", kind=Path)]
     """The search space as written."""
     control: Annotated[
-        bool, Mark.MORE, Option("leave out the runs of the preset beside the chosen configuration", Group.JUDGED)
+        bool, Mark.MORE, Option(Group.JUDGED, "leave out the runs of the preset beside the chosen configuration")
     ] = True
     """Whether the preset itself is run over the same seeds beside the chosen configuration."""
     audit: Annotated[
         bool,
         Mark.MORE,
-        Option("leave out judging the trials on the test images once the choice is final", Group.JUDGED),
+        Option(Group.JUDGED, "leave out judging the trials on the test images once the choice is final"),
     ] = True
     """Whether the trials are judged on the test images once the choice is final, which gives the optimism gap."""
     created: Annotated[str, Mark.SETTLED] = ""

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field
 
 from safe.errors import UserError
-from sweeps.spec.marks import Group, Mark, Option, marked, options
+from sweeps.spec.marks import Group, Mark, Option, marked, option_help
 from sweeps.spec.options import check_numbers
 from sweeps.spec.specs import AblationSpec, SweepSpec
 
@@ -41,13 +41,26 @@ def test_a_new_field_is_an_option_recorded_and_never_compared_by_its_own_words(m
         patience: int = Field(default=3, ge=1)
         haste: Any = None
 
-    Wider.model_fields["haste"].metadata += [Mark.MANNER, Mark.PARAM, Option("how fast", Group.MACHINE)]
+    Wider.model_fields["haste"].metadata += [Mark.MANNER, Mark.PARAM, Option(Group.MACHINE, "how fast", "quick")]
     spec = Wider(**make_spec().model_dump())
     assert spec.comparable()["patience"] == 3
     assert "haste" not in spec.comparable()
     assert "haste" in marked(Wider, Mark.PARAM)
-    assert options(Wider)["haste"].help == "how fast"
+    assert option_help(Wider, "haste") == "how fast (default: quick)"
     assert spec.digest() != make_spec().digest()
+
+
+def test_the_help_of_an_option_is_the_first_clause_of_its_fields_description() -> None:
+    told = {name: option_help(SweepSpec, name) for name in ("retries", "stage_limit_gb", "trial_timeout")}
+    assert told == {
+        "retries": "how often a failed run is tried again from its last checkpoint (default: 1)",
+        "stage_limit_gb": "disk that the shared work may take, in GB (10^9 bytes) (default: 20)",
+        "trial_timeout": "seconds without a sign of life after which a run counts as failed (default: none)",
+    }
+    assert option_help(SweepSpec, "search_seed") == "seed of the proposals (default: 0)"
+    assert option_help(SweepSpec, "audit") == "leave out judging the trials on the test images once the choice is final"
+    assert option_help(SweepSpec, "max_hours") == "hours after which the search ends"
+    assert option_help(AblationSpec, "seeds") == "runs of every variant (default: 5)"
 
 
 @pytest.mark.parametrize(
