@@ -13,7 +13,8 @@ from safe.io.tables import Column, Table
 from sweeps.cli.common import add_results
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
-from sweeps.ledger.ledger import FILE_NAME, OtherFormatError, SweepLog, read_ledger
+from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
+from sweeps.ledger.lines import OtherFormatError
 from sweeps.ledger.lock import is_held
 from sweeps.report.terminal import on_test
 from sweeps.results.summary import final_summary, status_of

@@ -34,21 +34,13 @@ from typing import Any
 
 from safe.errors import UserError
 from sweeps.ledger.jobs import BUDGET, ENDED_WELL, PLACE, SEARCH_KINDS, Kind, place_of
-from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line, version_of
+from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line, require_version
 from sweeps.ledger.record import SessionRecord, named_once
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
 from tracking.recorder import Status
 
 FILE_NAME = "ledger.jsonl"
-
-
-class OtherFormatError(UserError):
-    """A ledger of another version of the format; `age` is `older` or `newer`."""
-
-    def __init__(self, message: str, age: str) -> None:
-        super().__init__(message)
-        self.age = age
 
 
 @dataclass
@@ -292,13 +284,7 @@ def read_ledger(folder: Path) -> SweepLog:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
     number = 1
     try:
-        if (version := version_of(whole[0])) != FORMAT_VERSION:
-            age, what = ("newer", "upgrade") if version > FORMAT_VERSION else ("older", "use the version that wrote it")
-            raise OtherFormatError(
-                f"the ledger {path} has format version {version}, {age} than the {FORMAT_VERSION} that is read here: "
-                f"{what} to see or continue that sweep, or choose another name (NAME or --name)",
-                age,
-            )
+        require_version(path, whole[0])
         log = SweepLog(read_spec(read_line(whole[0], 1)["spec"]), folder)
         for line in whole[1:]:
             number += 1

@@ -7,9 +7,18 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from safe.errors import UserError
 from tracking import lines
 
 FORMAT_VERSION = 3
+
+
+class OtherFormatError(UserError):
+    """A ledger of another version of the format; `age` is `older` or `newer`."""
+
+    def __init__(self, message: str, age: str) -> None:
+        super().__init__(message)
+        self.age = age
 
 
 def read_line(line: bytes, number: int) -> dict[str, Any]:
@@ -24,19 +33,27 @@ def read_line(line: bytes, number: int) -> dict[str, Any]:
     return record
 
 
-def version_of(line: bytes) -> int:
-    """Return the version of its format that the first line of a ledger tells, this one where it tells none.
+def require_version(path: Path, line: bytes) -> None:
+    """Refuse a ledger whose first line tells another version of its format.
 
     Raises:
+        OtherFormatError: it does.
         ValueError, LookupError, TypeError: it is damaged, or no such line.
     """
     try:
-        return int(lines.decode(line + b"\n").get("version", FORMAT_VERSION))
+        version = int(lines.decode(line + b"\n").get("version", FORMAT_VERSION))
     except ValueError:
         record = json.loads(line)  # other versions may have no checksum
-        if "crc" in record or record["version"] == FORMAT_VERSION:
+        version = int(record["version"])
+        if "crc" in record or version == FORMAT_VERSION:
             raise
-        return int(record["version"])
+    if version != FORMAT_VERSION:
+        age, what = ("newer", "upgrade") if version > FORMAT_VERSION else ("older", "use the version that wrote it")
+        raise OtherFormatError(
+            f"the ledger {path} has format version {version}, {age} than the {FORMAT_VERSION} that is read here: "
+            f"{what} to see or continue that sweep, or choose another name (NAME or --name)",
+            age,
+        )
 
 
 def advice(path: Path, number: int) -> str:
