@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 
 class Mark(StrEnum):
@@ -65,8 +64,8 @@ def option_help(spec: type[BaseModel], name: str) -> str:
     field, option = spec.model_fields[name], options(spec)[name]
     clause = re.split(r"[.;](?:\s|$)", field.description or "")[0].replace("`", "")
     words = option.help or f"{clause[:1].lower()}{clause[1:]}".replace("\n", " ")
-    plain = field.default is not None and not isinstance(field.default, (bool, type(PydanticUndefined)))
-    default = option.default or (str(field.default) if plain else "")
+    told = not field.is_required() and field.default is not None and not isinstance(field.default, bool)
+    default = option.default or (str(field.default) if told else "")
     return f"{words} (default: {default})" if default else words
 
 
