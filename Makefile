@@ -20,6 +20,8 @@ MAX_SESSIONS   :=
 STOP           :=
 LEARN_FROM     :=
 ORDERS         :=
+SETTINGS       :=
+ID             :=
 FINALISTS      :=
 RACE_SESSIONS  :=
 MAX_HOURS      :=
@@ -75,11 +77,12 @@ SWEEP := $(if $(TRIALS),--trials $(TRIALS)) $(if $(SPACE),--space "$(SPACE)") $(
 ON_RAY  := $(if $(CLUSTER),,$(filter-out local,$(RAY_ADDRESS)))
 SUBMIT  := $(RUN) -m sweeps.cluster.submit
 SWEEPS  := $(if $(CLUSTER),"$(PYTHON)" -m sweeps.cluster submit,$(if $(ON_RAY),$(SUBMIT) $(if $(WORKERS),--workers $(WORKERS)),$(RUN) -m sweeps))
+ASK     := $(if $(CLUSTER),"$(PYTHON)" -m sweeps.cluster,$(if $(ON_RAY),$(SUBMIT),$(RUN) -m sweeps))
 PREPARE := $(if $(CLUSTER),,$(READY))
 CLUSTER_RUN := "$(PYTHON)" -m sweeps.cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep resume stop list show export plan train ablation orders variants audit-claim report compare predict serve data weights ui deliver replay doctor \
+.PHONY: help setup sweep resume stop add drop list show export plan train ablation orders variants audit-claim report compare predict serve data weights ui deliver replay doctor \
   cluster-up cluster-status cluster-logs cluster-stop cluster-down test-cluster test-faults test-browser test-readme audit test lint format docs bench clean
 
 help: ## list the targets
@@ -100,6 +103,12 @@ resume: $(READY) ## go on with a sweep where it ended, and try again what failed
 
 stop: $(READY) ## stop a running sweep in order; it can be continued: NAME (default: the newest)
 	@$(RUN) -m sweeps stop $(NAMED) $(ARGS)
+
+add: $(PREPARE) ## a trial of your own for a sweep, running or not: NAME (default: the newest), SETTINGS="key=value ..."
+	@$(ASK) add $(NAMED) $(SETTINGS) $(ARGS)
+
+drop: $(PREPARE) ## end a trial of a sweep in order; it is not chosen: NAME (default: the newest), ID
+	@$(ASK) drop $(NAMED) $(ID) $(ARGS)
 
 list: $(READY) ## the sweeps there are
 	@$(RUN) -m sweeps list $(ARGS)

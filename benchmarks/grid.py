@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sweeps.engine.study import Study, carry_out
+from sweeps.engine.study import carry_out
+from sweeps.engine.work import Study
 from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.options import build_spec

@@ -21,8 +21,9 @@ from rich.table import Table
 
 from benchmarks.grid import Grid, alone, combinations, grid_spec, search
 from sweeps.engine.tuner import local_ray
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.accounting import work_account
 from sweeps.results.selection import aggregated
 from sweeps.spec.specs import SweepSpec

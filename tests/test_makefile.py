@@ -49,6 +49,19 @@ def test_commands_on_a_sweep_need_no_name() -> None:
         assert make(target, "NAME=a b").stdout.split()[3:] == [target, '"a', 'b"']
 
 
+def test_a_trial_is_added_and_dropped_here_and_in_a_cluster() -> None:
+    assert make("add", "NAME=a", "SETTINGS=slow.lr=0.1 fast.lr=1").stdout.split() == (
+        [".venv/bin/python", "-m", "sweeps", "add", '"a"', "slow.lr=0.1", "fast.lr=1"]
+    )
+    assert make("drop", "ID=trial-03").stdout.split()[3:] == ["drop", "trial-03"]
+    assert make("drop", "NAME=a", "ID=trial-03", "CLUSTER=1").stdout.split()[1:] == (
+        ["-m", "sweeps.cluster", "drop", '"a"', "trial-03"]
+    )
+    assert make("add", "NAME=a", "SETTINGS=x=1", "RAY_ADDRESS=http://h:1").stdout.split() == (
+        [".venv/bin/python", "-m", "sweeps.cluster.submit", "add", '"a"', "x=1"]
+    )
+
+
 @pytest.mark.parametrize("target", ["predict", "serve"])
 def test_a_model_is_named_or_is_the_champion_of_a_data_set(target: str) -> None:
     assert make(target, "DATASET=digits").stdout.split()[3:] == [target, "--model", '"models:/safe-digits@champion"']

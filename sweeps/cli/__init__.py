@@ -18,6 +18,7 @@ from sweeps.cli import (
     export,
     extend,
     list_,
+    live,
     orders,
     plan,
     predict,
@@ -33,7 +34,7 @@ from sweeps.cli import (
 from tracking.errors import TrackingError
 
 COMMANDS = (
-    run, plan, resume, extend, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict,
+    run, plan, resume, extend, live, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict,
     serve, prune, ui, doctor, completion,
 )  # fmt: skip
 

@@ -11,7 +11,6 @@ from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.tables import Column, Table
 from sweeps.cli.common import add_results
-from sweeps.ledger.jobs import Kind
 from sweeps.ledger.known import sweep_names
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
 from sweeps.ledger.lines import OtherFormatError
@@ -62,7 +61,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _trials(log: SweepLog) -> str:
     if not isinstance(log.spec, SweepSpec):
         return "-"
-    return f"{sum(job.over for job in log.of_kind(Kind.TRIAL))} of {log.spec.trials}"
+    return f"{sum(job.over for job in log.trials().values())} of {log.spec.trials}"
 
 
 def _accuracy(log: SweepLog) -> str:

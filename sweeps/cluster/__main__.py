@@ -23,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.add_argument("name", nargs="?", help="name of a sweep")
     stop = verbs.add_parser("stop", help="end a sweep in order; it can be continued")
     stop.add_argument("name", help="name of the sweep")
+    for verb, words in (
+        ("add", "put a trial into a sweep: add NAME key=value ..."),
+        ("drop", "end one: drop NAME TRIAL"),
+    ):
+        live = verbs.add_parser(verb, help=words)
+        live.add_argument("words", nargs="+", metavar="NAME ...")
     down = verbs.add_parser("down", help="take the cluster away; data stays")
     down.add_argument("-v", "--volumes", action="store_true", help="wipe the data too")
     submit = verbs.add_parser("submit", help="hand a sweep in: submit run --dataset glyphs ...")
@@ -37,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return commands.logs(arguments.name)
         case "stop":
             return commands.stop(arguments.name)
+        case "add" | "drop":
+            return commands.ask(arguments.verb, arguments.words)
         case "down":
             return commands.down(arguments.volumes)
         case _:

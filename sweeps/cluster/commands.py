@@ -233,6 +233,12 @@ def stop(name: str) -> int:
     return subprocess.run(compose.in_head(["sweeps.cluster.submit", "stop", name]), env=compose.environment).returncode
 
 
+def ask(verb: str, words: Sequence[str]) -> int:
+    """Add a trial to a sweep of the cluster, or drop one: the request is left in the volume, where its driver looks."""
+    compose = _standing()
+    return subprocess.run(compose.in_head(["sweeps", verb, *words]), env=compose.environment).returncode
+
+
 def down(wipe: bool) -> int:
     """End what runs in order, take every container and network away; data stays unless `wipe`."""
     compose = Compose()

@@ -3,6 +3,7 @@
     run|ablation|variants ... hand it in, print the job's id, follow its log; what runs already is only followed
     logs NAME                   follow the log of a sweep's newest job
     stop NAME                   end a running sweep in order; handing it in again continues it
+    add NAME key=value ...      put a trial into a sweep; drop NAME TRIAL ends one
     list                        the jobs in JSON, the newest first
 
 The server is the one at RAY_ADDRESS (http://host:8265), by default this machine's. A server elsewhere is sent this
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return follow(client(), newest(client(), name), arguments.attached)
         case ["stop", name]:
             return stop(client(), name)
+        case ["add" | "drop", *_]:
+            return ask(client(), words)
         case ["list"]:
             print(json.dumps([_row(job) for job in jobs(client())]))
             return 0
@@ -92,34 +95,50 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
     if going:
         print(f"the sweep {name} runs already, as job {going[0].submission_id}; following it", flush=True)
         return follow(server, going[0], attached)
-    environment: dict[str, Any] = {}
-    if ray_address():
-        variables = {key: os.environ[key] for key in FORWARDED if key in os.environ}
-        if not Path(variables.get("RESULTS", "")).is_absolute():
-            raise UserError(
-                f"RESULTS={variables.get('RESULTS', '')} must be the absolute path of a folder that every node of "
-                "the cluster sees, for example RESULTS=/shared/results"
-            )
-        parts = urlsplit(variables.get("MLFLOW_TRACKING_URI", ""))
-        if parts.username or parts.password:
-            raise UserError(
-                "MLFLOW_TRACKING_URI must not hold a user name or a password: the job server shows it, and Ray "
-                "writes it to logs; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the head is started"
-            )
-        root = Path(__file__).resolve().parents[2]
-        modules = (find_spec(module.split(".")[0]) for module in imports_of(words))
-        own = [Path(spec.origin) for spec in modules if spec is not None and spec.origin is not None]
-        own_paths = [str(file.parent if file.name == "__init__.py" else file) for file in own]
-        packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]
-        environment = {"env_vars": {**variables, COMMIT: commit_of(root)}, "py_modules": [*packages, *own_paths]}
     job = server.submit_job(
         entrypoint=shlex.join(["python", "-m", "sweeps.cluster.job", "--workers", str(workers), *words]),
         submission_id=f"{name}-{datetime.now():%Y%m%d-%H%M%S}",
         metadata={SWEEP: name},
-        runtime_env=environment,
+        runtime_env=environment(imports_of(words)),
     )
     print(f"job {job}: the sweep {name}; Ctrl-C leaves it running", flush=True)
     return follow(server, server.get_job_info(job), attached)
+
+
+def environment(imports: Sequence[str]) -> dict[str, Any]:
+    """Return what a job at a server elsewhere is sent: variables, this checkout's code and a user's own modules.
+
+    Raises:
+        UserError: RESULTS is no absolute path, or a password stands in the address of MLflow.
+    """
+    if not ray_address():
+        return {}
+    variables = {key: os.environ[key] for key in FORWARDED if key in os.environ}
+    if not Path(variables.get("RESULTS", "")).is_absolute():
+        raise UserError(
+            f"RESULTS={variables.get('RESULTS', '')} must be the absolute path of a folder that every node of "
+            "the cluster sees, for example RESULTS=/shared/results"
+        )
+    parts = urlsplit(variables.get("MLFLOW_TRACKING_URI", ""))
+    if parts.username or parts.password:
+        raise UserError(
+            "MLFLOW_TRACKING_URI must not hold a user name or a password: the job server shows it, and Ray "
+            "writes it to logs; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the head is started"
+        )
+    root = Path(__file__).resolve().parents[2]
+    modules = (find_spec(module.split(".")[0]) for module in imports)
+    own = [Path(spec.origin) for spec in modules if spec is not None and spec.origin is not None]
+    own_paths = [str(file.parent if file.name == "__init__.py" else file) for file in own]
+    packages = [str(root / package) for package in ("safe", "sweeps", "tracking")]
+    return {"env_vars": {**variables, COMMIT: commit_of(root)}, "py_modules": [*packages, *own_paths]}
+
+
+def ask(server: JobSubmissionClient, words: Sequence[str]) -> int:
+    """Run `add` or `drop` where the results lie, as a job of its own, and print what it says."""
+    job = server.submit_job(
+        entrypoint=shlex.join(["python", "-m", "sweeps", *words]), runtime_env=environment(imports=())
+    )
+    return follow(server, server.get_job_info(job), attached=False)
 
 
 def named(words: Sequence[str]) -> tuple[list[str], str]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from safe.types import with_split
-from sweeps.ledger.jobs import Job, Kind
-from sweeps.ledger.ledger import JobLog, Ledger
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind
+from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
@@ -106,6 +107,11 @@ class Bookkeeper:
         self.models.drop_states_of_others(self._job(job_id))
         self._show(job_id)
 
+    def stopped(self, job_id: str, reason: str) -> None:
+        """A job that does not run any more will not go on either."""
+        self._start_run(self._job(job_id))
+        self.ended(job_id, Status.STOPPED, reason)
+
     def keep_best(self) -> None:
         """The search is over: the sessions of its best trials become models."""
         for job in self.models.best():
@@ -129,7 +135,9 @@ class Bookkeeper:
 
     def _record_job(self, job: JobLog) -> None:
         if job.status == Status.RUNNING and not job.complete:
-            self.ledger.append("status", job=job.id, status=Status.KILLED, reason="the process ended without a word")
+            dropped = job.id in self.ledger.log.dropped
+            ended, why = (Status.STOPPED, DROPPED) if dropped else (Status.KILLED, "the process ended without a word")
+            self.ledger.append("status", job=job.id, status=ended, reason=why)
         elif job.complete and not job.over:
             self.ledger.append("status", job=job.id, status=Status.FINISHED, reason=None)
         self._start_run(job)
@@ -155,6 +163,8 @@ class Bookkeeper:
         # An audit shows what selecting on test would have given, so it is marked as such, whatever steered the sweep.
         selection = "test" if job.kind == Kind.AUDIT else spec.selection
         tags = {**self.tags, "sweep": spec.name, "kind": str(job.kind), "selection": selection}
+        if job.variant == ADDED:
+            tags["added"] = "by hand"
         self.recorder.start(self.run_key(job.id), params, tags, name=run_name(job.title, job.config), parent=spec.name)
 
     def _record(self, job: JobLog, record: SessionRecord) -> None:

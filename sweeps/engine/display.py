@@ -17,8 +17,9 @@ from rich.text import Text
 
 from safe.errors import shown
 from safe.io.tables import Column, Table
-from sweeps.ledger.jobs import SEARCH_KINDS, UNPLANNED
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.jobs import ADDED, SEARCH_KINDS, UNPLANNED
+from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.titles import duration, status_word
 from tracking.recorder import Status
@@ -202,7 +203,7 @@ def _row(job: JobLog, sessions: Sequence[Mapping[str, float]]) -> _Row:
         accuracy=accuracies[-1] if accuracies else "",
         forgetting="" if lost is None else f"{100 * lost:z.1f}",
         sessions=len(job.sessions),
-        planned=job.kind not in UNPLANNED,
+        planned=job.kind not in UNPLANNED and job.variant != ADDED,
         over=job.status not in (Status.RUNNING, Status.KILLED),  # what was interrupted is still to do
         running=job.status == Status.RUNNING,
     )

@@ -25,7 +25,7 @@ from sweeps.engine.compat import check_answer, check_processes, forget, in_words
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
-from sweeps.ledger.jobs import BUDGET, INTERRUPTED, SEARCH_KINDS, Job
+from sweeps.ledger.jobs import BUDGET, DROPPED, INTERRUPTED, SEARCH_KINDS, Job
 from sweeps.ledger.record import SessionRecord
 from sweeps.search.early import Early
 from tracking.recorder import Status
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LONGEST_REASON = 500
 ASK_S = 10.0  # how often Ray is asked whether it is there
+LISTEN_S = 1.0  # how often requests of the user are looked for
 KEPT_CHECKPOINTS = 2  # the one before the newest serves when the newest cannot be read
 
 
@@ -87,7 +88,7 @@ class Driver:
         self._broken: dict[str, str] = {}  # what is wrong with a result, by job id
         self._hung: set[str] = set()
         self._told = False
-        self._asked = time.monotonic()
+        self._asked = self._listened = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles what it is given in order to restore an experiment; ours is restored from the ledger."""
@@ -125,10 +126,17 @@ class Driver:
         if self.interrupts and not self._told:
             self._told = True
             print("stopping after the epochs that are running; Ctrl-C again stops at once", file=sys.stderr)
+        if time.monotonic() - self._listened >= LISTEN_S:
+            self._listen()
+            self._listened = time.monotonic()
         for job_id in self.heartbeat.silent():
             self.heartbeat.ended(job_id)
             self._hung.add(job_id)
             kill_worker(self._trials[job_id])
+
+    @_kept
+    def _listen(self) -> None:
+        self.queue.listen()
 
     @_kept
     def begun(self, trial: Trial) -> None:
@@ -158,6 +166,9 @@ class Driver:
         if "memory/peak_mib" in record.metrics and "memory/total_mib" in record.metrics:
             self.packing.measured(record.metrics["memory/peak_mib"], record.metrics["memory/total_mib"])
         log = self.books.ledger.log.jobs[job.id]
+        if job.id in self.books.ledger.log.dropped:
+            self._stopped[job.id] = DROPPED
+            return True
         if log.complete:
             return False  # it says so itself
         if job.kind in SEARCH_KINDS:
@@ -188,10 +199,10 @@ class Driver:
         if job.id not in self._trials:
             return  # stopped before it began
         log = self.books.ledger.log.jobs[job.id]
-        reason = self._stopped.pop(job.id, None)
+        reason = self._stopped.pop(job.id, DROPPED if job.id in self.books.ledger.log.dropped else None)
         if job.id in self._broken:
             self._end(job, Status.FAILED, self._broken.pop(job.id))
-        elif log.complete:
+        elif log.complete and reason != DROPPED:
             self._end(job, Status.FINISHED)
         elif reason is not None:
             self._end(job, Status.STOPPED, reason)

@@ -36,6 +36,7 @@ class JobQueue:
         retries: further tries of a job that fails.
         stage_key: what tells the gradient steps of a job's session (from 1) apart, where jobs share them; None hands
             jobs out in their order.
+        incoming: takes up what was asked for meanwhile and returns new jobs of the present round.
 
     Attributes:
         draining: nothing more is handed out.
@@ -48,6 +49,7 @@ class JobQueue:
     concurrency: int
     retries: int = 1
     stage_key: Callable[[Job, int], str] | None = None
+    incoming: Callable[[], list[Job]] = list
 
     def __post_init__(self) -> None:
         self.finished = False
@@ -86,12 +88,19 @@ class JobQueue:
                 return False
             self._close_round()
             try:
-                self._round = next(self.rounds)
+                self._round = list(next(self.rounds))
             except StopIteration:
                 self.draining = True
                 return False
             self._waiting.extend(job for job in self._round if not self._over(job))
         return False
+
+    def listen(self) -> None:
+        """Take in what was asked for meanwhile: new jobs begin next, and those that are over now do not begin."""
+        if not self.draining:
+            new = self.incoming()
+            self._round.extend(new)
+            self._waiting = deque(job for job in (*new, *self._waiting) if not self._over(job))
 
     def drain(self) -> None:
         """Hand out nothing more; what runs may end."""
@@ -134,7 +143,7 @@ class JobQueue:
             self._failures[job_id] += counts
             if counts and job.resume_from and len(log.sessions) == self._sessions_at_start[job_id]:
                 self._distrusted.add(job.resume_from[0])
-            if self._failures[job_id] <= self.retries and not self.draining:
+            if self._failures[job_id] <= self.retries and not self.draining and job_id not in self.log.dropped:
                 self._waiting.appendleft(job)
 
     def _take(self) -> Job:

@@ -6,11 +6,7 @@ A sweep and an ablation are studies; what they run and in which order is theirs,
 from __future__ import annotations
 
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from safe.config import validate
 from safe.errors import UserError
@@ -23,115 +19,21 @@ from sweeps.engine.order import JobKeys
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
 from sweeps.engine.tuner import check_local, run_work
+from sweeps.engine.work import DrivenStudy, Work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
-from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind, job_id
+from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.ledger.lock import locked
+from sweeps.ledger.requests import Requests
 from sweeps.search.early import early_stopping
 from sweeps.spec.continuing import continued
 from sweeps.spec.machine import ray_address
 from sweeps.spec.marks import Mark, marked
-from sweeps.spec.specs import Spec, SweepSpec, data_origins, located
+from sweeps.spec.specs import Spec, SweepSpec
 from tracking.recorder import Status
 
 FIRST_FLUSH_S = 10.0
-
-
-class Study(ABC):
-    """What the work of a study may use: the log so far, what it writes down, and jobs to yield."""
-
-    log: SweepLog
-
-    @property
-    def budget_left(self) -> bool:
-        """Whether no job of the search was held back or stopped for the budget so far."""
-        return True
-
-    @abstractmethod
-    def append(self, type: str, **fields: Any) -> None:
-        """Write a record to the ledger."""
-
-    @abstractmethod
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """Tag the parent run."""
-
-    @abstractmethod
-    def keep_best(self) -> None:
-        """Keep the states of the best trials as models, once the choice is final."""
-
-    def job(
-        self,
-        kind: Kind,
-        title: str,
-        config: Mapping[str, Any],
-        predictions: Sequence[Mapping[str, Any]] = (),
-        *,
-        trial: int | None = None,
-        repeat: int | None = None,
-        variant: str | None = None,
-        until: int | None = None,
-    ) -> Job:
-        """Return a job; when it begins, it continues from its newest checkpoint if an earlier call left one.
-
-        Args:
-            kind: what it is for.
-            trial, repeat, variant: which one of its kind it is, see `sweeps.ledger.jobs.Job`; they make its id.
-            until: session after which it is complete; None is the last of the stream.
-        """
-        which: dict[str, Any] = {"trial": trial, "repeat": repeat, "variant": variant}
-        settings = [dict(prediction) for prediction in predictions]
-        return Job(job_id(kind, **which), kind, title, config, settings, states="", until=until, **which)
-
-
-class DrivenStudy(Study):
-    """A study whose jobs are trained by workers and written to its books."""
-
-    def __init__(self, books: Bookkeeper, folders: Folders, budget: Budget) -> None:
-        self.log = books.ledger.log
-        self._books, self._folders, self._budget = books, folders, budget
-
-    @property
-    def budget_left(self) -> bool:
-        """See `Study`."""
-        return self._budget.left
-
-    def append(self, type: str, **fields: Any) -> None:
-        """See `Study.append`."""
-        self._books.ledger.append(type, **fields)
-
-    def tag(self, tags: Mapping[str, str]) -> None:
-        """See `Study.tag`."""
-        self._books.recorder.set_tags(self.log.spec.name, tags)
-
-    def keep_best(self) -> None:
-        """See `Study.keep_best`."""
-        self._books.keep_best()
-
-    def job(self, kind: Kind, *words: Any, **which: Any) -> Job:
-        """Return a job as `Study.job` does, with its data and the places of its files."""
-        job, spec = super().job(kind, *words, **which), self.log.spec
-        stages, origins = self._folders.stages(spec), data_origins(spec)
-        role = "evaluate_on" if kind in (Kind.FINAL, Kind.CONTROL) and "evaluate_on" in origins else "dataset"
-        return replace(
-            job,
-            config=located(job.config, origins[role]),  # a trial of an earlier call may name where the data lay then
-            states=str(self._folders.states / job.id),
-            stages=str(stages) if stages else None,
-            stage_limit=int(spec.stage_limit_gb * 10**9),
-            checkpoints=spec.checkpoints,
-            system_metrics=spec.system_metrics,
-            objective=spec.objective if isinstance(spec, SweepSpec) else "average_accuracy",
-            heartbeat=str(self._folders.heartbeats / job.id),
-            stop=str(self._folders.stop),
-            data=self.log.data[role]["digest"] if self.log.data else None,
-            imports=spec.imports,
-        )
-
-
-Work = Callable[[Study], Iterator[list[Job]]]
-"""The work of a study: it yields rounds of jobs, and is asked for the next when all jobs of a round have ended, well or
-not. A study that is continued does its work from the beginning again, and jobs that are over are skipped."""
 
 
 def carry_out(
@@ -196,7 +98,7 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
     settle_data(ledger, spec)
     failed = any(job.status == Status.FAILED for job in ledger.log.jobs.values())
     before, now = (one.model_dump(exclude=set(marked(type(one), Mark.MANNER, Mark.WHERE))) for one in (old, spec))
-    does_more = before != now or (retry_failed and failed)
+    does_more = before != now or (retry_failed and failed) or bool(Requests(ledger.path.parent).waiting())
     if does_more or spec.places() != old.places():
         finished = ledger.log.finished and not does_more
         ledger.append("spec", spec=spec.model_dump(mode="json"))
@@ -270,7 +172,8 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     search = spec if isinstance(spec, SweepSpec) else None
     budget = Budget(log, search.max_sessions if search else None, search.max_hours if search else None)
     keys = JobKeys() if spec.stages else None
-    rounds = JobQueue(work(DrivenStudy(books, folders, budget)), log, budget, spec.concurrency, spec.retries, keys)
+    study = DrivenStudy(books, folders, budget)
+    rounds = JobQueue(work(study), log, budget, spec.concurrency, spec.retries, keys, study.incoming)
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return

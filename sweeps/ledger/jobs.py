@@ -37,6 +37,9 @@ ENDED_WELL = (Status.FINISHED, Status.STOPPED)
 BUDGET = "budget"
 OUTRANKED = "outranked by other trials at the same session"
 INTERRUPTED = "interrupted"
+DROPPED = "dropped by hand"
+
+ADDED = "added"  # variant of a trial that a user added
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Job:
         states: folder of the run's files.
         trial: number of the trial (or slow setting) that it is, or of the trial that it refits or judges again.
         repeat: which one of several seeds, from 0.
-        variant: name of the variant of an ablation, or of the baseline.
+        variant: name of the variant of an ablation, or of the baseline; ADDED for a trial of the user's own.
         resume_from: checkpoint folders to continue from, newest first: the first that can be read is taken.
         stages: folder of the stage store; None shares nothing.
         stage_limit: its size limit in bytes; None is the store's default.
@@ -93,7 +96,7 @@ class Job:
 
 
 def job_id(kind: Kind, trial: int | None = None, repeat: int | None = None, variant: str | None = None) -> str:
-    """Return how a job is called: `trial-07`, `final-07-0`, `control-0`, `race-ranpac-1`; of an ablation `ranpac-0`."""
+    """Return how a job is called: `trial-07`, `final-07-0`, `control-0`, `race-ranpac-1`, `trial-added-00`."""
     parts = [
         None if kind == Kind.VARIANT else kind,
         variant,

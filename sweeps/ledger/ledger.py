@@ -15,6 +15,8 @@ Every line ends in its number and its checksum (`sweeps.ledger.lines`).
     {"type": "clock", "seconds": ...}
     {"type": "recorded", "job": "trial-00"}
     {"type": "learned", "trials": [{"sweep": "first", "settings": {...}, "goodness": [...]}]}
+    {"type": "added", "request": ..., "settings": {...}, "after": 8, "told": true}
+    {"type": "dropped", "request": ..., "job": "trial-03"}
     {"type": "enough", "trials": 12, "bound": ..., "noise": ..., "enough": true}
     {"type": "race", "finalists": [{"job": "trial-00", "role": "searched", ...}], "repeats": 3, "end": ...}
     {"type": "selected", "trial": "trial-00", "prediction": {...}, "score": ...}
@@ -26,14 +28,15 @@ A `spec` record extends a sweep: the newest counts, it is no longer finished. `c
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import BUDGET, ENDED_WELL, PLACE, SEARCH_KINDS, Kind, place_of
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.jobs import ADDED, PLACE, SEARCH_KINDS, Kind, place_of
 from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line, require_version
 from sweeps.ledger.record import SessionRecord, named_once
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
@@ -41,55 +44,6 @@ from tracking import lines
 from tracking.recorder import Status
 
 FILE_NAME = "ledger.jsonl"
-
-
-@dataclass
-class JobLog:
-    """What one training run gave so far.
-
-    Attributes:
-        predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
-        trial, repeat, variant: which one of its kind it is; see `sweeps.ledger.jobs.Job`.
-        sessions: one record per finished session, in order.
-        checkpoints: folder of the resume checkpoint after a session, by session.
-        recorded: whether the recorder has the run to its end.
-        scored: what `sweeps.results.selection` reckoned from the sessions; a copy does not take it over.
-    """
-
-    id: str
-    kind: Kind
-    title: str
-    config: dict[str, Any]
-    predictions: list[dict[str, Any]]
-    trial: int | None = None
-    repeat: int | None = None
-    variant: str | None = None
-    status: Status = Status.RUNNING
-    reason: str | None = None
-    sessions: list[SessionRecord] = field(default_factory=list)
-    checkpoints: dict[int, str] = field(default_factory=dict)
-    recorded: bool = False
-    scored: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    @property
-    def order(self) -> tuple[int, int]:
-        """Return trial and repeat, by which the jobs of a kind are sorted."""
-        return self.trial or 0, self.repeat or 0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every session of the stream has a result."""
-        return bool(self.sessions) and len(self.sessions) == self.sessions[-1].sessions
-
-    @property
-    def over(self) -> bool:
-        """Whether no later call goes on with it: it did not fail, and was not stopped for a budget that may grow."""
-        return self.status in ENDED_WELL and self.reason != BUDGET
-
-    def resumable(self, distrusted: Container[str] = ()) -> list[str]:
-        """Return the resume checkpoints that are still there and not distrusted, newest first."""
-        paths = [path for _, path in sorted(self.checkpoints.items(), reverse=True)]
-        return [path for path in paths if path not in distrusted and Path(path).exists()]
 
 
 @dataclass
@@ -101,6 +55,10 @@ class SweepLog:
         data: what the data sets held when the sweep began; see `sweeps.ledger.data`.
         folder: holds the ledger; the paths in it begin there, so that it can be moved.
         learned: finished trials of earlier sweeps that the search is told, best first within a sweep.
+        added: trials of a user's own, by number: their settings, `after` how many trials of the search they were taken
+            up, and whether the search is `told` of them, which is where they lie in its space.
+        dropped: ids of trials that a user ended.
+        requests: ids of what was taken up.
         enough: whether more trials could pay, by how many there were; see `sweeps.studies.enough`.
         race: its finalists and how it ended; see `sweeps.results.finalists`.
         model: what came of logging the final model; see `sweeps.model.registry.log_final_model`.
@@ -116,6 +74,9 @@ class SweepLog:
     data: dict[str, Any] | None = None
     tracking: dict[str, Any] | None = None
     learned: list[dict[str, Any]] | None = None
+    added: list[dict[str, Any]] = field(default_factory=list)
+    dropped: set[str] = field(default_factory=set)
+    requests: set[str] = field(default_factory=set)
     enough: dict[int, dict[str, Any]] = field(default_factory=dict)
     race: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
@@ -142,8 +103,13 @@ class SweepLog:
         return sorted((job for job in self.jobs.values() if job.kind == kind), key=lambda job: job.order)
 
     def trials(self) -> dict[int, JobLog]:
-        """Return the trials by number, in its order."""
-        return {job.trial: job for job in self.of_kind(Kind.TRIAL) if job.trial is not None}
+        """Return the trials that the search proposed, by number, in its order."""
+        return {job.trial: job for job in self.of_kind(Kind.TRIAL) if job.trial is not None and job.variant is None}
+
+    def within(self) -> list[JobLog]:
+        """Return the trials that lie in the space: those of the search, then what was added there."""
+        added = [job for job in self.of_kind(Kind.TRIAL) if job.variant == ADDED]
+        return [*self.trials().values(), *(job for job in added if self.added[job.trial or 0]["told"])]
 
     def candidates(self) -> list[JobLog]:
         """Return what can be chosen: trials, then baselines, by name."""
@@ -174,6 +140,12 @@ class SweepLog:
                 setattr(self, name, {key: value for key, value in record.items() if key != "type"})
             case "learned":
                 self.learned = record["trials"]
+            case "added":
+                self.added.append({key: record[key] for key in ("settings", "after", "told")})
+                self.requests.add(record["request"])
+            case "dropped":
+                self.dropped.add(record["job"])
+                self.requests.add(record["request"])
             case "enough":
                 self.enough[record["trials"]] = {key: value for key, value in record.items() if key != "type"}
             case "finished":

@@ -7,7 +7,8 @@ from typing import Any
 
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.finalists import learner_rows
 from sweeps.results.summary import final_summary
 from sweeps.spec.objective import objectives

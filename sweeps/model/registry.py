@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from safe.config.described import acting, of_role
 from safe.config.marks import Acts, Role
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.model.card import card
 from sweeps.model.session_models import SessionModels
 from sweeps.spec.marks import Mark, marked

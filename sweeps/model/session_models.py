@@ -11,8 +11,9 @@ import shutil
 from pathlib import Path
 
 from safe.types import with_split
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.saving import STATE_FOLDER, model_code
 from sweeps.results.selection import score_trial

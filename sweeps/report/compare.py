@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from safe.io.tables import Table
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.report import run_plots, search_plots
 from sweeps.report.answer import ANSWERS, headline, in_words
 from sweeps.report.formatting import Measure, exact, plural

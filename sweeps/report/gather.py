@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from safe.errors import UserError
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.finalists import learner_rows
 from sweeps.results.selection import Scored, leaderboard, score_points
 from sweeps.results.statistics import summary

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from safe.evaluation.metrics import losses
 from safe.io.tables import Table
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import Gathered, last_metric
 from sweeps.report.page import Block, Figure, Missing, Picture, Section, Text

@@ -15,8 +15,9 @@ from safe.io.documents import yaml_text
 from safe.io.tables import Column, Table
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
 from sweeps.results.finalists import learner_rows, race_summary

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog
 from sweeps.report.gather import Gathered
 
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.runs import RunsSpec
 
 

@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from safe.types import with_split
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind, job_id
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.racing import Standing, race, taken
 from sweeps.results.selection import point_at
 from sweeps.results.statistics import paired_difference
@@ -91,9 +92,9 @@ def learner_rows(log: SweepLog) -> tuple[tuple[str, str], ...]:
 
     SAFE and its two learners; a baseline that was chosen has one learner, and its own name.
     """
-    role = log.jobs[log.selected["trial"]].variant if log.selected else None
-    if role not in (None, PRESET):
-        return ((BASELINE_NAMES[role], ""),)
+    chosen = log.chosen
+    if chosen is not None and chosen.kind == Kind.BASELINE and chosen.variant != PRESET:
+        return ((BASELINE_NAMES[str(chosen.variant)], ""),)
     return (("SAFE", ""), ("slow learner", "slow/"), ("fast learner", "fast/"))
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from safe.config import validate
 from safe.errors import UserError
-from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
 from sweeps.results.selection import leaderboard, score_points
@@ -160,7 +159,7 @@ def range_edges(log: SweepLog) -> list[Edge]:
     settings, scores = finished_scores(log)
     if not scores:
         return []
-    winner = leaderboard(log.of_kind(Kind.TRIAL), spec.objective, spec.split)[0].trial
+    winner = leaderboard(log.within(), spec.objective, spec.split)[0].trial
     points = score_points(log.jobs[winner], spec.objective, spec.split)
     return edges(spec.parsed_space(), settings, scores, [(point.prediction, point.goodness[0]) for point in points])
 
@@ -174,9 +173,9 @@ def edge_words(entry: Edge) -> str:
 
 
 def finished_scores(log: SweepLog) -> tuple[list[dict[str, Any]], list[float]]:
-    """Return configuration and first objective, more is better, of the finished trials that have one."""
+    """Return configuration and first objective, more is better, of the finished trials of the space that have one."""
     spec = log.sweep_spec
-    board = leaderboard(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
+    board = leaderboard(log.within(), spec.objective, spec.split)
     board = [entry for entry in board if entry.score is not None]
     order = sorted(board, key=lambda entry: log.jobs[entry.trial].order)
     return [log.jobs[entry.trial].config for entry in order], [entry.goodness[0] for entry in order]

@@ -78,7 +78,7 @@ def surest(settings: Mapping[str, Sequence[Any]], measures: Mapping[str, Sequenc
 def lesson(log: SweepLog) -> Lesson | None:
     """Return what the finished trials of a sweep say with the first objective and forgetting; see `surest`."""
     spec = log.sweep_spec
-    board = [e for e in leaderboard(log.of_kind(Kind.TRIAL), spec.objective, spec.split) if e.score is not None]
+    board = [e for e in leaderboard(log.within(), spec.objective, spec.split) if e.score is not None]
     settings = {name: [log.jobs[entry.trial].config[name] for entry in board] for name in spec.parsed_space().domains}
     name = objectives(spec.objective)[0].name
     measures = {name: [entry.score for entry in board if entry.score is not None]}

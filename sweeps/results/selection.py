@@ -11,8 +11,9 @@ from typing import Any
 from safe.errors import UserError
 from safe.evaluation.metrics import session_metrics
 from safe.types import with_split
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.objective import Objective, objectives
 from tracking.recorder import Status

@@ -8,8 +8,9 @@ from typing import Any
 
 from safe.evaluation.metrics import MAIN, METRICS
 from safe.types import with_split
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import UNPLANNED, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.accounting import flat_account, work_account
 from sweeps.results.finalists import race_summary
 from sweeps.results.importance import importance, range_edges

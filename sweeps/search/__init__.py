@@ -67,7 +67,7 @@ def proposals(spec: SweepSpec, log: SweepLog) -> Iterator[list[Proposal]]:
             if id in log.jobs or index in fresh
         ]
         if len(fresh) < len(missing):
-            tell(used_up(len(log.of_kind(Kind.TRIAL)), spec.trials))
+            tell(used_up(len(log.trials()), spec.trials))
             return
 
 

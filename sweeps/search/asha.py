@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import OUTRANKED, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import measured, score_trial
 
 REDUCTION = 3

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import measured, score_trial
 from sweeps.search.asha import Halving
 from sweeps.spec.specs import SweepSpec

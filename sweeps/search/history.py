@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweeps.ledger.jobs import ENDED_WELL, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.jobs import ADDED, ENDED_WELL, Kind
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import score_trial, slow_ranking
 from sweeps.search.layout import Round
 from sweeps.spec.space import Space
@@ -38,10 +39,11 @@ class History:
     """What is known before a round.
 
     Attributes:
-        trials: those of earlier rounds that gave a result, in trial order.
+        trials: those of earlier rounds that gave a result, in trial order, and what a user added before this one.
         learned: those of earlier sweeps, which stand first among `trials` too.
         slow: settings of the slow candidates judged so far, best first.
-        begun: settings of every trial that has a configuration in the ledger, of this round too, by index.
+        begun: settings of every trial that has a configuration in the ledger, of this round too, by index; those that a
+            user added before it have indices below 0.
     """
 
     trials: list[Observation] = field(default_factory=list)
@@ -52,10 +54,14 @@ class History:
 
 def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> History:
     """Return what the ledger knows before a round."""
-    trials, ranked = log.trials(), []
+    trials, added, ranked = log.trials(), _added(log, now), list[JobLog]()
     earlier: list[JobLog] = []
     if now.kind == Kind.TRIAL:
-        earlier = [job for number, job in trials.items() if number < now.indices.start and job.status in ENDED_WELL]
+        before = [(number, job) for number, job in trials.items() if number < now.indices.start]
+        before += [(log.added[number]["after"], job) for number, job in added.items() if log.added[number]["told"]]
+        # An added trial stands before the one that came next.
+        ordered = sorted(before, key=lambda one: (one[0], one[1].variant is None, one[1].order))
+        earlier = [job for _, job in ordered if job.status in ENDED_WELL]
         ranked = slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split)
     lessons = [
         Observation({name: one["settings"][name] for name in space.domains}, tuple(one["goodness"]))
@@ -65,8 +71,15 @@ def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> Hi
         learned=lessons,
         trials=[*lessons, *(_observation(spec, space, job) for job in earlier if job.sessions)],
         slow=[_settings(space, job) for job in ranked],
-        begun={number: _settings(space, job) for number, job in trials.items()},
+        begun={number: _settings(space, job) for number, job in trials.items()}
+        | {-1 - number: _settings(space, job) for number, job in added.items()},
     )
+
+
+def _added(log: SweepLog, now: Round) -> dict[int, JobLog]:
+    """Return the trials that were added before a round was proposed, by their own numbers."""
+    jobs = {job.trial or 0: job for job in log.of_kind(Kind.TRIAL) if job.variant == ADDED}
+    return {number: job for number, job in jobs.items() if log.added[number]["after"] <= now.indices.start}
 
 
 def _observation(spec: SweepSpec, space: Space, job: JobLog) -> Observation:

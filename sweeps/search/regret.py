@@ -19,14 +19,16 @@ from sweeps.search.layout import Round
 FEWEST = 8  # trials; below that a surrogate of a few settings says nothing
 
 
-def regret_bound(log: SweepLog) -> float | None:
+def regret_bound(log: SweepLog, before: int) -> float | None:
     """Return the bound in the unit of the first objective, >= 0; None with fewer than FEWEST finished trials.
+
+    Only trials below the number `before` count, and what was added by then.
 
     The search's own space counts: of a staged search, the slow settings that it carries on.
     """
     spec = log.sweep_spec
-    space, count = spec.parsed_space(), len(log.of_kind(Kind.TRIAL))
-    history = read_history(spec, space, log, Round(Kind.TRIAL, range(count, count + 1)))
+    space = spec.parsed_space()
+    history = read_history(spec, space, log, Round(Kind.TRIAL, range(before, before + 1)))
     within, seen = staged.searched(spec, space, history) if spec.search == "staged" else (space, history.trials)
     known = distributions(within)
     trials = [

@@ -50,12 +50,17 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
     first: dict[int, dict[str, Any]] = {}
     if now.first:
         first = {0: space.settings(random_.draw(space, spec.search_seed, 0))}
-        tried = {key(_within(space, carried, first[0]))}
+        tried = {key(_within(space, carried, one)) for one in (first[0], *_before(history))}
         proposals = _first_round(spec, within, now.indices[1:], len(carried), tried)
     else:
         begun = {index: _within(space, carried, settings) for index, settings in history.begun.items()}
         proposals = tpe.propose(spec, within, now, History(told, begun=begun), partial(_whole, space, within, carried))
     return first | {index: _whole(space, within, carried, settings) for index, settings in proposals.items()}
+
+
+def _before(history: History) -> list[Mapping[str, Any]]:
+    """Return what a user added before the first trial was proposed."""
+    return [settings for index, settings in history.begun.items() if index < 0]
 
 
 def _candidates(spec: SweepSpec, space: Space, count: int, history: History) -> list[dict[str, Any]]:

@@ -19,10 +19,12 @@ from safe.io.sources import import_own
 from safe.io.tables import Column as Shown
 from safe.io.tables import Table
 from sweeps.engine.display import Detail
-from sweeps.engine.study import Study, carry_out
+from sweeps.engine.study import carry_out
+from sweeps.engine.work import Study
 from sweeps.ledger.folders import Folders
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Job, Kind
-from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.report.terminal import print_mlflow, spread
 from sweeps.results.components import component_words, components
 from sweeps.results.statistics import paired_difference, summarise

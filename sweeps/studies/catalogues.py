@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.ledger.ledger import JobLog
+from sweeps.ledger.job_log import JobLog
 
 ALL_CLASSES = "all"
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from safe.errors import tell
-from sweeps.engine.study import Study
+from sweeps.engine.work import Study
 from sweeps.ledger.jobs import Job, Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.words import enough_words
@@ -34,12 +34,14 @@ def noise_rounds(study: Study, space: Space) -> Iterator[list[Job]]:
         yield jobs
 
 
-def enough(study: Study) -> bool:
-    """Return whether the search ends here: its bound is below the noise of seeds; told in a line with both numbers."""
+def enough(study: Study, trials: int) -> bool:
+    """Return whether the search ends after so many trials: its bound is below the noise of seeds.
+
+    It is told in a line with both numbers.
+    """
     log = study.log
-    trials = len(log.of_kind(Kind.TRIAL))
     if trials not in log.enough:
-        bound, noise = regret_bound(log), seed_noise(log)
+        bound, noise = regret_bound(log, trials), seed_noise(log)
         if bound is None or noise is None:
             return False
         study.append("enough", trials=trials, bound=bound, noise=noise, enough=bound < noise)

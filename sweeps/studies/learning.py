@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safe.errors import UserError
-from sweeps.engine.study import Study
-from sweeps.ledger.jobs import Kind
+from sweeps.engine.work import Study
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import leaderboard
@@ -60,7 +59,7 @@ def lessons(spec: SweepSpec, other: SweepLog, data: Mapping[str, Any] | None) ->
             f"--learn-from {name}: it is about other data (digest {str(its)[:12]}, here {mine[:12]}); "
             "--across-data learns from it all the same"
         )
-    board = leaderboard(other.of_kind(Kind.TRIAL), spec.objective, spec.split)
+    board = leaderboard(other.within(), spec.objective, spec.split)
     domains = spec.parsed_space().domains
     return [
         {

@@ -12,9 +12,10 @@ from typing import Any
 
 from safe.config import validate
 from safe.errors import UserError
-from sweeps.engine.study import Study
+from sweeps.engine.work import Study
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.finalists import SEARCHED, standing, winner
 from sweeps.results.selection import Scored, leaderboard, point_at
 from sweeps.spec.configs import (
@@ -161,13 +162,14 @@ def _two_errors(log: SweepLog, best: Scored) -> float:
 def preset_trial(log: SweepLog) -> JobLog | None:
     """Return the trial that is the preset: equal in all but where data lie and the settings of prediction."""
     try:
-        preset = _what(baseline_config(log.sweep_spec, PRESET, {}))
+        preset = what_it_is(baseline_config(log.sweep_spec, PRESET, {}))
     except UserError:
         return None
-    return next((job for job in log.of_kind(Kind.TRIAL) if _what(job.config) == preset), None)
+    return next((job for job in log.of_kind(Kind.TRIAL) if what_it_is(job.config) == preset), None)
 
 
-def _what(config: Mapping[str, Any]) -> dict[str, Any]:
+def what_it_is(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a configuration another one: all but where data lie and the settings of prediction."""
     return {name: value for name, value in config.items() if name not in _ANYWHERE}
 
 

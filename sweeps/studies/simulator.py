@@ -10,10 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sweeps.engine.study import Study
-from sweeps.ledger.jobs import Job
+from sweeps.engine.work import Study
+from sweeps.ledger.jobs import DROPPED, SEARCH_KINDS, Job
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
+from sweeps.ledger.requests import Requests
+from sweeps.search.early import early_stopping
 from sweeps.spec.specs import SweepSpec, read_spec
 from sweeps.studies.sweep import work
 from tracking.recorder import Status
@@ -32,21 +34,25 @@ class Rehearsal(Study):
     Args:
         spec: of the sweep.
         records: of an earlier rehearsal, to go on from.
+        requests: where trials are added and dropped; looked at after every session.
 
     Attributes:
         records: what the file of a ledger would hold, but for its first line.
         log: what they say.
         rounds: the rounds that were asked for.
         done: ids of the jobs that this rehearsal ran.
+        notes: what a user would be told meanwhile.
     """
 
-    def __init__(self, spec: SweepSpec, records: Sequence[str] = ()) -> None:
+    def __init__(self, spec: SweepSpec, records: Sequence[str] = (), requests: Requests | None = None) -> None:
+        self.requests = requests
         self.records = list(records)
         self.log = SweepLog(spec)
         for record in self.records:
             self.log.apply(json.loads(record))
         self.rounds: list[list[Job]] = []
         self.done: list[str] = []
+        self.notes: list[str] = []
 
     def run(self, runner: Runner, *, backwards: bool = False, kill_after: int | None = None) -> SweepLog:
         """Run every job that is not over, and return the log.
@@ -58,14 +64,12 @@ class Rehearsal(Study):
         for jobs in work(self):
             self.rounds.append(jobs)
             missing = [job for job in jobs if job.id not in self.log.jobs or not self.log.jobs[job.id].over]
-            for job in missing[::-1] if backwards else missing:
+            missing = missing[::-1] if backwards else missing
+            while missing:
                 if kill_after is not None and len(self.done) == kill_after:
                     raise KilledError
-                self._begin(job)
-                records = runner(job)
-                for record in records:
-                    self.append("session", job=job.id, **record.to_json())
-                self.append("status", job=job.id, status=Status.FINISHED if records else Status.FAILED, reason=None)
+                job = missing.pop(0)
+                missing = [*self._run(job, runner(job)), *missing]
                 self.done.append(job.id)
         return self.log
 
@@ -73,7 +77,7 @@ class Rehearsal(Study):
         """Return a rehearsal that goes on from these records, as a later call with this specification would."""
         parsed = read_spec(json.loads((spec or self.log.sweep_spec).model_dump_json()))
         assert isinstance(parsed, SweepSpec)
-        return type(self)(parsed, self.records)
+        return type(self)(parsed, self.records, self.requests)
 
     def append(self, type: str, **fields: Any) -> None:
         """Write a record to memory, as a ledger does to its file."""
@@ -86,7 +90,28 @@ class Rehearsal(Study):
     def keep_best(self) -> None:
         """Keep nothing."""
 
-    def _begin(self, job: Job) -> None:
+    def end(self, job_id: str, reason: str) -> None:
+        """See `Study.end`."""
+        self.append("status", job=job_id, status=Status.STOPPED, reason=reason)
+
+    def note(self, words: str) -> None:
+        """Take down what a user is told."""
+        self.notes.append(words)
+
+    def _run(self, job: Job, records: Sequence[SessionRecord]) -> list[Job]:
+        """Take down what a job gave, up to where it is stopped; return what was asked for meanwhile."""
         if job.id not in self.log.jobs:
             self.append("job", **job.record())
         self.append("status", job=job.id, status=Status.RUNNING, reason=None)
+        early = early_stopping(self.log) if job.kind in SEARCH_KINDS else None
+        new: list[Job] = []
+        for record in records:
+            self.append("session", job=job.id, **record.to_json())
+            new += self.incoming()
+            log = self.log.jobs[job.id]
+            reason = early.reason(log) if early is not None and not log.complete else None
+            if job.id in self.log.dropped or reason is not None:
+                self.end(job.id, DROPPED if job.id in self.log.dropped else str(reason))
+                return new
+        self.append("status", job=job.id, status=Status.FINISHED if records else Status.FAILED, reason=None)
+        return new

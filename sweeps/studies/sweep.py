@@ -14,7 +14,8 @@ from safe.data.sessions import require_sessions, session_count
 from safe.errors import UserError
 from sweeps.engine.display import Detail
 from sweeps.engine.job_queue import AllFailedError
-from sweeps.engine.study import Study, carry_out
+from sweeps.engine.study import carry_out
+from sweeps.engine.work import Study
 from sweeps.ledger.folders import FOLDER, Folders
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
@@ -34,6 +35,7 @@ from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.enough import enough, noise_rounds
 from sweeps.studies.learning import learn, refuse_early
+from sweeps.studies.live import Live
 from sweeps.studies.memory import check_room, largest_configs
 from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds
 from tracking.recorder import Recorder, Status
@@ -76,22 +78,29 @@ def _check_classes(spec: SweepSpec) -> None:
 
 
 def work(study: Study) -> Iterator[list[Job]]:
-    """Yield the rounds of a sweep; see `sweeps.engine.study.Work`."""
+    """Yield the rounds of a sweep; see `sweeps.engine.work.Work`."""
     log, spec = study.log, study.log.sweep_spec
     space = spec.parsed_space()
     # Tags and no params, because a space may grow.
     study.tag({f"space.{name}": str(entry) for name, entry in spec.space.items()})
     learn(study)
     beside = baseline_jobs(study, space) if spec.raced else []
+    live = Live(study, space)
+    study.listen(live.take_up)
     for proposed in proposals(spec, log):
-        yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside]
+        if proposed and proposed[0].kind == Kind.TRIAL:
+            live.proposed = proposed[-1].index + 1
+        yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside, *live.take_up()]
         beside = []
         if not study.budget_left:
             break
-        if spec.stop == "auto" and proposed[0].kind == Kind.TRIAL:
+        if spec.stop == "auto" and live.proposed:
             yield from noise_rounds(study, space)
-            if enough(study):
+            if enough(study, live.proposed):
                 break
+    while added := live.take_up():
+        yield added
+    study.listen(None)
     best = choose(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
     if best is None:
         why = "" if study.budget_left else "; the budget ended the search before (--max-sessions, --max-hours)"
@@ -108,6 +117,8 @@ def work(study: Study) -> Iterator[list[Job]]:
     yield [*_final_jobs(study), *_control_jobs(study)]
     if spec.audit:
         yield _audit_jobs(study, space)
+    if study.requests and study.requests.waiting():  # asked for since the search ended: as a later call would do it
+        yield from work(study)
 
 
 def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:

@@ -190,7 +190,7 @@ def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer, records: Seq
 
 def _chosen(job: Mapping[str, Any], records: Sequence[SessionRecord]) -> tuple[int, tuple[dict[str, float], ...]]:
     """Return the position of a trial's settings of prediction, as the sweep will choose them, and its metrics there."""
-    from sweeps.ledger.ledger import JobLog
+    from sweeps.ledger.job_log import JobLog
     from sweeps.results.selection import score_trial
 
     log = JobLog(job["id"], job["kind"], job["title"], dict(job["config"]), job["predictions"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.ledger.ledger import JobLog
+from sweeps.ledger.job_log import JobLog
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.titles import run_name, title_of
 from tracking.mlflow_pages import charted

@@ -16,7 +16,7 @@ from safe.config import parse_overrides
 from safe.errors import UserError
 from sweeps.cluster import submit as module
 from sweeps.cluster.compose import DOCKER_FOLDER
-from sweeps.cluster.submit import follow, main, newest, stop, submit, with_names
+from sweeps.cluster.submit import ask, follow, main, newest, stop, submit, with_names
 from tracking.environment import commit_of
 
 
@@ -44,8 +44,10 @@ class Server:
         )
         return name
 
-    def submit_job(self, *, entrypoint: str, submission_id: str, metadata: Any, runtime_env: Any) -> str:
-        self.add(metadata["sweep"], Status.RUNNING, 1000 + len(self.jobs))
+    def submit_job(
+        self, *, entrypoint: str, submission_id: str = "asked", metadata: Any = None, runtime_env: Any
+    ) -> str:
+        self.add((metadata or {}).get("sweep"), Status.RUNNING, 1000 + len(self.jobs))
         self.jobs[submission_id] = self.jobs.pop(f"job-{999 + len(self.jobs)}")
         self.jobs[submission_id].submission_id = submission_id
         self.entrypoint, self.environment = entrypoint, runtime_env
@@ -156,6 +158,22 @@ def test_stopping_ends_the_newest_job_and_refuses_what_does_not_run(capsys: pyte
         stop(server, "demo")
     with pytest.raises(UserError, match=r"no sweep called 'demi'; known: demo\. Did you mean 'demo'\?"):
         newest(server, "demi")
+
+
+def test_a_trial_is_added_and_dropped_where_the_results_lie(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server: Any = Server(code=2, end=Status.FAILED)
+    assert ask(server, ["add", "demo", "slow.lr=1e-1"]) == 2, "the command's own exit code"
+    assert server.entrypoint == "python -m sweeps add demo slow.lr=1e-1"
+    assert server.environment == {}
+    assert "log of asked" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no sweep called 'demo'"):
+        newest(server, "demo")  # it is no sweep of its own
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    monkeypatch.setenv("RESULTS", "/shared/results")
+    ask(server, ["drop", "demo", "trial-03"])
+    assert server.environment["env_vars"]["RESULTS"] == "/shared/results"
 
 
 def test_the_list_is_json_with_the_newest_first(

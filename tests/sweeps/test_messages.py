@@ -18,7 +18,8 @@ from sweeps.cli.extend import extended
 from sweeps.cluster import submit
 from sweeps.engine import private
 from sweeps.engine.joining import existing_ray
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.results.selection import score_points
 from sweeps.spec.objective import objectives

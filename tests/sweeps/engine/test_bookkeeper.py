@@ -16,8 +16,9 @@ from safe.states.inference import save_session, session_file
 from safe.types import Work
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Job, Kind, place_of
-from sweeps.ledger.ledger import JobLog, Ledger, read_ledger
+from sweeps.ledger.ledger import Ledger, read_ledger
 from tracking.memory import MemoryRecorder
 from tracking.recorder import Point
 

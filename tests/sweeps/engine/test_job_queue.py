@@ -12,7 +12,7 @@ from safe.errors import UserError
 from safe.types import Work
 from sweeps.engine.budget import Budget
 from sweeps.engine.job_queue import MOST_LOST_NODES, AllFailedError, JobQueue
-from sweeps.ledger.jobs import BUDGET, Job, Kind
+from sweeps.ledger.jobs import BUDGET, DROPPED, Job, Kind
 from sweeps.ledger.ledger import Ledger
 
 Make = Callable[..., Any]
@@ -295,3 +295,45 @@ def test_a_job_that_would_wait_for_a_running_ones_stage_lets_others_go_first(ben
     assert third.id == "x2", "what would wait begins when nothing else is left"
     in_order = JobQueue(iter([jobs]), bench.ledger.log, Budget(log, clock=bench.clock), 2)
     assert [job.id for job in (in_order.next(), in_order.next()) if job] == ["x1", "x2"]
+
+
+def test_what_was_asked_for_meanwhile_begins_next_and_belongs_to_the_round(bench: Bench) -> None:
+    asked: list[Job] = []
+
+    def work() -> Iterator[list[Job]]:
+        yield [bench.job(name) for name in "abc"]
+        yield [bench.job("d")]
+
+    budget = Budget(bench.ledger.log, clock=bench.clock)
+    rounds = JobQueue(work(), bench.ledger.log, budget, 1, incoming=lambda: [asked.pop()] if asked else [])
+    assert ids(rounds.next()) == ["a"]
+    asked.append(bench.job("own"))
+    rounds.listen()
+    bench.end(rounds, "a")
+    assert ids(rounds.next()) == ["own"]
+    rounds.listen()
+    for now, then in (("own", "b"), ("b", "c")):
+        bench.end(rounds, now)
+        assert ids(rounds.next()) == [then]
+    asked.append(bench.job("late"))
+    rounds.listen()
+    bench.end(rounds, "c")
+    assert ids(rounds.next()) == ["late"], "the round waits for it"
+    bench.end(rounds, "late")
+    assert ids(rounds.next()) == ["d"]
+    rounds.drain()
+    asked.append(bench.job("never"))
+    rounds.listen()
+    assert asked, "who is stopping takes nothing up"
+
+
+def test_what_is_dropped_is_not_tried_again_and_does_not_begin(bench: Bench) -> None:
+    rounds = bench.rounds(iter([[bench.job(name) for name in "abc"]]), retries=3)
+    assert ids(rounds.next()) == ["a"]
+    bench.ledger.append("dropped", request="1", job="a")
+    bench.end(rounds, "a", "FAILED", 0)
+    assert ids(rounds.next()) == ["b"]
+    bench.end(rounds, "b", "FAILED", 0)
+    bench.write("b", "STOPPED", 0, reason=DROPPED)  # while it waits to be tried again
+    rounds.listen()
+    assert ids(rounds.next()) == ["c"]

@@ -18,7 +18,8 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.polite import polite_kill
-from sweeps.engine.study import DrivenStudy, _finish, _go_on
+from sweeps.engine.study import _finish, _go_on
+from sweeps.engine.work import DrivenStudy
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, read_ledger

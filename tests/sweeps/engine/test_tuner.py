@@ -21,7 +21,7 @@ from sweeps.engine.display import LiveDisplay
 from sweeps.engine.job_queue import AllFailedError, JobQueue
 from sweeps.engine.private import scratch_parent
 from sweeps.engine.tuner import local_ray, run_work
-from sweeps.ledger.jobs import BUDGET, OUTRANKED, Job, Kind
+from sweeps.ledger.jobs import BUDGET, DROPPED, OUTRANKED, Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.search.asha import Halving
 from tracking.memory import MemoryRecorder
@@ -68,7 +68,12 @@ class Engine:
         return self.carry_out(iter(rounds), **more)
 
     def carry_out(
-        self, work: Iterator[list[Job]], retries: int = 0, max_hours: float | None = None, **more: Any
+        self,
+        work: Iterator[list[Job]],
+        retries: int = 0,
+        max_hours: float | None = None,
+        incoming: Callable[[], list[Job]] = list,
+        **more: Any,
     ) -> SweepLog:
         from benchmarks.stub import StubTrainable
 
@@ -76,7 +81,7 @@ class Engine:
         budget = Budget(log, max_hours=max_hours)
         with LiveDisplay(log, (self.folder / "display").open("a")) as display:
             run_work(
-                JobQueue(work, log, budget, CORES, retries),
+                JobQueue(work, log, budget, CORES, retries, incoming=incoming),
                 Bookkeeper(self.ledger, self.recorder, display, self.folder / "states", {}),
                 storage=self.folder / "ray",
                 stop=self.folder / "stop",
@@ -288,6 +293,27 @@ def test_halving_stops_the_worse_ones_at_the_first_rung(engine: Engine) -> None:
     assert (run.status, run.tags["reason"]) == ("STOPPED", OUTRANKED)
     assert run.metrics["val/accuracy"] == {1: 0.1}
     assert not list(engine.folder.rglob("state.json"))
+
+
+def test_while_runs_go_on_one_is_added_and_one_dropped(engine: Engine) -> None:
+    asked: list[str] = []
+
+    def incoming() -> list[Job]:
+        if asked or not all(engine.told(id)[2] for id in ("trial-0", "trial-1") if id in engine.ledger.log.jobs):
+            return []
+        asked.append("trial-added-00")
+        engine.ledger.append("dropped", request="1", job="trial-1")
+        return [engine.job("trial-added-00")]
+
+    log = engine.run(
+        [engine.job(f"trial-{index}", seconds=0.8) for index in range(3)], [engine.job("trial-3")], incoming=incoming
+    )
+    status, reason, sessions = engine.told("trial-1")
+    assert (status, reason) == ("STOPPED", DROPPED)
+    assert 1 <= sessions < SESSIONS, "what was done is kept, and the session that it was in comes to its end"
+    assert engine.told("trial-added-00") == ("FINISHED", None, SESSIONS)
+    assert list(log.jobs) == ["trial-0", "trial-1", "trial-added-00", "trial-2", "trial-3"], "it begins next"
+    assert engine.told("trial-0") == engine.told("trial-2") == ("FINISHED", None, SESSIONS)
 
 
 def test_hours_stop_the_search_after_the_session_and_more_hours_go_on(engine: Engine) -> None:

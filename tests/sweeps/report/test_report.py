@@ -27,8 +27,9 @@ from safe.errors import UserError
 from safe.io.tables import Table
 from sweeps.cli import main, parser
 from sweeps.cli.asking import asked_options
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.report import search_plots, write_report
 from sweeps.report.axes import Axis
 from sweeps.report.cost import disk_usage

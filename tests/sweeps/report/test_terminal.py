@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Job, Kind, job_id
-from sweeps.ledger.ledger import JobLog, Ledger, SweepLog
+from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.report.page import render
 from sweeps.report.sections import report_page

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from safe.errors import UserError
-from sweeps.ledger.ledger import JobLog, Ledger
+from sweeps.ledger.job_log import JobLog
+from sweeps.ledger.ledger import Ledger
 from sweeps.results.selection import choose, leaderboard, pareto, score_trial, slow_ranking
 from sweeps.results.statistics import summarise
 from sweeps.spec.configs import final_config

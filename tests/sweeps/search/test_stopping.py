@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from safe.errors import Notice, UserError
+from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
-from sweeps.ledger.ledger import JobLog, SweepLog
+from sweeps.ledger.ledger import SweepLog
 from sweeps.search.early import Below, early_stopping
 from sweeps.search.regret import regret_bound
 from sweeps.spec.objective import objectives
@@ -89,8 +90,7 @@ def test_the_bound_falls_as_a_search_goes_on_and_is_an_upper_one(fake: Any) -> N
     trials = log.of_kind(Kind.TRIAL)
 
     def after(count: int) -> float | None:
-        jobs = {job.id: job for job in trials[:count]}
-        return regret_bound(SweepLog(log.spec, jobs=jobs))
+        return regret_bound(log, count)
 
     assert after(7) is None
     early, late = after(8), after(24)
