@@ -17,6 +17,7 @@ from safe.errors import EXIT_INTERRUPTED, UserError
 from sweeps.cluster import machine
 from sweeps.cluster.compose import HEAD, WORKER, Compose, Container
 from sweeps.cluster.passwords import write_secrets
+from sweeps.spec.space import space_presets
 
 PORT_VARIABLES = {"mlflow": "MLFLOW_PORT", HEAD: "DASHBOARD_PORT"}
 READY_TIMEOUT_S = 300.0
@@ -197,6 +198,8 @@ def uploaded(compose: Compose, words: Sequence[str]) -> list[str]:
         place = index if equals else index + 1
         if (option == "--space" and place < len(words)) or (option == ORDER and Path(value).is_file()):
             path = Path(value if equals else words[place])
+            if option == "--space" and str(path) in space_presets() and not path.exists():
+                continue
             if not path.is_file():
                 raise UserError(f"--space {path}: there is no such file")
             target = f"{UPLOADS}/{path.name}"

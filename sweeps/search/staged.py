@@ -1,11 +1,12 @@
 """Staged search: settings of session 1 first, by themselves; then the best of them with the settings that act later.
 
 The frozen slow learner with its closed-form head is a complete continual learner, so a slow setting is judged over all
-sessions for the price of training one (`slow_candidates` of them, number 0 the preset's). Trials are made of the best
-`carried`: which one is a choice, and the other settings are proposed, as TPE does it. The first round of trials goes
-through the carried ones from the best on. A space that varies only settings of session 1, or none of them, has no
-stages and is searched by plain TPE. Trial 0 is the preset as in every search, whether its slow setting is carried on or
-not.
+sessions for the price of training one (`slow_candidates` of them, number 0 the preset's). Listed settings of heads
+cost no training: every slow setting is judged with every combination of theirs, and goes on with its best one. Trials
+are made of the best `carried`: which one is a choice, and the other settings are proposed, as TPE does it. The first
+round of trials goes through the carried ones from the best on. A space that varies only settings of session 1, or none
+of them, has no stages and is searched by plain TPE. Trial 0 is the preset as in every search, whether its slow setting
+is carried on or not.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from sweeps.ledger.jobs import Kind
 from sweeps.search import random_, tpe
 from sweeps.search.history import History, Observation
 from sweeps.search.layout import Round, in_rounds
-from sweeps.spec.combinations import every, key, unused
-from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.combinations import every, heads, key, unused
+from sweeps.spec.depth import acts_in_session_1, acts_on_heads_alone
 from sweeps.spec.domains import Domain
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
@@ -35,8 +36,8 @@ def layout(spec: SweepSpec, space: Space) -> list[Round]:
     rounds = in_rounds(spec.trials, spec.round_size)
     if not has_stages(space):
         return rounds
-    candidates = random_.distinct(_part(space, slow=True), spec.search_seed, spec.slow_count)
-    return [Round(Kind.SLOW, range(len(candidates))), *rounds]
+    candidates = random_.distinct(_slow_part(space), spec.search_seed, spec.slow_count)
+    return [Round(Kind.SLOW, range(len(candidates) * len(heads(space)))), *rounds]
 
 
 def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict[int, dict[str, Any]]:
@@ -44,8 +45,9 @@ def propose(spec: SweepSpec, space: Space, now: Round, history: History) -> dict
     if not has_stages(space):
         return tpe.propose(spec, space, now, history)
     if now.kind == Kind.SLOW:
-        return dict(enumerate(_candidates(spec, space, len(now.indices), history)))
-    carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
+        slow = _candidates(spec, space, len(now.indices) // len(heads(space)), history)
+        return dict(enumerate({**one, **head} for head in heads(space) for one in slow))
+    carried = _carried(spec, space, history)
     within, told = searched(spec, space, history)
     first: dict[int, dict[str, Any]] = {}
     if now.first:
@@ -65,10 +67,11 @@ def _before(history: History) -> list[Mapping[str, Any]]:
 
 def _candidates(spec: SweepSpec, space: Space, count: int, history: History) -> list[dict[str, Any]]:
     """Return the slow settings to judge: the preset's, up to half from earlier sweeps' best trials, then draws."""
-    part = _part(space, slow=True)
+    part = _slow_part(space)
     drawn = random_.distinct(part, spec.search_seed, count)
     best = sorted(history.learned, key=lambda seen: seen.goodness, reverse=True)
-    lessons = {key(one): one for one in (part.settings(_slow(space, seen.settings)) for seen in best)}
+    found = ({name: seen.settings[name] for name in part.domains} for seen in best)
+    lessons = {key(one): one for one in map(part.settings, found)}
     first = [*drawn[:1], *[one for one in lessons.values() if one != drawn[0]][: count // 2]]
     return [*first, *(one for one in drawn if one not in first)][:count]
 
@@ -77,7 +80,7 @@ def searched(spec: SweepSpec, space: Space, history: History) -> tuple[Space, li
     """Return the space that trials are proposed from, and the trials so far as they lie in it."""
     if not has_stages(space):
         return space, history.trials
-    carried = [_slow(space, settings) for settings in history.slow[: _carried_count(spec, space)]]
+    carried = _carried(spec, space, history)
     told = [replace(seen, settings=_within(space, carried, seen.settings)) for seen in history.trials]
     return _carried_space(space, carried), told
 
@@ -103,12 +106,25 @@ def _first_round(
     return proposals
 
 
+def _carried(spec: SweepSpec, space: Space, history: History) -> list[dict[str, Any]]:
+    """Return what is carried on, best first: each slow setting with its best head."""
+    best: dict[str, dict[str, Any]] = {}
+    for settings in history.slow:
+        best.setdefault(key({name: settings[name] for name in _slow_part(space).domains}), _alone(space, settings))
+    return list(best.values())[: _carried_count(spec, space)]
+
+
 def _carried_count(spec: SweepSpec, space: Space) -> int:
     """Return how many slow settings are carried on: more than a third of the trials where their trials are too few."""
-    later = every(_part(space, slow=False))
+    later = every(_later_part(space))
     if spec.carried is not None or later is None:
         return spec.carried_count
     return max(spec.carried_count, math.ceil(spec.trials / len(later)))
+
+
+def judged_alone(name: str, domain: Domain) -> bool:
+    """Return whether the slow learner by itself judges a setting: of session 1, or of heads with listed values."""
+    return acts_in_session_1(name) or (domain.listed and acts_on_heads_alone(name))
 
 
 def has_stages(space: Space) -> bool:
@@ -116,27 +132,29 @@ def has_stages(space: Space) -> bool:
     return len({acts_in_session_1(name) for name in space.domains}) == 2
 
 
-def _part(space: Space, *, slow: bool) -> Space:
-    domains = {name: domain for name, domain in space.domains.items() if acts_in_session_1(name) is slow}
+def _slow_part(space: Space) -> Space:
+    return replace(space, domains={name: one for name, one in space.domains.items() if acts_in_session_1(name)})
+
+
+def _later_part(space: Space) -> Space:
+    domains = {name: one for name, one in space.domains.items() if not judged_alone(name, one)}
     return replace(space, domains=domains)
 
 
-def _slow(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in _part(space, slow=True).domains}
+def _alone(space: Space, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name, domain in space.domains.items() if judged_alone(name, domain)}
 
 
 def _carried_space(space: Space, carried: list[dict[str, Any]]) -> Space:
     """Return the space of the trials: one choice among the carried slow settings, and the settings that act later."""
     choice = Domain("choice", tuple(range(len(carried))))
-    return replace(
-        space, domains={CARRIED: choice, **_part(space, slow=False).domains}, base={**space.base, CARRIED: 0}
-    )
+    return replace(space, domains={CARRIED: choice, **_later_part(space).domains}, base={**space.base, CARRIED: 0})
 
 
 def _within(space: Space, carried: list[dict[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return a trial's settings in that space; what is no longer carried on is left out, and so not learned from."""
-    slow, later = _slow(space, settings), _part(space, slow=False).domains
-    return {name: settings[name] for name in later} | ({CARRIED: carried.index(slow)} if slow in carried else {})
+    alone, later = _alone(space, settings), _later_part(space).domains
+    return {name: settings[name] for name in later} | ({CARRIED: carried.index(alone)} if alone in carried else {})
 
 
 def _whole(space: Space, within: Space, carried: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:

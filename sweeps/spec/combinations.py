@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from safe.errors import UserError, tell
-from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.depth import acts_in_session_1, acts_on_heads_alone
 from sweeps.spec.domains import MOST_VALUES, STEPPED
 from sweeps.spec.space import Space
 
@@ -35,6 +35,13 @@ def every(space: Space) -> list[dict[str, Any]] | None:
     if len(finite) < len(lists) or math.prod(map(len, finite.values())) > MOST_VALUES:
         return None
     return _combined(space, finite)
+
+
+def heads(space: Space) -> list[dict[str, Any]]:
+    """Return what every combination of listed settings of heads sets, the one that trials start from first if there."""
+    listed = {name: domain for name, domain in space.domains.items() if domain.listed and acts_on_heads_alone(name)}
+    every_one = _combined(space, {name: domain.every() or () for name, domain in listed.items()})
+    return sorted(every_one, key=lambda one: any(one[name] != space.base[name] for name in listed))
 
 
 def unused(space: Space, taken: Container[str]) -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -78,13 +79,18 @@ class Space:
         }
 
 
+def space_presets() -> dict[str, Traversable]:
+    """Return the search spaces that come with the package, by name."""
+    return {one.name.removesuffix(".yaml"): one for one in (files("sweeps") / "presets").iterdir()}
+
+
 def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
-    """Return the raw space of a file, or the preset of the data set (else the default preset)."""
-    if file is None:
-        presets = files("sweeps") / "presets"
-        names = [preset.name for preset in presets.iterdir()]
-        chosen = presets / (f"{dataset}.yaml" if f"{dataset}.yaml" in names else "default.yaml")
-        return dict(parse_yaml(chosen.read_text("utf-8"), f"the space preset of {dataset}"))
+    """Return the raw space of a file or of a preset by its name; without any the data set's, else the default one."""
+    shipped = space_presets()
+    name = dataset if file is None else str(file)
+    if file is None or (name in shipped and not file.exists()):
+        chosen = shipped.get(name, shipped["default"])
+        return dict(parse_yaml(chosen.read_text("utf-8"), f"the space preset {name}"))
     try:
         tree = parse_yaml(read_regular(file).decode("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:

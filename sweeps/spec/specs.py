@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field
 
 from safe.config import completed, validate
+from sweeps.spec.combinations import heads
 from sweeps.spec.marks import Group, Mark, Option
 from sweeps.spec.runs import MOST, Checkpoints, RunsSpec, without_places
 from sweeps.spec.space import Space, parse_space
@@ -163,7 +164,7 @@ class SweepSpec(RunsSpec):
     @property
     def runs(self) -> int:
         """How many runs there will be at most, beside those of a race."""
-        slow = self.slow_count if self.search == "staged" else 0
+        slow = self.slow_count * len(heads(self.parsed_space())) if self.search == "staged" else 0
         beside = (self.seeds + 3 * self.audit) if self.raced else 0  # the rival's final runs, audits of the baselines
         return slow + self.trials * (2 if self.audit else 1) + self.seeds * (2 if self.control else 1) + beside
 

@@ -129,7 +129,9 @@ class Rounds:
         carried = plan.spec.carried_count if plan.slow else plan.spec.trials
         for now in layout(plan.spec):
             if now.kind == Kind.SLOW:
-                yield [self._run(alone, self._keys(("slow", i), ()), i) for i in now.indices]
+                # Heads of one slow setting are closed apart, after one training.
+                trained = plan.slow_trained
+                yield [self._run(alone, self._keys(("slow", i % trained), ()), i) for i in now.indices]
             else:
                 yield [self._run(base, self._keys(("slow", i % carried), i), i % carried) for i in now.indices]
 

@@ -16,6 +16,7 @@ from safe.sharing.stages import frozen_key, sharing_key
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals
+from sweeps.spec.combinations import heads
 from sweeps.spec.configs import control_config, final_config, refit_config
 from sweeps.spec.specs import SweepSpec
 
@@ -45,7 +46,8 @@ class Plan:
 
     Attributes:
         sessions: of the stream, or those that trials run.
-        slow: slow settings judged alone.
+        slow: slow settings judged alone, as often as there are heads to judge them with.
+        slow_trained: those of them that differ in what is trained.
         predictions: settings that each trained state is scored at.
         exact: whether the search's counts are known, not just bounded.
         final: final runs and control.
@@ -56,6 +58,7 @@ class Plan:
     spec: SweepSpec
     sessions: int
     slow: int
+    slow_trained: int
     predictions: int
     exact: bool
     search: Count
@@ -74,12 +77,13 @@ def plan_of(spec: SweepSpec) -> Plan:
     sessions = _sessions(spec, validate(spec.base))
     first = [validate(proposal.config) for proposal in next(proposals(spec, SweepLog(spec)))]
     slow = sum(len(round.indices) for round in layout(spec) if round.kind == Kind.SLOW)
+    slow_trained = slow // len(heads(space))
     exact = spec.search in SETTLED
     if exact:
         configs = [(config, range(1, _sessions(spec, config) + 1)) for config in first]
         search = count(configs, len(space.predictions))
     else:
-        search = _bound(spec, sessions, slow, len(space.predictions))
+        search = _bound(spec, sessions, slow, slow_trained, len(space.predictions))
     # Nothing is chosen yet; a slow setting that is judged alone has no fast epochs and stands for none.
     settings = validate(spec.base if slow else first[0].flat()).flat()
     chosen = [refit_config(spec, settings, {})] * (2 if spec.raced else 1)  # and the rival
@@ -88,7 +92,7 @@ def plan_of(spec: SweepSpec) -> Plan:
     # The chosen settings are not known yet, so nothing but the seed tells how the two kinds of runs share.
     refitted = sum(map(session_count, refits))
     final = Count(refitted, refitted, refitted)
-    return Plan(spec, sessions, slow, len(space.predictions), exact, search, final, first, refits)
+    return Plan(spec, sessions, slow, slow_trained, len(space.predictions), exact, search, final, first, refits)
 
 
 def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
@@ -119,16 +123,16 @@ def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
     return Count(unshared * predictions, unshared, len(trained), {**stages, "readout": read, "logits": read})
 
 
-def _bound(spec: SweepSpec, sessions: int, slow: int, predictions: int) -> Count:
+def _bound(spec: SweepSpec, sessions: int, slow: int, slow_trained: int, predictions: int) -> Count:
     """Return the most that a search comes to whose trials are not known yet."""
     trains_slow = "slow.epochs" in spec.space or spec.base["slow.epochs"] > 0
     trains_fast = "fast.epochs" in spec.space or spec.base["fast.epochs"] > 0
     first, later = int(trains_slow), (sessions - 1) * int(trains_fast)
     alone, trials = slow * first, spec.trials * (first + later)
     # Trials that carry a slow setting on find its session 1 trained.
-    trained = alone + spec.trials * later + (0 if slow else spec.trials * first)
-    slow_states, fast_states = slow or spec.trials, spec.trials * later
-    read = slow_states * sessions + fast_states
+    trained = slow_trained * first + spec.trials * later + (0 if slow else spec.trials * first)
+    slow_states, fast_states = slow_trained or spec.trials, spec.trials * later
+    read = (slow or spec.trials) * sessions + fast_states
     frozen = sessions if spec.base["head.features"] == "with_frozen" or "head.features" in spec.space else 0
     stages = {
         "slow": slow_states * first,

@@ -27,8 +27,8 @@ from sweeps.results.importance import importance_record
 from sweeps.results.selection import choose
 from sweeps.results.summary import summary_metrics
 from sweeps.search import Proposal, proposals
+from sweeps.search.staged import judged_alone
 from sweeps.spec.configs import PRESET, absolute, audit_config, control_config, final_config, refit_config
-from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.machine import ray_address
 from sweeps.spec.options import OWN_CLASSES
 from sweeps.spec.space import Space
@@ -123,7 +123,7 @@ def work(study: Study) -> Iterator[list[Job]]:
 
 def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:
     kind, number, config = proposal.kind, proposal.index, proposal.config
-    varied = [name for name in space.domains if kind != Kind.SLOW or acts_in_session_1(name)]
+    varied = [name for name, domain in space.domains.items() if kind != Kind.SLOW or judged_alone(name, domain)]
     title = trial_title(f"{kind} {number:02d}", config, varied)
     spec = study.log.sweep_spec
     grid = predictions(space, spec.base) if spec.raced else space.predictions

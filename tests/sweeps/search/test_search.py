@@ -6,20 +6,24 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from safe.config import load_config
+from safe.config import load_config, validate
 from safe.errors import Notice, UserError
+from safe.sharing.stages import sharing_key
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.search import layout, proposals, tpe
 from sweeps.search.history import Observation
 from sweeps.spec.combinations import combinations, every, key, possible
 from sweeps.spec.depth import acts_in_session_1
+from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space, parse_space
 from sweeps.spec.specs import SweepSpec
+from sweeps.studies.plan import plan_of
 from sweeps.studies.simulator import KilledError, Rehearsal
 
 MakeSpec = Callable[..., SweepSpec]
@@ -149,6 +153,56 @@ def test_staged_makes_trials_of_the_best_slow_settings_alone(make_spec: MakeSpec
     assert len({config["fast.cross_weight"] for config in trials}) > 3
     assert not any(job.predictions for job in log.of_kind(Kind.SLOW))
     assert log.jobs["slow-00"].title == "slow 00 · slow lr 0.01"
+
+
+HEADS: dict[str, Any] = {
+    "slow.lr": SLOW_LR, "fast.cross_weight": FAST_LR,
+    "head.kind": {"choice": ["class_means", "ridge"]}, "head.activation": {"choice": ["relu", "fourier"]},
+    "head.statistics": {"choice": ["own", "shared"]},
+}  # fmt: skip
+
+
+def test_staged_judges_every_slow_setting_with_every_head_and_carries_the_best_one_on(
+    make_spec: MakeSpec, fake: Any
+) -> None:
+    spec = sweep(make_spec, "staged", space=HEADS, trials=6, slow_candidates=4, carried=2, round_size=3)
+    # The best head is another for small learning rates than for large ones.
+    bonus = lambda config: 0.3 * ((config["head.activation"] == "fourier") == (config["slow.lr"] < 0.02))  # noqa: E731
+    alone = lambda config: 0.4 + bonus(config) - abs(math.log10(config["slow.lr"]) + 1.5) / 20  # noqa: E731
+    log = Rehearsal(spec).run(fake(bowl, alone))
+    judged = [job.config for job in log.of_kind(Kind.SLOW)]
+    kinds = [(config["head.kind"], config["head.activation"]) for config in judged]
+    rates = [config["slow.lr"] for config in judged]
+    heads = [("ridge", "relu"), ("class_means", "relu"), ("ridge", "fourier")]  # the trials' own first; means have none
+    assert len(set(rates)) == 4
+    assert rates == 3 * rates[:4]
+    assert set(kinds) == set(heads)
+    assert kinds[:4] == 4 * [("ridge", "relu")], "the preset's head is judged first"
+    assert {config["head.statistics"] for config in judged} == {"own"}, "what needs the fast learner is not judged"
+    assert len({sharing_key(validate(config), 1) for config in judged}) == 4, "heads train nothing"
+    best = {rate: max((c for c in judged if c["slow.lr"] == rate), key=alone) for rate in set(rates)}
+    carried = sorted(best.values(), key=alone, reverse=True)[:2]
+    trials = [job.config for job in log.of_kind(Kind.TRIAL)]
+    names = ("slow.lr", "head.kind", "head.activation")
+    assert {tuple(c[n] for n in names) for c in trials[1:]} == {tuple(c[n] for n in names) for c in carried}
+    assert {config["head.statistics"] for config in trials} == {"own", "shared"}
+    assert len(log.of_kind(Kind.TRIAL)) == 6
+
+
+def test_heads_in_the_space_leave_the_number_of_trainings_as_it_is() -> None:
+    plain, heads = (
+        plan_of(build_spec(name="a", dataset="digits", trials=10, space=space, overrides=["runtime.device=cpu"]))
+        for space in (None, Path("heads"))
+    )
+    assert set(heads.spec.space) - set(plain.spec.space) == {
+        "head.kind", "head.activation", "head.features", "head.ridge_grid",
+    }  # fmt: skip
+    assert (plain.slow, plain.slow_trained) == (10, 10)
+    assert (heads.slow, heads.slow_trained) == (100, 10), "ridge and gaussian in four forms each, means in two"
+    assert heads.search.trained == plain.search.trained == 50
+    assert heads.spec.runs == plain.spec.runs + 90
+    assert heads.search.stages["slow"] == plain.search.stages["slow"]
+    assert heads.search.stages["features"] == plain.search.stages["features"] + 2 * 5, "of the frozen network"
 
 
 def test_a_space_without_stages_is_searched_by_tpe(make_spec: MakeSpec) -> None:
