@@ -104,6 +104,9 @@ _FLY = {
     "head.ridge_choice": "gcv",
     "head.ridge_grid": [10.0 ** (half / 2) for half in range(-4, 19)],
 }
+_ANACP = {"head.kind": "anacp", "head.activation": "gelu", "head.ridge_grid": [100.0]}
+_APER = {"head.kind": "class_means", "head.features": "with_frozen"}
+_ON_BOTH = {"head.features": "with_slow", "aggregation.kind": "fast"}
 # 20 epochs over everything, the published number for session 1, whatever a preset needs for its small sessions.
 _JOINT = {**_RANPAC, "data.init_classes": ALL_CLASSES, "slow.epochs": 20, "slow.schedule_epochs": None}
 _JOINT_TRAINED = {**_JOINT, "head.kind": "cosine"}
@@ -141,6 +144,8 @@ ABLATION = Catalogue(
         "frozen-fly": _one(FROZEN, "Fly-CL", {**_UNTRAINED, **_FLY}),
         "ranpac-plain": _one(FIRST, "RanPAC, no projection", {**_RANPAC, **_UNPROJECTED}),
         "ranpac": _one(FIRST, "RanPAC", _RANPAC),
+        "aper": _one(FIRST, "APER", {**_RANPAC, **_APER}),
+        "anacp": _one(FIRST, "AnaCP", {**_RANPAC, **_ANACP}),
         "safe": Variant(
             SAFE,
             {"aggregation.kind": "entropy"},
@@ -157,6 +162,9 @@ ABLATION = Catalogue(
         "safe-slda": _one(OTHER_HEADS, "SLDA", _SLDA),
         "safe-fourier": _one(OTHER_HEADS, "RanDumb, KLDA", _FOURIER),
         "safe-fly": _one(OTHER_HEADS, "Fly-CL", _FLY),
+        "safe-anacp": _one(OTHER_HEADS, "AnaCP", _ANACP),
+        "safe-frozen": _one(OTHER_HEADS, "ridge, the frozen features beside", {"head.features": "with_frozen"}),
+        "safe-both": _one(OTHER_HEADS, "one ridge on both learners", _ON_BOTH),
         "no-diag": _one(LESS, "without L_diag", {"slow.diag_weight": 0.0}),
         "no-offdiag": _one(LESS, "without L_rdn", {"slow.offdiag_weight": 0.0}),
         "no-feature": _one(LESS, "without L_cos", {"fast.feature_weight": 0.0}),

@@ -49,6 +49,7 @@ FLY = {
     "head.ridge_choice": "gcv",
     "head.ridge_grid": [10.0 ** (half / 2) for half in range(-4, 19)],
 }
+ANACP = {"head.kind": "anacp", "head.activation": "gelu", "head.ridge_grid": [100.0]}
 DIFFERING = {
     "class-means": UNTRAINED | {"head.kind": "class_means"},
     "frozen-plain": UNTRAINED | PLAIN,
@@ -59,6 +60,8 @@ DIFFERING = {
     "frozen-fly": UNTRAINED | FLY,
     "ranpac-plain": RANPAC | PLAIN,
     "ranpac": RANPAC,
+    "aper": RANPAC | {"head.kind": "class_means", "head.features": "with_frozen"},
+    "anacp": RANPAC | ANACP,
     "safe": {},
     "mean": {"aggregation.kind": "mean"},
     "max": {"aggregation.kind": "max"},
@@ -66,6 +69,9 @@ DIFFERING = {
     "safe-slda": SLDA,
     "safe-fourier": FOURIER,
     "safe-fly": FLY,
+    "safe-anacp": ANACP,
+    "safe-frozen": {"head.features": "with_frozen"},
+    "safe-both": {"head.features": "with_slow", "aggregation.kind": "fast"},
     "no-diag": {"slow.diag_weight": 0.0},
     "no-offdiag": {"slow.offdiag_weight": 0.0},
     "no-feature": {"fast.feature_weight": 0.0},
