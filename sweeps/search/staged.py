@@ -70,8 +70,8 @@ def _candidates(spec: SweepSpec, space: Space, count: int, history: History) -> 
     part = _slow_part(space)
     drawn = random_.distinct(part, spec.search_seed, count)
     best = sorted(history.learned, key=lambda seen: seen.goodness, reverse=True)
-    found = ({name: seen.settings[name] for name in part.domains} for seen in best)
-    lessons = {key(one): one for one in map(part.settings, found)}
+    earlier = ({name: seen.settings[name] for name in part.domains} for seen in best)
+    lessons = {key(one): one for one in map(part.settings, earlier)}
     first = [*drawn[:1], *[one for one in lessons.values() if one != drawn[0]][: count // 2]]
     return [*first, *(one for one in drawn if one not in first)][:count]
 
