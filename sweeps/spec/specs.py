@@ -141,7 +141,9 @@ class SweepSpec(RunsSpec):
     """Seed of the proposals."""
     holdout_share: Annotated[float, Field(gt=0, lt=1), Mark.PARAM, Mark.PROTOCOL]
     """Share of each class's training images held out for selection."""
-    space: Annotated[dict[str, Any], Option(Group.SEARCH, "YAML, or `heads`, in place of the preset's", kind=Path)]
+    space: Annotated[
+        dict[str, Any], Option(Group.SEARCH, "file (YAML) or `heads`, in place of the preset's", kind=Path)
+    ]
     """The search space as written."""
     control: Annotated[
         bool, Mark.MORE, Option(Group.JUDGED, "leave out the runs of the preset beside the chosen configuration")

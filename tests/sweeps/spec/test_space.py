@@ -251,7 +251,7 @@ def test_what_a_setting_needs_is_a_setting_and_a_value_that_it_takes() -> None:
     assert conditions("pet.rank") == (Needs(("pet.kind", "lora")),)
     assert set(conditions("pet.prompts")[0].alternatives) == {("pet.kind", "vpt_deep"), ("pet.kind", "vpt_shallow")}
     assert conditions("fast.lr") == (Needs(("fast.epochs", ABOVE_ZERO)),)
-    assert conditions("head.ridge_grid") == (Needs(("head.kind", "ridge")),)
+    assert conditions("head.ridge_grid") == (Needs(("head.kind", "ridge"), ("head.kind", "anacp")),)
     assert conditions("fast.new_rows") == (Needs(("fast.epochs", ABOVE_ZERO), ("head.kind", "cosine")),)
     assert conditions("fast.epochs") == conditions("seed") == conditions("pet.kind") == ()
     for name in BASE:
