@@ -27,12 +27,14 @@ from sweeps.spec.conditions import used
 
 
 def test_the_kinds_and_the_settings_that_they_use() -> None:
-    assert head_kinds() == ("ridge", "gaussian", "class_means", "cosine")
+    assert head_kinds() == ("ridge", "gaussian", "anacp", "class_means", "cosine")
     projection = {name for name in HeadConfig.model_fields if name.startswith(("projection", "activation", "fourier"))}
     assert set(head_settings("ridge")) == {"ridge_grid", "ridge_split", "ridge_choice"} | projection
+    own = {name for name in HeadConfig.model_fields if name.startswith("anacp")}
+    assert set(head_settings("anacp")) == set(head_settings("ridge")) | own
     assert set(head_settings("gaussian")) == {"covariance", "shrinkage"} | projection
     assert head_settings("class_means") == head_settings("cosine") == ()
-    assert [is_closed_form(kind) for kind in head_kinds()] == [True, True, True, False]
+    assert [is_closed_form(kind) for kind in head_kinds()] == [True, True, True, True, False]
     for kind in head_kinds():
         assert {f"head.{name}" for name in head_settings(kind)} <= set(Config().flat()), kind
         assert (make_head(kind, 4, "cpu", dict(Config().head) | {"projection_seed": 0}) is None) == (kind == "cosine")
@@ -50,7 +52,7 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_choices() -> None:
-    words = "unknown kind of head 'rigde'; choose one of: ridge, gaussian, class_means, cosine. Did you mean 'ridge'?"
+    words = "unknown kind of head 'rigde'; choose one of: ridge, gaussian, anacp, class_means, cosine. Did you mean 'ridge'?"
     for ask in (head_settings, is_closed_form, lambda kind: make_head(kind, 4, "cpu", {})):
         with pytest.raises(UserError) as error:
             ask("rigde")
