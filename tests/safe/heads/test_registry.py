@@ -52,7 +52,8 @@ def test_a_name_that_is_taken_is_refused() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_the_choices() -> None:
-    words = "unknown kind of head 'rigde'; choose one of: ridge, gaussian, anacp, class_means, cosine. Did you mean 'ridge'?"
+    known = "ridge, gaussian, anacp, class_means, cosine"
+    words = f"unknown kind of head 'rigde'; choose one of: {known}. Did you mean 'ridge'?"
     for ask in (head_settings, is_closed_form, lambda kind: make_head(kind, 4, "cpu", {})):
         with pytest.raises(UserError) as error:
             ask("rigde")
