@@ -73,8 +73,11 @@ def _law_table(laws: list[dict[str, Any]]) -> Table:
     return table
 
 
-def begun(folder: Path, trials: int, workers: int) -> tuple[dict[str, Any], Ledger, JournalRecorder]:
-    """Return the base, the ledger and the recorder of a sweep of stub trials that begins in a folder."""
+def begun(folder: Path, trials: int, workers: int, **changes: Any) -> tuple[dict[str, Any], Ledger, JournalRecorder]:
+    """Return the base, the ledger and the recorder of a sweep of stub trials that begins in a folder.
+
+    `changes` are fields of its specification.
+    """
     telemetry_off()
     base = load_config("digits").flat()
     spec = SweepSpec(
@@ -87,6 +90,7 @@ def begun(folder: Path, trials: int, workers: int) -> tuple[dict[str, Any], Ledg
         base=base,
         threads=1,
         concurrency=workers,
+        **changes,
     )
     recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
     recorder.start(spec.name, base, {})

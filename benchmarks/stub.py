@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safe.types import Provenance, SessionResult, Work
 from sweeps.ledger.record import SessionRecord
 
 STATE_FILE = "state.json"
+NAMES = ("accuracy", "average_accuracy", "slow/accuracy", "fast/accuracy", "slow/average_accuracy")
 
 
 class StubTrainable(tune.Trainable):
@@ -90,9 +92,10 @@ class StubTrainable(tune.Trainable):
             time.sleep(3600)
 
 
-def session_record(session: int, sessions: int, accuracy: float, predictions: int) -> SessionRecord:
+def session_record(
+    session: int, sessions: int, accuracy: float, predictions: int, names: Sequence[str] = NAMES
+) -> SessionRecord:
     """Return what a session of two groups of 100 images and more gives, of about the size of a real one."""
-    names = ("accuracy", "average_accuracy", "slow/accuracy", "fast/accuracy", "slow/average_accuracy")
     losses = tuple((epoch, {"train/fast/ce": 1 / epoch}) for epoch in range(1, 6))
     metrics, row, work = dict.fromkeys(names, accuracy), (accuracy,) * session, Work("trained", 0.0)
     result = SessionResult(session, sessions, "val", session, metrics, losses, row=row, work=work)

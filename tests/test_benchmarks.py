@@ -84,3 +84,15 @@ def test_the_plain_training_is_the_same_training(monkeypatch: pytest.MonkeyPatch
     ours = [trainer.run_session().metrics["accuracy"] for _ in range(2)]
     # Without dropout nothing differs but the order of sums; with it the two passes of a step draw other masks.
     assert ours == pytest.approx(accuracies, abs=0.01 if dropout == 0 else 0.05)
+
+
+def test_a_session_takes_two_calls_of_mlflow_at_most(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+    from benchmarks.mlflow_pages import recorded
+
+    store, pages, (trial, model) = recorded(tmp_path, trials=2, sessions=3)
+    assert store["calls_a_session"] <= 2
+    # Made, filled, linked and finished; besides what the end of a trial takes, here of 3 sessions.
+    assert store["calls_with_a_model"] - store["calls_a_session"] <= 4 + 6 / 3
+    assert (trial, model) == ("trial-001", "trial-001-session-03")
+    assert [page.split("?")[0].split("/")[-1] for page in pages.values()][1:] == ["runs", "models"]

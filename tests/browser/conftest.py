@@ -22,11 +22,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.driving import PATIENCE_S, Browser, browser, chromium
 from sweeps.ledger.ledger import SweepLog, read_ledger
 from tracking import load_sweep
 from tracking.tables import SweepTables
-
-from .driving import PATIENCE_S, Browser, browser, chromium
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "looked-at"

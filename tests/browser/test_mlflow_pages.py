@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.driving import Browser
 from sweeps.ledger.job_log import JobLog
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.titles import run_name, title_of
 from tracking.mlflow_pages import charted
 
 from .conftest import Swept
-from .driving import Browser
 
 Keep = Callable[[str], None]
 

@@ -7,10 +7,10 @@ from statistics import fmean, stdev
 
 import pytest
 
+from benchmarks.driving import Browser
 from sweeps.results.summary import sweep_summary
 
 from .conftest import Swept
-from .driving import Browser
 
 DRAWN = """
 const plots = [...document.querySelectorAll('.plot')]
