@@ -17,10 +17,10 @@ import torch
 from benchmarks.page import replaced, table
 from safe.config import Config, load_config
 from safe.datasets.facts import DATASETS
+from safe.io.progress import duration
 from safe.training.cost import run_bytes, session_costs
 from sweeps.spec.devices import DEVICES, SHARE
 from sweeps.spec.options import build_spec
-from sweeps.spec.titles import duration
 from sweeps.studies.forecast import Reckoned, Rounds, SessionSeconds
 from sweeps.studies.plan import plan_of
 

@@ -41,6 +41,9 @@ class Quiet:
     def job_changed(self, *_: object) -> None:
         """Show nothing of it."""
 
+    def working(self, *_: object) -> None:
+        """Show nothing of it."""
+
     def note(self, words: str) -> None:
         """Show nothing of it."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 Split = Literal["val", "test"]
 Phase = Literal["slow", "fast"]
 Training = Literal["trained", "reused", "none"]
+Doing = Literal["training", "closing", "waiting"]
 
 
 def with_split(split: str, name: str) -> str:
@@ -31,6 +32,49 @@ class EpochDone:
     epochs: int
     total_epochs: int
     losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Working:
+    """How far a session is, as it is told while it is worked on.
+
+    Attributes:
+        session, sessions: which one of how many, from 1.
+        doing: gradient steps (`training`), what ends the session (`closing`), or `waiting` for another run.
+        epoch, epochs: of gradient steps, from 1; the last one while it is closing.
+        done, total: images of the epoch so far and in all; while it is closing, images read so far, and 0.
+        loss: weighted sum of the loss terms, mean over the last steps; None before the first second is over.
+        images_per_second: of the epoch so far.
+    """
+
+    session: int
+    sessions: int
+    doing: Doing
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+    loss: float | None = None
+    images_per_second: float | None = None
+
+    @property
+    def share(self) -> float:
+        """The part of the session's gradient steps that is done, in [0, 1]; 1 without any."""
+        if self.doing == "closing" or not self.epochs or not self.total:
+            return 1.0
+        return (self.epoch - 1 + self.done / self.total) / self.epochs
+
+    def in_words(self) -> str:
+        """Return `epoch 3 of 20, loss 2.31, 56 images/s`, or what else is done."""
+        if self.doing == "waiting":
+            return "waits for another run"
+        if self.doing == "closing":
+            return f"closing, {self.done:,} images read" if self.done else "closing"
+        words = f"epoch {self.epoch} of {self.epochs}"
+        words += "" if self.loss is None else f", loss {self.loss:.3g}"
+        if (speed := self.images_per_second) is not None:
+            words += f", {speed:,.0f} images/s" if speed >= 100 else f", {speed:.3g} images/s"
+        return words
 
 
 @dataclass(frozen=True)

@@ -3,60 +3,151 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from safe.types import EpochDone, Event, SessionResult
+from safe.io.progress import SILENCE_S, Ticking, duration
+from safe.types import EpochDone, Event, SessionResult, Working
 
 if TYPE_CHECKING:
     from safe.training.trainer import SafeTrainer
 
 
+class Pace:
+    """How far a run is, in images that its gradient steps see, and how long the rest will take.
+
+    Args:
+        clock: gives seconds.
+    """
+
+    def __init__(self, trainer: SafeTrainer, clock: Callable[[], float] = time.monotonic) -> None:
+        config = trainer.config
+        epochs = [config.slow.epochs] + [config.fast.epochs] * (trainer.sessions - 1)
+        self._images = [len(s.train) * count for s, count in zip(trainer.stream.sessions, epochs, strict=True)]
+        self.total = sum(self._images)
+        self._clock, self._begun = clock, clock()
+        self._before: float | None = None
+        self.done = 0.0
+
+    def take(self, working: Working) -> None:
+        """Take over how far the run is; what was done before the first time says nothing about its pace."""
+        self.done = max(self.done, self._sum(working.session - 1, working.share))
+        if self._before is None:
+            self._before, self._begun = self.done, self._clock()
+
+    def finished(self, session: int) -> None:
+        """A session (from 1) is over."""
+        self.done = self._sum(session, 0.0)
+
+    def _sum(self, sessions: int, share: float) -> float:
+        """Return the images of so many whole sessions and of a share of the next one."""
+        return sum(self._images[:sessions]) + share * sum(self._images[sessions : sessions + 1])
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest will take at the pace so far; None while nothing is done."""
+        fresh = self.done - (self.done if self._before is None else self._before)
+        return (self._clock() - self._begun) / fresh * (self.total - self.done) if fresh > 0 else None
+
+
+class Voice:
+    """Says how far a run is where nothing else was said for ten seconds.
+
+    Args:
+        say: takes a line.
+    """
+
+    def __init__(
+        self, trainer: SafeTrainer, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.pace = Pace(trainer, clock)
+        self._say, self._clock, self._said = say, clock, clock()
+        self._working: Working | None = None
+
+    def take(self, working: Working) -> None:
+        """Take over how far the run is."""
+        self._working = working
+        self.pace.take(working)
+
+    def spoken(self) -> None:
+        """Something else was said."""
+        self._said = self._clock()
+
+    def look(self) -> None:
+        """Say how far the run is if it is time."""
+        working, now = self._working, self._clock()
+        if working is None or now - self._said < SILENCE_S:
+            return
+        self._said = now
+        self._say(self.in_words(working))
+
+    def in_words(self, working: Working) -> str:
+        """Return how far the run is."""
+        rest = "" if (left := self.pace.left) is None else f", {duration(left)} left"
+        return f"session {working.session} of {working.sessions}: {working.in_words()}{rest}"
+
+
 class JsonLines:
-    """One JSON object a session on standard output, for programs."""
+    """One JSON object a session on standard output, for programs; how far it is meanwhile on standard error."""
+
+    def __init__(self, trainer: SafeTrainer) -> None:
+        self._voice = Voice(trainer, lambda line: print(line, file=sys.stderr, flush=True))
+        trainer.watch.tell = self._voice.take
+        self._ticking = Ticking(self._voice.look)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, SessionResult):
             line = {"session": event.session, "sessions": event.sessions, **event.as_metrics()}
             print(json.dumps(line), flush=True)
+            self._voice.pace.finished(event.session)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Say nothing more."""
+        self._ticking.close()
 
 
 class Table:
-    """One line a session for people, with a progress bar over epochs on a terminal."""
+    """One line a session for people: on a terminal with a bar, elsewhere with a line every ten seconds between them."""
 
-    def __init__(self, trainer: SafeTrainer, epochs_done: int) -> None:
+    def __init__(self, trainer: SafeTrainer) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         config = trainer.config
         self._console = Console(markup=False, emoji=False)  # a data set may be called anything
         self._progress = Progress(
+            BarColumn(bar_width=10),
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        epochs = config.slow.epochs + (trainer.sessions - 1) * config.fast.epochs
-        self._task = self._progress.add_task(f"session {trainer.session + 1}", total=epochs, completed=epochs_done)
+        self._voice = Voice(trainer, self._print)
+        self._task = self._progress.add_task("starting", total=self._voice.pace.total)
         self._console.print(
             f"{config.dataset}: {trainer.sessions} sessions, seed {config.seed}, {config.pet.kind} on "
             f"{config.backbone.name}, {trainer.device}"
         )
         self._console.print(trainer.inputs.network, highlight=False, soft_wrap=True)
         self._console.print("session  classes  accuracy  average  forgetting    slow    fast  (%)  seconds")
+        trainer.watch.tell = self._take
         self._progress.start()
+        self._ticking = None if self._console.is_terminal else Ticking(self._voice.look)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, EpochDone):
-            now = f"session {event.session} of {event.sessions}, {event.phase} learner"
-            self._progress.update(self._task, advance=1, description=now)
-        else:
+        if not isinstance(event, EpochDone):
+            self._voice.pace.finished(event.session)
             self._row(event)
+            self._voice.spoken()
+
+    def _take(self, working: Working) -> None:
+        self._voice.take(working)
+        self._progress.update(self._task, completed=self._voice.pace.done, description=self._voice.in_words(working))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _row(self, result: SessionResult) -> None:
         m = result.metrics
@@ -69,4 +160,7 @@ class Table:
         )
 
     def close(self) -> None:
+        """Take the bar away."""
+        if self._ticking is not None:
+            self._ticking.close()
         self._progress.stop()

@@ -36,11 +36,12 @@ def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 
     trainer = SafeTrainer(config)
     file: Path | None = arguments.state
-    epochs_done = _continue(trainer, file) if file is not None and file.exists() else 0
+    if file is not None and file.exists():
+        _continue(trainer, file)
     if trainer.done:
         print(f"this run is finished; {file} holds its end (delete it to train again)", file=sys.stderr)
     else:
-        show = JsonLines() if arguments.json else Table(trainer, epochs_done)
+        show = JsonLines(trainer) if arguments.json else Table(trainer)
         if not _run(trainer, show, file, arguments.every_epoch):
             print(
                 f"stopped; {file} holds the run, continue with:\n  python -m safe {shlex.join(words)}", file=sys.stderr
@@ -96,8 +97,8 @@ class _Interrupt:
         print("stopping after this epoch; Ctrl-C again stops at once", file=sys.stderr)
 
 
-def _continue(trainer: SafeTrainer, file: Path) -> int:
-    """Take over the run in `file`; return how many epochs it has done."""
+def _continue(trainer: SafeTrainer, file: Path) -> None:
+    """Take over the run in `file`."""
     from safe.states.checkpoint import NewerFormatError, load_state
 
     try:
@@ -116,7 +117,6 @@ def _continue(trainer: SafeTrainer, file: Path) -> int:
         raise UserError(f"--state: {file}: {error}, or name another file") from None
     if not trainer.done:
         print(f"continuing {file} in session {trainer.session + 1} of {trainer.sessions}", file=sys.stderr)
-    return int(state["total_epochs"])
 
 
 def _kept_order(file: Path | None) -> Any:

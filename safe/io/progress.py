@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 QUICK_S = 2.0  # work that is over by then tells nothing
 EVERY_S = 5.0  # between two lines
+SILENCE_S = 10.0  # the longest where lines tell how far long work is
+TICK_S = 0.5
+
+
+class Ticking:
+    """Calls a function twice a second, from a thread of its own, until it is closed."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act, self._end = act, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Call it no more."""
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(TICK_S):
+            self._act()
 
 
 @contextmanager
@@ -45,3 +66,10 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield advance
     finally:
         bar.stop()
+
+
+def duration(seconds: float) -> str:
+    """Return seconds (finite) as a person says them: to 120 s in seconds, to two hours in minutes, else in hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

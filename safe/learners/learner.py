@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,6 +16,8 @@ from safe.errors import NonFiniteLossError
 from safe.heads.base import ClosedFormHead
 from safe.heads.cosine import CosineHead, cosines
 from safe.pet import PetViT
+
+RECENT = 20  # steps whose loss is told while an epoch goes on
 
 
 @dataclass
@@ -84,6 +86,11 @@ class Learner:
             self.closed.load_state_dict(state["closed"])
 
 
+def _recent_loss(history: Sequence[Tensor], weights: Sequence[float]) -> float:
+    """Return the weighted sum of the loss terms, mean over the last steps."""
+    return float(torch.stack([*history[-RECENT:]]).double().mean(dim=0).cpu() @ torch.tensor(weights).double())
+
+
 def cosine_lr(lr: float, epoch: int, schedule_epochs: int) -> float:
     """Return the learning rate of an epoch (from 0): lr (1 + cos(pi epoch / schedule_epochs)) / 2."""
     return lr * (1 + math.cos(math.pi * epoch / schedule_epochs)) / 2
@@ -96,6 +103,7 @@ def train_epoch(
     terms: Callable[[Tensor, Tensor], Mapping[str, tuple[float, Tensor]]],
     where: str,
     micro_batch: int | None = None,
+    on_step: Callable[[int, Callable[[], float]], None] | None = None,
 ) -> dict[str, float]:
     """Take one gradient step per batch and return each term's mean over the epoch's images, unweighted.
 
@@ -108,6 +116,7 @@ def train_epoch(
             micro-batches' losses weighted by their share of the images: equal to the whole batch's for terms that are
             means over images (dropout masks apart), something else for terms over pairs of images or with rows of
             their own (transfer and cross terms).
+        on_step: told after every step how many images it had, and given what gives the loss of the last steps.
 
     Raises:
         NonFiniteLossError: a term became NaN or infinite; names the step and the term.
@@ -129,6 +138,9 @@ def train_epoch(
         optimizer.step()
         history.append(torch.stack(told).sum(dim=0))
         sizes.append(len(targets))
+        if on_step is not None:
+            factors = [weight for weight, _ in losses.values()]
+            on_step(len(targets), lambda factors=factors: _recent_loss(history, factors))  # type: ignore[misc]
     if not history:
         return {}
     # Looked at once an epoch: asking after every step would make a GPU wait for the CPU.

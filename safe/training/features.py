@@ -18,6 +18,7 @@ from safe.evaluation.logits import extract
 from safe.learners.learner import Learner
 from safe.pet import PetViT
 from safe.sharing.client import StageClient
+from safe.training.watch import Watch
 
 
 class FeatureExtractor:
@@ -30,6 +31,7 @@ class FeatureExtractor:
         batch_size: images in a forward pass.
         precision: of the forward pass, `float32` or `bf16`.
         client: takes finished features from a stage store; `None` computes all of them.
+        watch: is told of every batch, and of gradient steps by those who take them.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class FeatureExtractor:
         batch_size: int,
         precision: Precision,
         client: StageClient | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.device, self.seen, self.batch_size, self.precision = device, seen, batch_size, precision
-        self._client = client or StageClient()
+        self._client, self.watch = client or StageClient(), watch or Watch()
         self._kept: dict[tuple[str, str, int], Tensor] = {}  # by split, network and session
 
     def __call__(self, learner: Learner, subset: Subset) -> Tensor:
@@ -50,9 +53,12 @@ class FeatureExtractor:
         images: Iterator[Tensor] = map(subset.read, batches)
         if subset.from_files:
             images = ahead(images)
-        views = (network_view(batch.to(self.device), self.seen) for batch in images)
         with autocast(self.device, self.precision):
-            return extract(learner.net, views).float()
+            return extract(learner.net, map(self._view, images)).float()
+
+    def _view(self, batch: Tensor) -> Tensor:
+        self.watch.read(len(batch))
+        return network_view(batch.to(self.device), self.seen)
 
     def slow(self, learner: Learner, session: Session, split: str) -> Tensor:
         """Return the frozen slow learner's features of a session's `train` or `evaluation` images.

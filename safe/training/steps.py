@@ -83,6 +83,7 @@ class GradientSteps:
                 lambda images, targets: self.terms(learners, session, images, targets, frozen),
                 f"session {session.index}, epoch {epoch + 1}",
                 self._config.runtime.micro_batch,
+                self._features.watch.step,
             )
         learner.net.set_dropout_generator(None)
         learner.net.eval()

@@ -31,6 +31,7 @@ from safe.training.inputs import RunInputs
 from safe.training.resources import measured, reset_peak
 from safe.training.session_end import SessionEnd
 from safe.training.steps import GradientSteps, load_training_stage, phase_of, training_stage
+from safe.training.watch import Watch
 from safe.types import EpochDone, Event, SessionResult, Training
 
 STATE_VERSION = 2
@@ -58,6 +59,7 @@ class SafeTrainer:
         precision: of the networks' forward passes, `float32` or `bf16`.
         stream: which images are trained on and judged in each session.
         session_logits: both learners' evaluation logits of the session that finished last, else `None`.
+        watch: tells how far the present session is, to whom its `tell` is set.
     """
 
     def __init__(
@@ -74,17 +76,14 @@ class SafeTrainer:
         self.fast: Learner | None = None
         self.session = 0
         self.session_logits: SessionLogits | None = None
-        self._epoch = 0
-        self._total_epochs = 0
+        self._epoch = self._total_epochs = 0
         self._losses: list[tuple[int, dict[str, float]]] = []
-        self._train_seconds = 0.0
-        self._client = StageClient(stages, lambda: inputs.stage_keys)
+        self._client, self.watch = StageClient(stages, lambda: inputs.stage_keys), Watch()
         self._asked = self._reused = False  # in this session, for its gradient steps
-        self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
+        self._train_seconds, self._steps_here = 0.0, (0, 0.0)  # images and seconds of those taken by this process
         # What it keeps of the frozen slow learner is derived, so it is never saved.
-        self._features = FeatureExtractor(
-            self.device, inputs.seen, config.runtime.eval_batch_size, self.precision, self._client
-        )
+        batch = config.runtime.eval_batch_size
+        self._features = FeatureExtractor(self.device, inputs.seen, batch, self.precision, self._client, self.watch)
         self._steps = GradientSteps(config, inputs.seen, self.device, self.precision, self._features, self._client)
         self._session_end = SessionEnd(config, self.stream, self.slow, self._features, self._client)
         self._judge = Judge(prediction_of(config), domain_incremental=self.stream.domain_incremental)
@@ -153,8 +152,8 @@ class SafeTrainer:
     def _ask_for_training(self) -> None:
         """Take over the session's gradient steps if they are finished; else it is on us to take them."""
         phase = phase_of(self._now)
-        stage = self._client.begin(phase, learner=phase, session=self._now.index)
-        self._asked = True
+        self.watch.epoch(self._now.index, self.sessions, 1, self.session_epochs, len(self._now.train))
+        self._asked, stage = True, self._client.begin(phase, learner=phase, session=self._now.index)
         if stage is None:
             return
         load_training_stage(self._learners(), phase, stage["learners"])
@@ -167,9 +166,9 @@ class SafeTrainer:
     def _train_one_epoch(self) -> EpochDone:
         started, waited = time.perf_counter(), self._client.waited
         now, epochs, phase = self._now, self.session_epochs, phase_of(self._now)
+        self.watch.epoch(now.index, self.sessions, self._epoch + 1, epochs, len(now.train))
         losses = self._steps.epoch(self._learners(), now, self._epoch)
-        self._epoch += 1
-        self._total_epochs += 1
+        self._epoch, self._total_epochs = self._epoch + 1, self._total_epochs + 1
         self._losses.append((self._total_epochs, losses))
         seconds = time.perf_counter() - started - (self._client.waited - waited)
         self._train_seconds += seconds
@@ -187,6 +186,7 @@ class SafeTrainer:
     def _close_session(self) -> SessionResult:
         started, waited = time.perf_counter(), self._client.waited
         now = self._now
+        self.watch.closing(now.index, self.sessions, self.session_epochs)
         training: Training = "none" if self.session_epochs == 0 else "reused" if self._reused else "trained"
         learners = distinct_learners(self.config, self.slow, self.fast)
         if now.index > 1 and training == "none" and self.slow.closed is None:

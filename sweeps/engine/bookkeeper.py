@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from safe.types import with_split
+from safe.types import Working, with_split
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind
 from sweeps.ledger.ledger import Ledger
@@ -34,6 +34,10 @@ class Display(Protocol):
 
     def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
         """Take over the state of a job and the metrics after each of its sessions, names without prefix."""
+        ...
+
+    def working(self, job_id: str, working: Working) -> None:
+        """Take over how far a running job is with its present session."""
         ...
 
     def note(self, words: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, TextIO
@@ -16,12 +16,14 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from safe.errors import shown
+from safe.io.progress import SILENCE_S, Ticking, duration
 from safe.io.tables import Column, Table
+from safe.types import Working
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, SEARCH_KINDS, UNPLANNED
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
-from sweeps.spec.titles import duration, status_word
+from sweeps.spec.titles import status_word
 from tracking.recorder import Status
 
 _COLOURS: dict[str, str] = {
@@ -34,15 +36,18 @@ _COLOURS: dict[str, str] = {
         (Status.KILLED, "yellow"),
     )
 }
+_NOW = "now"  # a column that is there while somebody works
 _COLUMNS = (
     Column("run"),
     Column("state", rank=1),
-    Column("session", right=True, rank=2),
+    Column("session", right=True, rank=3),
+    Column(_NOW, rank=2),
     Column("accuracy", right=True),
-    Column("forgetting", right=True, rank=3),
-    Column("after each session", rank=4),
+    Column("forgetting", right=True, rank=4),
+    Column("after each session", rank=5),
 )
 _BAR_WIDTH = 40
+_MOST_TOLD = 3  # runs in a line
 
 
 @dataclass
@@ -74,16 +79,24 @@ class LiveDisplay:
             its last loss terms.
     """
 
-    def __init__(self, log: SweepLog, stream: TextIO | None = None, detail: Detail = "usual") -> None:
+    def __init__(
+        self,
+        log: SweepLog,
+        stream: TextIO | None = None,
+        detail: Detail = "usual",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.console = Console(file=stream or sys.stdout, markup=False, emoji=False)
         self.log = log
         self.detail = detail
         self._rows: dict[str, _Row] = {}
         self._lines: dict[str, str] = {}
-        self._begin = time.monotonic()
+        self._clock, self._begin, self._said = clock, clock(), clock()
+        self._working: dict[str, Working] = {}  # how far running jobs are
         self._known = 0  # sessions that were done before this process, which say nothing about its speed
         self._length = 0  # sessions of the stream
         self._done = self._sessions_over = self._runs_over = 0
+        self._ticking: Ticking | None = None
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> LiveDisplay:
@@ -91,11 +104,14 @@ class LiveDisplay:
             self._live.start()
         elif self.detail != "quiet":
             self._print(f"{self.log.spec.kind} {self.log.spec.name}: {self.log.spec.runs} runs")
+            self._ticking = Ticking(self.tick)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._ticking is not None:
+            self._ticking.close()
         self._live.stop()
 
     def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
@@ -108,6 +124,7 @@ class LiveDisplay:
         if before is not None and row.running and not before.running:
             del self._rows[job.id]  # what goes on stands last, with all that runs
         self._rows[job.id] = row
+        self._working.pop(job.id, None)  # of the session that is over
         if job.sessions:
             self._length = max(self._length, job.sessions[-1].sessions)
         if not self._is_table and self.detail != "quiet":
@@ -122,6 +139,26 @@ class LiveDisplay:
                 self._print(f"{line}  [{self._progress()}]")
                 if self.detail == "verbose" and job.sessions:
                     self._print(f"  {_cost(job.sessions[-1])}")
+
+    def working(self, job_id: str, working: Working) -> None:
+        """See `sweeps.engine.bookkeeper.Display`."""
+        if job_id in self._rows and working.session == self._rows[job_id].sessions + 1:
+            self._working[job_id] = working
+            self._length = max(self._length, working.sessions)
+
+    def tick(self) -> None:
+        """Say how far it is if nothing was said for ten seconds."""
+        if self._clock() - self._said < SILENCE_S:
+            return
+        told = [
+            f"{self._rows[job].title} session {one.session} of {one.sessions}: {one.in_words()}"
+            for job, one in list(self._working.items())
+            if job in self._rows
+        ]
+        more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
+        running = sum(row.running for row in list(self._rows.values()))
+        starting = f"{running} {'run' if running == 1 else 'runs'} starting" if running else "starting"
+        self._print(f"{'; '.join(told[:_MOST_TOLD]) or starting}{more}  [{self._progress()}]")
 
     def note(self, words: str) -> None:
         """See `sweeps.engine.bookkeeper.Display`."""
@@ -138,29 +175,38 @@ class LiveDisplay:
             self._sessions_over += by * row.sessions * row.over
 
     def _print(self, line: str) -> None:
+        self._said = self._clock()
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self.console.file.flush()
 
-    def _counts(self) -> tuple[int, int]:
-        """Sessions done and sessions in all; 0 in all while no session tells how long the stream is."""
+    def _counts(self) -> tuple[float, int]:
+        """Sessions done and sessions in all; 0 in all while no session tells how long the stream is.
+
+        A running session counts by the epochs of it that are done, once there is one: before, its pace is unknown.
+        """
         left = self._length * max(self.log.spec.runs - self._runs_over, 0)
-        return self._done, left + self._sessions_over
+        begun = sum(one.share for one in list(self._working.values()) if one.epoch > 1)
+        return self._done + begun, left + self._sessions_over
 
     def _progress(self) -> str:
         done, total = self._counts()
         fresh = done - self._known
         if not total or fresh <= 0:
-            return f"{100 * done // total} %" if done and total else "starting"
-        left = (time.monotonic() - self._begin) / fresh * (total - done)
-        return f"{100 * done // total} %, {duration(left)} left"
+            return f"{int(100 * done / total)} %" if done and total else "starting"
+        left = (self._clock() - self._begin) / fresh * (total - done)
+        return f"{int(100 * done / total)} %, {duration(left)} left"
 
     def _render(self) -> Group:
-        rows: list[list[str | Text]] = []
+        rows, working = list[list[str | Text]](), dict(self._working)
         # A screen holds the newest runs; older ones are in the leaderboard at the end.
-        for row in list(self._rows.values())[-max(5, self.console.height - 7) :]:
+        for job, row in list(self._rows.items())[-max(5, self.console.height - 7) :]:
             status = Text(row.status, style=_COLOURS.get(row.status, ""))
-            rows.append([row.title, status, row.session, row.accuracy, row.forgetting, row.accuracies])
-        table = Table(_COLUMNS, rows).on_terminal(self.console.width)
+            now = working[job].in_words() if job in working else ""
+            rows.append([row.title, status, row.session, now, row.accuracy, row.forgetting, row.accuracies])
+        columns = _COLUMNS if working else [column for column in _COLUMNS if column.heading != _NOW]
+        if not working:
+            rows = [[*row[:3], *row[4:]] for row in rows]
+        table = Table(columns, rows).on_terminal(self.console.width)
         done, total = self._counts()
         foot = Grid.grid(padding=(0, 1))
         foot.add_row(ProgressBar(total=total or 1, completed=done, width=_BAR_WIDTH), self._progress())

@@ -129,6 +129,8 @@ class Driver:
         if time.monotonic() - self._listened >= LISTEN_S:
             self._listen()
             self._listened = time.monotonic()
+        for job_id, working in self.heartbeat.look().items():
+            self.books.display.working(job_id, working)
         for job_id in self.heartbeat.silent():
             self.heartbeat.ended(job_id)
             self._hung.add(job_id)

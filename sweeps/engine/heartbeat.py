@@ -1,10 +1,13 @@
-"""Finding runs that hang: every run touches a file when it gets on, and the driver watches for it to change."""
+"""Signs of life: every run writes into a file how far it is, and the driver looks at it and finds runs that hang."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from safe.types import Working
+from sweeps.worker.signs import last_told
 
 POLL_SECONDS = 1.0
 
@@ -38,16 +41,23 @@ class Heartbeat:
         """Heartbeat a run no longer."""
         self._seen.pop(job_id, None)
 
-    def silent(self) -> list[str]:
-        """Return the runs that gave no sign for longer than the timeout; looks at the files once a second at most."""
+    def look(self) -> dict[str, Working]:
+        """Return what runs have told since the last look; looks at the files once a second at most."""
         now = self._clock()
-        if self.timeout is None or now - self._polled < POLL_SECONDS:
-            return []
-        self._polled = now
+        if now - self._polled < POLL_SECONDS:
+            return {}
+        self._polled, told = now, {}
         for job_id, (heartbeat, changed, _) in self._seen.items():
             if (newest := _changed(heartbeat)) != changed:
                 self._seen[job_id] = (heartbeat, newest, now)
-        return [job_id for job_id, (*_, heard) in self._seen.items() if now - heard > self.timeout]
+                if (working := last_told(heartbeat)) is not None:
+                    told[job_id] = working
+        return told
+
+    def silent(self) -> list[str]:
+        """Return the runs that gave no sign for longer than the timeout."""
+        now = self._clock()
+        return [job_id for job_id, (*_, heard) in self._seen.items() if self.timeout and now - heard > self.timeout]
 
 
 def _changed(heartbeat: Path) -> int:

@@ -58,7 +58,7 @@ class Job:
         checkpoints: which inference states are kept; see `sweeps.worker.artifacts`.
         system_metrics: whether every session records how busy the machine was.
         objective: metric by which a trial's settings of prediction are chosen.
-        heartbeat: file that the run touches when a step begins and after every epoch.
+        heartbeat: file into which the run writes how far it is, about once a second.
         stop: file whose existence asks the run to pause after the present epoch.
         gpus: share of GPUs that the run needs.
         until: session after which the run is complete; None is the last of the stream.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from safe.io.progress import duration
 from safe.io.tables import Table
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import SweepLog
@@ -19,7 +20,7 @@ from sweeps.results.accounting import work_account
 from sweeps.results.statistics import paired_difference
 from sweeps.results.summary import verdict
 from sweeps.spec.objective import objectives
-from sweeps.spec.titles import duration, title_of
+from sweeps.spec.titles import title_of
 
 
 def comparison_page(first: SweepLog, second: SweepLog) -> Page:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from safe.io.progress import duration
 from safe.io.tables import Table
 from sweeps.report import search_plots
 from sweeps.report.formatting import plural, size
@@ -12,7 +13,6 @@ from sweeps.report.gather import Gathered
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 from sweeps.report.tree import stages, tree
 from sweeps.results.accounting import work_account
-from sweeps.spec.titles import duration
 
 DiskUse = Mapping[str, tuple[int, int]]
 

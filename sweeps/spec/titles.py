@@ -26,13 +26,6 @@ MOST_SETTINGS = 6
 LONGEST_NAMES = 60
 
 
-def duration(seconds: float) -> str:
-    """Return seconds (finite) as a person says them: to 120 s in seconds, to two hours in minutes, else in hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def data_name(dataset: str) -> str:
     """Return the name of a data set, which may be a path of any letters, in letters that every store takes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._") or "data"

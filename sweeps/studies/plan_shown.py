@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 
 from safe.config import Config, validate
+from safe.io.progress import duration
 from safe.io.tables import Table
 from safe.training.cost import RunBytes, run_bytes, session_costs
-from sweeps.spec.titles import duration
 from sweeps.studies.forecast import WORTH, Rounds
 from sweeps.studies.plan import Plan, race_budget
 

@@ -13,13 +13,14 @@ from safe.io.writable import naming
 from safe.types import Provenance
 from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import keep_session, read_records
+from sweeps.worker.signs import give_sign
 from sweeps.worker.worker_environment import take_back_umask
 from tracking.system import SystemMeter
 
 if TYPE_CHECKING:
     from safe.evaluation.logits import Prediction
     from safe.training.trainer import SafeTrainer
-    from safe.types import SessionResult
+    from safe.types import SessionResult, Working
     from sweeps.worker.stage_store import DiskStages
 
 RESUME_FILE = "resume.pt"
@@ -50,6 +51,7 @@ class SafeTrainable(tune.Trainable):
 
             import_own(self.job.get("imports", ()))
             self._trainer = SafeTrainer(validate(completed(self.job["config"])), stages=self._stages())
+            self._trainer.watch.tell = self._heartbeat
             self._require_same_data()
             self._resume(self._trainer)
         return self._trainer
@@ -132,12 +134,17 @@ class SafeTrainable(tune.Trainable):
         from sweeps.worker.stage_store import DEFAULT_LIMIT, DiskStages
 
         limit = self.job.get("stage_limit") or DEFAULT_LIMIT
-        return DiskStages(self.job["stages"], limit, on_wait=self._heartbeat, tell=self._notes.setdefault)
+        return DiskStages(self.job["stages"], limit, on_wait=self._waiting, tell=self._notes.setdefault)
 
-    def _heartbeat(self) -> None:
-        """Give a sign of life."""
+    def _heartbeat(self, working: Working | None = None) -> None:
+        """Give a sign of life, and tell how far the run is."""
         if self.job.get("heartbeat"):
-            Path(self.job["heartbeat"]).touch()
+            give_sign(Path(self.job["heartbeat"]), working)
+
+    def _waiting(self) -> None:
+        self._heartbeat()
+        if self._trainer is not None:
+            self._trainer.watch.wait()
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """Save as Tune does, but with the draft in the run's own folder, which is cleared also after a kill."""

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from safe.states.inference import save_session, session_file
-from safe.types import Work
+from safe.types import Work, Working
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
 from sweeps.ledger.job_log import JobLog
@@ -33,6 +33,8 @@ class Shown:
 
     def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
         self.events.append((job.id, job.status, [metrics["accuracy"] for metrics in sessions]))
+
+    def working(self, job_id: str, working: Working) -> None: ...
 
     def note(self, words: str) -> None:
         self.events.append((words, "", []))
@@ -157,6 +159,55 @@ def test_plain_output_has_one_line_an_event(
     assert lines[6].startswith("slow-00   running   session 1 of 2 accuracy 40.0 %"), "that of the slow learner"
     assert len(lines) == 7
     assert max(map(len, lines)) < 110
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_runs_tell_how_far_they_are_after_ten_silent_seconds_and_what_is_left_from_the_first_epoch_on(
+    books: Bookkeeper, make_session: Make, make_spec: Make
+) -> None:
+    """Two runs of two sessions of four epochs each."""
+    books.ledger.append("spec", spec=make_spec(trials=1, seeds=1, control=False, audit=False).model_dump(mode="json"))
+    text, clock = io.StringIO(), Clock()
+    display = books.display = LiveDisplay(books.ledger.log, text, clock=clock)
+
+    def lines_at(seconds: float) -> list[str]:
+        before, clock.now = len(text.getvalue()), seconds
+        display.tick()
+        return text.getvalue()[before:].splitlines()
+
+    assert lines_at(9.9) == []
+    assert lines_at(10) == ["starting  [starting]"]
+    start(books, [], "final-00-0", "final")
+    assert lines_at(20) == ["1 run starting  [starting]"]
+    display.working("final-00-0", Working(1, 2, "training", 1, 4, 300, 400, 2.345, 56.12))
+    assert lines_at(30) == ["final-00-0 session 1 of 2: epoch 1 of 4, loss 2.35, 56.1 images/s  [starting]"]
+    display.working("final-00-0", Working(1, 2, "training", 3, 4, 0, 400, 1.5, 123.4))
+    told = "final-00-0 session 1 of 2: epoch 3 of 4, loss 1.5, 123 images/s"
+    assert lines_at(40) == [f"{told}  [12 %, {40 / 0.5 * 3.5:.0f} s left]".replace("280 s", "5 min")]
+    for number in (1, 2, 3):
+        start(books, [], f"final-0{number}-0", "final")
+        display.working(f"final-0{number}-0", Working(1, 2, "closing", 4, 4, 0, 0))
+    assert lines_at(45) == []
+    (line,) = lines_at(51)
+    assert line.startswith(
+        f"{told}; final-01-0 session 1 of 2: closing; final-02-0 session 1 of 2: closing; and 1 more"
+    )
+    screen = Console(width=80, file=io.StringIO(), record=True)
+    screen.print(display._render())
+    shown = screen.export_text()
+    assert "epoch 3 of 4, loss 1.5, 123 images/s" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    books.session("final-00-0", make_session(1, []))
+    display.working("final-00-0", Working(1, 2, "closing", 4, 4, 99, 0))
+    assert told not in "".join(lines_at(70)), "what is over is not told again"
 
 
 def test_an_interrupted_run_is_paused(books: Bookkeeper, make_session: Make) -> None:

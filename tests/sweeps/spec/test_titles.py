@@ -1,19 +1,11 @@
-"""Names and lengths of time as people say them."""
+"""Names as people say them."""
 
 from __future__ import annotations
 
 import pytest
 
 from safe.config import load_config
-from sweeps.spec.titles import duration, param, run_name, trial_title
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (0.6, "1 s"), (119, "119 s"), (120, "2 min"), (3600, "60 min"), (7199, "120 min"), (9000, "2.5 h")],
-)
-def test_a_length_of_time_is_said_in_the_unit_that_fits(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+from sweeps.spec.titles import param, run_name, trial_title
 
 
 def test_an_order_of_classes_is_a_line_that_tells_it_from_others() -> None:
