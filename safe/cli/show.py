@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from safe.training.trainer import SafeTrainer
 
 
+READ = 1 / 3  # what an image costs whose features are read, beside one that a gradient step sees
+
+
 class Pace:
     """How far a run is, in images that its gradient steps see, and how long the rest will take.
 
@@ -23,27 +26,36 @@ class Pace:
     """
 
     def __init__(self, trainer: SafeTrainer, clock: Callable[[], float] = time.monotonic) -> None:
-        config = trainer.config
-        epochs = [config.slow.epochs] + [config.fast.epochs] * (trainer.sessions - 1)
-        self._images = [len(s.train) * count for s, count in zip(trainer.stream.sessions, epochs, strict=True)]
-        self.total = sum(self._images)
+        slow, fast = trainer.config.slow.epochs, trainer.config.fast.epochs
+        self._steps, self._reads, judged = list[float](), list[float](), 0
+        for session in trainer.stream.sessions:
+            judged += len(session.evaluation)
+            both = session.index > 1 and fast > 0
+            self._steps.append(len(session.train) * (slow if session.index == 1 else fast))
+            # The slow learner reads what is new, the fast one its images and all that judge it.
+            new = len(session.train) + len(session.evaluation)
+            self._reads.append(READ * (new + (len(session.train) + judged if both else 0)))
+        self.total = sum(self._steps) + sum(self._reads)
         self._clock, self._begun = clock, clock()
         self._before: float | None = None
         self.done = 0.0
 
     def take(self, working: Working) -> None:
         """Take over how far the run is; what was done before the first time says nothing about its pace."""
-        self.done = max(self.done, self._sum(working.session - 1, working.share))
+        place = working.session - 1
+        done = self._over(place) + working.share * self._steps[place]
+        if working.doing == "closing":
+            done += min(READ * working.done, self._reads[place])
+        self.done = max(self.done, done)
         if self._before is None:
             self._before, self._begun = self.done, self._clock()
 
     def finished(self, session: int) -> None:
         """A session (from 1) is over."""
-        self.done = self._sum(session, 0.0)
+        self.done = self._over(session)
 
-    def _sum(self, sessions: int, share: float) -> float:
-        """Return the images of so many whole sessions and of a share of the next one."""
-        return sum(self._images[:sessions]) + share * sum(self._images[sessions : sessions + 1])
+    def _over(self, sessions: int) -> float:
+        return sum(self._steps[:sessions]) + sum(self._reads[:sessions])
 
     @property
     def left(self) -> float | None:
@@ -128,7 +140,8 @@ class Table:
         self._task = self._progress.add_task("starting", total=self._voice.pace.total)
         self._console.print(
             f"{config.dataset}: {trainer.sessions} sessions, seed {config.seed}, {config.pet.kind} on "
-            f"{config.backbone.name}, {trainer.device}"
+            f"{config.backbone.name}, {trainer.device}",
+            soft_wrap=True,
         )
         self._console.print(trainer.inputs.network, highlight=False, soft_wrap=True)
         self._console.print("session  classes  accuracy  average  forgetting    slow    fast  (%)  seconds")

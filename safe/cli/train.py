@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Train, or go on training, and return the exit code; `words` are the command line, shown after an interrupt."""
-    overrides = with_kept_order(arguments.overrides, _kept_order(arguments.state))
+    overrides = with_kept_order(arguments.overrides, lambda: _kept_order(arguments.state))
     config = load_config(arguments.dataset, arguments.config, overrides)
     require_dataset(config.dataset, config.data.root)
     _check_files(arguments.save, arguments.state, arguments.every_epoch)
@@ -124,7 +124,7 @@ def _kept_order(file: Path | None) -> Any:
     from safe.states.checkpoint import load_state
 
     with suppress(UserError, KeyError):  # what is wrong with the file is told when the run goes on from it
-        return json.loads(load_state(file)["config"])["data"]["class_order"] if file and file.exists() else None
+        return json.loads(load_state(file)["config"])["data"]["class_order"] if file is not None else None
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -89,17 +89,18 @@ def with_order(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, ORDER: names}
 
 
-def with_kept_order(overrides: Overrides, kept: Any) -> Overrides:
-    """Return overrides in which an order of classes whose file is gone is the one that a run kept, which is told."""
+def with_kept_order(overrides: Overrides, kept: Callable[[], Any]) -> Overrides:
+    """Return overrides in which an order of classes whose file is gone is the one that a run kept, which is told.
+
+    `kept` gives that order, or something else where there is none; it is asked only for a file that is gone.
+    """
     given = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     order = given.get(ORDER)
     lacking = isinstance(order, str) and order not in ORDERS and not os.path.exists(os.path.expanduser(order))
-    if not lacking or not isinstance(kept, list | tuple):
+    if not lacking or not isinstance(names := kept(), list | tuple):
         return overrides
-    tell(
-        f"{ORDER}={order} is not there; what was begun with it goes on in the order of {len(kept)} classes that it kept"
-    )
-    return {**given, ORDER: list(kept)}
+    tell(f"{ORDER}={order} is not there; what began with it goes on in the order of {len(names)} classes that it kept")
+    return {**given, ORDER: list(names)}
 
 
 def _refuse_beside(changes: Mapping[str, Any]) -> None:

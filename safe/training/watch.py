@@ -25,6 +25,7 @@ class Watch:
         self._clock = clock
         self._now = Working(1, 1, "closing", 0, 0, 0, 0)
         self._begun = self._told = clock()
+        self._read = 0  # images, before an epoch's first step
 
     def epoch(self, session: int, sessions: int, epoch: int, epochs: int, images: int) -> None:
         """An epoch of gradient steps begins, the `epoch`-th (from 1) of the session, over so many images."""
@@ -43,11 +44,13 @@ class Watch:
             self._tell()
 
     def read(self, images: int) -> None:
-        """Features of so many images were read."""
+        """Features of so many images were read: at the end of a session, or before an epoch's first step."""
         if self._now.doing == "closing":
             self._now = replace(self._now, done=self._now.done + images)
+        else:
+            self._read, self._begun = self._read + images, self._clock()
         if self._due():
-            self._tell()
+            self._tell("reading" if self._read else None)
 
     def wait(self) -> None:
         """Another run is computing what this one needs."""
@@ -55,7 +58,7 @@ class Watch:
             self._tell("waiting")
 
     def _begin(self, now: Working) -> None:
-        self._now, self._begun = now, self._clock()
+        self._now, self._begun, self._read = now, self._clock(), 0
         if self.tell is not None:
             self._tell()
 
@@ -63,6 +66,8 @@ class Watch:
         return self.tell is not None and self._clock() - self._told >= EVERY_S
 
     def _tell(self, doing: Doing | None = None) -> None:
-        self._told = self._clock()
+        self._told, now = self._clock(), self._now
+        if doing is not None:
+            now = replace(now, doing=doing, done=self._read, total=0)
         if self.tell is not None:
-            self.tell(self._now if doing is None else replace(self._now, doing=doing))
+            self.tell(now)

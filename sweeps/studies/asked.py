@@ -222,7 +222,7 @@ def sweep_spec(
         raise UserError(choices(unknown[0], sorted(OPTIONS), "option of a sweep"))
     so_far = _so_far(name, Path(results))
     if so_far is not None:
-        options["overrides"] = with_kept_order(options.get("overrides", ()), so_far.base[ORDER])
+        options["overrides"] = with_kept_order(options.get("overrides", ()), lambda: so_far.base[ORDER])
         seeds = so_far.seeds if seeds is None else seeds
         # A grid without trials is all of it, also when its space has grown.
         trials = so_far.trials if trials is None and search != "grid" else trials

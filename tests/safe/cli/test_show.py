@@ -37,8 +37,11 @@ def test_a_line_comes_after_ten_silent_seconds_and_says_what_is_left(make: Make)
     """48 images a session in three sessions: two epochs of the first, one of each later."""
     trainer, clock, lines = make(**{"slow.epochs": 2, "fast.epochs": 1}), Clock(), list[str]()
     images = [len(session.train) for session in trainer.stream.sessions]
+    judged = [len(session.evaluation) for session in trainer.stream.sessions]
     voice = Voice(trainer, lines.append, clock)
-    assert voice.pace.total == 2 * images[0] + images[1] + images[2]
+    steps = [2 * images[0], images[1], images[2]]
+    reads = [sum(images[:1] + judged[:1]), *(2 * images[i] + judged[i] + sum(judged[: i + 1]) for i in (1, 2))]
+    assert voice.pace.total == pytest.approx(sum(steps) + sum(reads) / 3)
 
     def at(seconds: float, working: Working | None = None) -> list[str]:
         clock.now = seconds
@@ -60,7 +63,9 @@ def test_a_line_comes_after_ten_silent_seconds_and_says_what_is_left(make: Make)
     assert len(at(32)) == 1, "what was told last is told again: a single step may take long"
     voice.pace.finished(1)
     clock.now = 100
-    assert voice.pace.left == pytest.approx((100 - 9) / (2 * first) * (images[1] + images[2]))
+    assert voice.pace.left == pytest.approx(
+        (100 - 9) / (2 * first + reads[0] / 3) * (steps[1] + steps[2] + (reads[1] + reads[2]) / 3)
+    )
 
 
 def test_going_on_in_the_middle_says_nothing_about_the_pace_by_what_was_done_before(make: Make) -> None:
