@@ -7,12 +7,11 @@ lower one of the trials.
 
 from __future__ import annotations
 
-import warnings
-
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, places, trial
 from sweeps.search import staged
+from sweeps.search.compat import upper_regret
 from sweeps.search.history import read_history
 from sweeps.search.layout import Round
 
@@ -39,10 +38,4 @@ def regret_bound(log: SweepLog, before: int) -> float | None:
     trials = [one for one in trials if len(one.params) == len(known)]
     if len(trials) < FEWEST:
         return None
-    from optuna.study import StudyDirection
-    from optuna.terminator import RegretBoundEvaluator
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is called experimental
-        evaluator = RegretBoundEvaluator(min_n_trials=FEWEST, seed=0)
-        return max(0.0, float(evaluator.evaluate(trials, StudyDirection.MAXIMIZE)))
+    return max(0.0, upper_regret(trials, FEWEST))

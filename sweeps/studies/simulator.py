@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sweeps.engine.budget import Budget
 from sweeps.engine.work import Study
 from sweeps.ledger.jobs import DROPPED, SEARCH_KINDS, Job
 from sweeps.ledger.ledger import SweepLog
@@ -52,7 +53,13 @@ class Rehearsal(Study):
             self.log.apply(json.loads(record))
         self.rounds: list[list[Job]] = []
         self.done: list[str] = []
+        self._budget = Budget(self.log, spec.max_sessions)
         self.notes: list[str] = []
+
+    @property
+    def budget_left(self) -> bool:
+        """See `Study`."""
+        return self._budget.left
 
     def run(self, runner: Runner, *, backwards: bool = False, kill_after: int | None = None) -> SweepLog:
         """Run every job that is not over, and return the log.
@@ -69,6 +76,9 @@ class Rehearsal(Study):
                 if kill_after is not None and len(self.done) == kill_after:
                     raise KilledError
                 job = missing.pop(0)
+                if job.kind in SEARCH_KINDS and self._budget.spent():
+                    self._budget.left = False
+                    continue
                 missing = [*self._run(job, runner(job)), *missing]
                 self.done.append(job.id)
         return self.log
