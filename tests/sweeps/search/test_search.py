@@ -195,7 +195,7 @@ def test_heads_in_the_space_leave_the_number_of_trainings_as_it_is() -> None:
         for space in (None, Path("heads"))
     )
     assert set(heads.spec.space) - set(plain.spec.space) == {
-        "head.kind", "head.activation", "head.features", "head.ridge_grid",
+        "head.kind", "head.activation", "head.features",
     }  # fmt: skip
     assert (plain.slow, plain.slow_trained) == (10, 10)
     assert (heads.slow, heads.slow_trained) == (100, 10), "ridge and gaussian in four forms each, means in two"

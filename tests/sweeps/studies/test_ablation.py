@@ -47,7 +47,7 @@ FLY = {
     "head.activation": "topk",
     "head.projection_density": 0.4,
     "head.ridge_choice": "gcv",
-    "head.ridge_grid": [10.0 ** (half / 2) for half in range(-4, 19)],
+    "head.ridge_grid": [10.0 ** (half / 2) for half in range(6, 19)],
 }
 ANACP = {"head.kind": "anacp", "head.activation": "gelu", "head.ridge_grid": [100.0]}
 DIFFERING = {
