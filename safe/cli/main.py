@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import safe
-from safe.cli.parser import Parser, add_imports
+from safe.cli.parser import Parser, add_imports, add_network, add_predicting
 from safe.errors import NonFiniteLossError, command_line, print_notices_once
 from safe.io.sources import import_own
 
@@ -53,13 +53,9 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"safe {safe.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands.add_parser("train", help="one training run over all sessions"))
-    _add_predict(
-        commands.add_parser(
-            "predict",
-            help="classes, probabilities and learner weights of image files",
-            epilog="Exit code 1 if an image could not be read (it is named and skipped), 2 if there is none at all.",
-        )
-    )
+    predict = commands.add_parser("predict", help="classes, probabilities and learner weights of image files")
+    _add_checkpoint(predict)
+    add_predicting(predict)
     _add_evaluate(commands.add_parser("evaluate", help="accuracy of a checkpoint over a temperature grid"))
     for command in commands.choices.values():
         add_imports(command)
@@ -82,15 +78,9 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="settings, for example fast.epochs=3")
 
 
-def _add_predict(predict: argparse.ArgumentParser) -> None:
-    _add_checkpoint(predict)
-    predict.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="images, or folders of them")
-    predict.add_argument("--json", action="store_true", help="print one JSON line an image instead of a table")
-    predict.add_argument("--top", type=_count, default=1, metavar="K", help="show the K most probable classes")
-
-
 def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     _add_checkpoint(evaluate)
+    add_network(evaluate)
     evaluate.add_argument("--dataset", help="other data set with the same classes (default: the checkpoint's)")
     evaluate.add_argument("--root", help="folder of the data sets (default: the checkpoint's data.root)")
     evaluate.add_argument(
@@ -104,14 +94,6 @@ def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
 
 def _add_checkpoint(command: argparse.ArgumentParser) -> None:
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file that train --save wrote")
-    command.add_argument("--weights", metavar="FILE", help="the backbone's weights, where they lie elsewhere by now")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _temperatures(text: str) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, NoReturn
 
 from safe.errors import EXIT_USER_ERROR, choices, nearest
@@ -12,6 +13,27 @@ def add_imports(command: argparse.ArgumentParser) -> None:
     """Give a command the modules of a user's own."""
     words = "import a module that brings a data set, PET, head or backbone of your own; may be repeated"
     command.add_argument("--import", dest="imports", action="append", default=[], metavar="MODULE", help=words)
+
+
+def add_network(command: argparse.ArgumentParser) -> None:
+    """Give a command that loads a trained state the place of its network."""
+    command.add_argument("--weights", metavar="FILE", help="the backbone's weights, where they lie elsewhere by now")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+
+
+def add_predicting(command: argparse.ArgumentParser) -> None:
+    """Give a command the images to predict, and how it prints them."""
+    command.epilog = "Exit code 1 if an image could not be read (it is named and skipped), 2 if there is none at all."
+    command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="images, or folders of them")
+    command.add_argument("--json", action="store_true", help="print one JSON line an image instead of a table")
+    command.add_argument("--top", type=_count, default=1, metavar="K", help="show the K most probable classes")
+    add_network(command)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@
     session's end    a forward pass for every image that a closed-form head learns from or is judged on, and the head
 
 A network's operations are counted by PyTorch itself on a network without memory (`torch.utils.flop_counter`): matrix
-products, convolutions and attention, of a multiplication and an addition two.
+products, convolutions and attention; a multiplication and an addition count as two.
 """
 
 from __future__ import annotations

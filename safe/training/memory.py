@@ -53,40 +53,22 @@ class Sizes:
 
     Attributes:
         network: the frozen one, without memory for its weights.
+        width, depth, tokens, side, parameters: of the network: channels, blocks, tokens of an image, side of an image
+            in pixels, and how many weights.
         classes: of the whole stream.
         images: training images of the largest session.
         judged: images that judge the last session.
     """
 
     network: VisionTransformer
+    width: int
+    depth: int
+    tokens: int
+    side: int
+    parameters: int
     classes: int
     images: int
     judged: int
-
-    @property
-    def width(self) -> int:
-        """Channels of the network."""
-        return int(self.network.embed_dim)
-
-    @property
-    def depth(self) -> int:
-        """Blocks of the network."""
-        return len(self.network.blocks)
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of an image."""
-        return token_count(self.network)
-
-    @property
-    def side(self) -> int:
-        """Side of an image in pixels."""
-        return int(self.network.patch_embed.img_size[0])
-
-    @property
-    def parameters(self) -> int:
-        """How many weights the network has."""
-        return sum(parameter.numel() for parameter in self.network.parameters())
 
 
 class Needs(NamedTuple):
@@ -100,7 +82,9 @@ def sizes_of(vit: VisionTransformer, classes: int, images: int, judged: int) -> 
     """Return the sizes of a network and a stream."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in vit.parameters()}
     memo |= {id(buffer): buffer.to("meta") for buffer in vit.buffers()}
-    return Sizes(copy.deepcopy(vit, memo), classes, images, judged)
+    side, parameters = int(vit.patch_embed.img_size[0]), sum(parameter.numel() for parameter in vit.parameters())
+    sizes = (int(vit.embed_dim), len(vit.blocks), token_count(vit), side, parameters)
+    return Sizes(copy.deepcopy(vit, memo), *sizes, classes, images, judged)
 
 
 def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:

@@ -143,7 +143,7 @@ class SessionEnd:
         return {name: head.ridge for name, head in heads.items() if head is not None and head.ridge is not None}
 
     def fast_is_slow(self) -> None:
-        """Take note that the fast learner is a fresh copy of the slow one: it owes what that owes."""
+        """Take note that the fast learner is a fresh copy of the slow one: its statistics lack what those lack."""
         self._pending["fast"] = list(self._pending["slow"])
 
     def add_pending(self, learners: Mapping[str, Learner]) -> None:

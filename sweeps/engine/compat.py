@@ -35,7 +35,7 @@ CRASH = re.compile(r"\*\*\* (SIG[A-Z]+) received")  # in the worker's own log; S
 
 
 class RayLost(KeyboardInterrupt):
-    """A process of our own Ray is gone, and the runs with it: as after any interrupt, the campaign can go on later."""
+    """A process of our own Ray is gone, and the runs with it: as after any interrupt, the study can go on later."""
 
 
 class LostActorError(RayActorError):

@@ -29,7 +29,7 @@ class Heartbeat:
         self._polled = clock()
 
     def started(self, job_id: str, heartbeat: Path) -> None:
-        """Heartbeat a run from now on."""
+        """Watch a run from now on."""
         self._seen[job_id] = (heartbeat, _changed(heartbeat), self._clock())
 
     def sign(self, job_id: str) -> None:
@@ -38,7 +38,7 @@ class Heartbeat:
             self._seen[job_id] = (*self._seen[job_id][:2], self._clock())
 
     def ended(self, job_id: str) -> None:
-        """Heartbeat a run no longer."""
+        """Watch a run no longer."""
         self._seen.pop(job_id, None)
 
     def look(self) -> dict[str, Working]:

@@ -15,7 +15,7 @@ ONCE_S = 1.0  # within which signals are one wish: `timeout` sends its own twice
 
 @contextmanager
 def polite_kill() -> Iterator[None]:
-    """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the campaign can go on later.
+    """Take SIGTERM and SIGHUP for an interrupt: everything is closed, and the study can go on later.
 
     A SIGHUP that is ignored stays so: that is how `nohup` keeps a command running. An ignored SIGINT does not keep
     SIGTERM from working: a script's `command &` has it, so that Ctrl-C is not for the command.

@@ -12,6 +12,7 @@ from safe.types import Provenance, SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
 _WORK = tuple(entry.name for entry in fields(Work))
+_LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +96,9 @@ class SessionRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON holds it, without notes and what lies within sessions where there is none."""
-        notes: dict[str, Any] = {"notes": dict(self.notes)} if self.notes else {}
-        inner = {
-            "within": list(self.within),
-            "confusion": [list(row) for row in self.confusion],
-            "grid_within": [list(row) for row in self.grid_within],
-        }
-        work = {**asdict(self.work), "trained": self.work.training == "trained"}
-        return {
-            "session": self.session,
-            "sessions": self.sessions,
-            "split": self.split,
-            "metrics": dict(self.metrics),
-            "losses": [[step, dict(terms)] for step, terms in self.losses],
-            "row": list(self.row),
-            "grid": [list(row) for row in self.grid],
-            "grid_metrics": [dict(metrics) for metrics in self.grid_metrics],
-            "counts": list(self.counts),
-            "provenance": dict(self.provenance),
-            "work": work,
-            **{name: value for name, value in inner.items() if value},
-            **notes,
-        }
+        told = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        told["work"] = {**asdict(self.work), "trained": self.trained}
+        return {name: value for name, value in told.items() if value or name not in _LEFT_OUT}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""What the processes of a Ray of our own take over from this one: chosen variables, and files that are private."""
+"""What the processes of a Ray that a study starts take over from this one: chosen variables, and private files."""
 
 from __future__ import annotations
 

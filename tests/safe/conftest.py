@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from timm.models.vision_transformer import VisionTransformer
 from safe.config import Config, validate
 from safe.data.sources import ArrayImages, Dataset
 from safe.seeding import generator
+from safe.states.checkpoint import save_state
+from safe.states.inference import save_session
+from safe.training.trainer import SafeTrainer
 
 TINY = {
     "data.init_classes": 2,
@@ -93,6 +97,41 @@ def make_config() -> Callable[..., Config]:
         return validate({**TINY, **(overrides or {})})
 
     return make
+
+
+class Finished(NamedTuple):
+    """A finished run of the tiny configuration; nothing may change it.
+
+    Attributes:
+        metrics: of the last session.
+        states: the inference state after every session.
+        folder: holds them as sessions of one run share their parts.
+        file: holds the last one whole.
+    """
+
+    trainer: SafeTrainer
+    metrics: dict[str, float]
+    states: list[dict[str, Any]]
+    folder: Path
+    file: Path
+
+
+@pytest.fixture(scope="session")
+def finished(
+    make_config: Callable[..., Config],
+    tiny_dataset: Dataset,
+    tiny_vit: VisionTransformer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """Return one finished run that many tests look at."""
+    trainer, states = SafeTrainer(make_config(), tiny_dataset, tiny_vit), []
+    folder, file = tmp_path_factory.mktemp("sessions"), tmp_path_factory.mktemp("trained") / "run.state"
+    while not trainer.done:
+        result = trainer.run_session()
+        states.append(trainer.inference_state())
+        save_session(states[-1], folder)
+    save_state(states[-1], file)
+    return Finished(trainer, dict(result.metrics), states, folder, file)
 
 
 @pytest.fixture(scope="session")

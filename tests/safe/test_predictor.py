@@ -34,20 +34,10 @@ Load = Callable[[], Predictor]
 Trained = tuple[SafeTrainer, Path]
 
 
-@pytest.fixture(scope="module")
-def trained(
-    make_config: Callable[..., Config],
-    tiny_dataset: Dataset,
-    tiny_vit: VisionTransformer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Trained:
+@pytest.fixture(scope="session")
+def trained(finished: Any) -> Trained:
     """Return a finished trainer and the file of its inference state."""
-    trainer = SafeTrainer(make_config(), tiny_dataset, tiny_vit)
-    while not trainer.done:
-        trainer.run_session()
-    path = tmp_path_factory.mktemp("trained") / "run.state"
-    save_state(trainer.inference_state(), path)
-    return trainer, path
+    return finished.trainer, finished.file
 
 
 @pytest.fixture

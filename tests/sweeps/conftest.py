@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
+from safe.states.inference import save_session
+from safe.training.trainer import SafeTrainer
 from safe.types import Provenance, SessionResult, Split, Work
 from sweeps.ledger.data import facts
 from sweeps.ledger.ledger import Ledger
@@ -62,6 +64,28 @@ def _make_session(session: int, grid: list[list[float]], split: Split = "val", *
 @cache
 def _facts(name: str) -> dict[str, Any]:
     return facts(name, "data")
+
+
+UNTRAINED = {
+    "slow.epochs": 0, "fast.epochs": 0, "head.projection_dim": 32, "data.init_classes": 5, "data.increment": 5,
+    "runtime.threads": 1, "runtime.device": "cpu",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def untrained() -> dict[str, Any]:
+    """Return the settings of the run whose states `states` gives."""
+    return UNTRAINED
+
+
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the states of a run of two sessions on digits, with the shipped network."""
+    folder, trainer = tmp_path_factory.mktemp("states"), SafeTrainer(load_config("digits", overrides=UNTRAINED))
+    while not trainer.done:
+        trainer.run_session()
+        save_session(trainer.inference_state(), folder)
+    return folder
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +9,19 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from safe.config import Config
 from safe.data.sources import Dataset
 from safe.errors import UserError
 from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state, save_state
 from safe.states.inference import VERSION, drop_sessions_before, load_inference_state, save_session, session_file
-from safe.training.trainer import SafeTrainer
 
 States = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def run(
-    make_config: Callable[..., Config],
-    tiny_dataset: Dataset,
-    tiny_vit: VisionTransformer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[States, Path]:
+@pytest.fixture(scope="session")
+def run(finished: Any) -> tuple[States, Path]:
     """Return the inference states of three sessions, and the folder that holds them."""
-    trainer = SafeTrainer(make_config({"slow.epochs": 1, "fast.epochs": 1}), tiny_dataset, tiny_vit)
-    folder, states = tmp_path_factory.mktemp("run"), []
-    while not trainer.done:
-        trainer.run_session()
-        states.append(trainer.inference_state())
-        save_session(states[-1], folder)
-    return states, folder
+    return finished.states, finished.folder
 
 
 def copied(folder: Path, to: Path) -> Path:

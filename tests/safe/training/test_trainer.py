@@ -46,11 +46,10 @@ def make(
     return trainer
 
 
-@pytest.fixture(scope="module")
-def plain(make_config: Callable[..., Config], tiny_dataset: Dataset, tiny_vit: VisionTransformer) -> SafeTrainer:
-    """Return a finished trainer of the tiny configuration as it is."""
-    trainer = SafeTrainer(make_config(), tiny_dataset, tiny_vit)
-    finish(trainer)
+@pytest.fixture(scope="session")
+def plain(finished: Any) -> SafeTrainer:
+    """Return the finished trainer of the tiny configuration as it is."""
+    trainer: SafeTrainer = finished.trainer
     return trainer
 
 

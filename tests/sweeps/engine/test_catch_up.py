@@ -18,8 +18,6 @@ from mlflow.tracking._tracking_service import utils
 
 from safe.config import load_config
 from safe.states.checkpoint import load_state
-from safe.states.inference import save_session
-from safe.training.trainer import SafeTrainer
 from safe.types import Work
 from sweeps.cli import main
 from sweeps.engine import joining
@@ -38,28 +36,8 @@ from tracking import UnreachableError, journal, waiting
 from tracking.__main__ import main as tracking_main
 from tracking.mlflow_backend import connect, sqlite_uri
 
-SETTINGS = [
-    "slow.epochs=0",
-    "fast.epochs=0",
-    "head.projection_dim=32",
-    "data.init_classes=5",
-    "data.increment=5",
-    "runtime.threads=1",
-    "runtime.device=cpu",
-]
 DURATIONS = ("time/", "work.")  # metrics that two equal sweeps need not have equal
 SPACE = {"fast.cross_weight": {"grid": [0.0, 1.0]}, "aggregation.temperature": {"grid": [0.1, 1.0]}}
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the states of a run of two sessions on digits."""
-    folder = tmp_path_factory.mktemp("states")
-    trainer = SafeTrainer(load_config("digits", overrides=SETTINGS))
-    while not trainer.done:
-        trainer.run_session()
-        save_session(trainer.inference_state(), folder)
-    return folder
 
 
 class Place:
@@ -142,7 +120,8 @@ def make_place(
     tmp_path: Path,
     make_spec: Callable[..., SweepSpec],
     fake: Callable[..., Any],
-    checkpoints: Path,
+    states: Path,
+    untrained: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], Place]:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -151,9 +130,10 @@ def make_place(
     monkeypatch.setattr(joining, "local_ray", lambda cores: nullcontext())
 
     def make(name: str) -> Place:
-        base = load_config("digits", overrides=SETTINGS[2:]).flat()
+        trained = {setting: value for setting, value in untrained.items() if not setting.endswith(".epochs")}
+        base = load_config("digits", overrides=trained).flat()
         spec = make_spec(name="demo", search="grid", space=SPACE, trials=2, seeds=1, base=base)
-        place = Place(tmp_path / name, spec, fake(lambda config: 0.5 + config["fast.cross_weight"] / 4), checkpoints)
+        place = Place(tmp_path / name, spec, fake(lambda config: 0.5 + config["fast.cross_weight"] / 4), states)
         monkeypatch.setattr(module, "run_work", place.engine)
         monkeypatch.setattr("tracking.mlflow_recorder.connect", place.connect)
         monkeypatch.setattr("tracking.mlflow_backend.connect", place.connect)

@@ -24,8 +24,7 @@ from safe.data.loading import load_dataset
 from safe.errors import Notice, UserError
 from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state
-from safe.states.inference import load_inference_state, save_session
-from safe.training.trainer import SafeTrainer
+from safe.states.inference import load_inference_state
 from safe.types import Provenance, SessionResult
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
@@ -38,27 +37,7 @@ from sweeps.model.request import write_request
 from sweeps.spec.specs import SweepSpec
 from tracking import MlflowRecorder, TrackingError
 
-SETTINGS = [
-    "slow.epochs=0",
-    "fast.epochs=0",
-    "head.projection_dim=32",
-    "data.init_classes=5",
-    "data.increment=5",
-    "runtime.threads=1",
-    "runtime.device=cpu",
-]
 NAME = "safe-digits"
-
-
-@pytest.fixture(scope="module")
-def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of the states of a run of two sessions on digits, with the shipped network."""
-    folder = tmp_path_factory.mktemp("states")
-    trainer = SafeTrainer(load_config("digits", overrides=SETTINGS))
-    while not trainer.done:
-        trainer.run_session()
-        save_session(trainer.inference_state(), folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +53,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 class Store:
     """A results folder with an MLflow store, in which sweeps are finished by hand."""
 
-    def __init__(self, results: Path, states: Path, make_spec: Callable[..., SweepSpec]) -> None:
-        self.results, self.states, self.make_spec = results, states, make_spec
+    def __init__(
+        self, results: Path, states: Path, settings: dict[str, Any], make_spec: Callable[..., SweepSpec]
+    ) -> None:
+        self.results, self.states, self.settings, self.make_spec = results, states, settings, make_spec
 
     def finish(self, name: str, score: float, *, digest: str = "data", **changes: Any) -> dict[str, Any]:
         """Log the model of a finished sweep."""
@@ -86,7 +67,7 @@ class Store:
     def sweep(
         self, name: str, score: float, *, digest: str = "data", **changes: Any
     ) -> tuple[SweepLog, Folders, MlflowRecorder]:
-        base = load_config("digits", overrides=SETTINGS).flat()
+        base = load_config("digits", overrides=self.settings).flat()
         spec = self.make_spec(name=name, base=base, seeds=1, **changes)
         folders = Folders(self.results, name)
         folders.make()
@@ -122,14 +103,17 @@ class Store:
 
 @pytest.fixture(scope="module")
 def store(
-    tmp_path_factory: pytest.TempPathFactory, states: Path, make_spec: Callable[..., SweepSpec]
+    tmp_path_factory: pytest.TempPathFactory,
+    states: Path,
+    untrained: dict[str, Any],
+    make_spec: Callable[..., SweepSpec],
 ) -> Iterator[Store]:
     """Return a store in which the sweep `first` is finished, with a score of 0.8."""
     results, working = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("working")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(working)
-        made = Store(results, states, make_spec)
+        made = Store(results, states, untrained, make_spec)
         made.finish("first", 0.8)
         yield made
     assert not list(working.iterdir()), "MLflow's own default store was asked"
