@@ -7,7 +7,7 @@ are counted by what has to be trained for different configurations, not by what 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from safe.config import validate
@@ -59,24 +59,23 @@ def preset_jobs(study: Study, space: Space) -> list[Job]:
 def race_rounds(study: Study) -> Iterator[list[Job]]:
     """Yield the repeats of the race, each with the finalists that are left; the ledger has who they are and the end."""
     log, spec = study.log, study.log.sweep_spec
-    searched = [(validate(job.config), range(1, len(job.sessions) + 1)) for job in _searched(log)]
-    budget = race_budget(spec, count(searched, 1).trained)
+    budget = race_budget(spec, _trained(job for job in log.jobs.values() if job.kind in SEARCH_KINDS))
     field = _finalists(log, budget)
     if log.race is None or log.race["finalists"] != field:
         study.append("race", finalists=field, budget=budget, repeats=0, end=None)
-    raced: list[tuple[Any, range]] = []
+    raced: list[str] = []
     end = f"after {MOST_REPEATS} repeats"
     for repeat in range(1, MOST_REPEATS + 1):
         now = standing(log, before=repeat)
         if now.settled is not None or len(field) < 2:
             end = now.settled or "one is left"
             break
-        if count(raced, 1).trained >= budget:
+        if _trained(log.jobs[id] for id in raced) >= budget:
             end = f"its {budget} training sessions are spent"
             break
         jobs = {job.id: job for job in (race_job(study, field[index]["job"], repeat) for index in sorted(now.alive))}
         yield list(jobs.values())
-        raced += [(validate(job.config), range(1, _length(log, job) + 1)) for job in jobs.values()]
+        raced += jobs
         assert log.race is not None
         if repeat > log.race["repeats"]:
             study.append("race", **{**log.race, "repeats": repeat, "end": None})
@@ -133,8 +132,7 @@ def _finalists(log: SweepLog, budget: int) -> list[dict[str, Any]]:
         one = {"job": entry.trial, "role": SEARCHED, "prediction": entry.prediction, "score": entry.score}
         if any((one["job"], one["prediction"]) == (own["job"], own["prediction"]) for own in fixed):
             continue
-        runs = {each["job"]: log.jobs[each["job"]] for each in [*field, one, *fixed]}
-        repeat = count([(validate(job.config), range(1, len(job.sessions) + 1)) for job in runs.values()], 1).trained
+        repeat = _trained(log.jobs[id] for id in {each["job"]: None for each in [*field, one, *fixed]})
         if field and not spec.finalists and LEAST_REPEATS * repeat > budget:
             break
         field.append(one)
@@ -173,9 +171,6 @@ def what_it_is(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in _ANYWHERE}
 
 
-def _searched(log: SweepLog) -> Sequence[JobLog]:
-    return [job for job in log.jobs.values() if job.kind in SEARCH_KINDS and job.sessions]
-
-
-def _length(log: SweepLog, job: Job) -> int:
-    return len(log.jobs[job.id].sessions)
+def _trained(jobs: Iterable[JobLog]) -> int:
+    """Return how many sessions have to be trained for those that runs have finished, shared ones once."""
+    return count([(validate(job.config), range(1, len(job.sessions) + 1)) for job in jobs if job.sessions], 1).trained
