@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from safe.datasets.facts import DATASETS, DOMAINS, DatasetInfo, canonical_name
 from safe.errors import command_line, print_notices_once, shown
@@ -108,19 +108,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from safe.data.check import check
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("images", total=None)
-
-    def show(done: int, total: int) -> None:
-        bar.start()  # only now: reading what is new for the digest has a bar of its own
-        bar.update(task, completed=done, total=total)
-
-    try:
-        report = check(arguments.name, arguments.root, show)
-    finally:
-        bar.stop()
+    report = check(arguments.name, arguments.root)
     print(f"{report.name}: {report.classes} classes, {report.train} training and {report.test} test images")
     print(f"place:  {report.folder}\ndigest: {report.digest or '-'}")
     for note in report.notes:

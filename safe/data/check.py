@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from safe.data.images import FileImages, require_readable
 from safe.data.loading import count_differences, read_dataset
 from safe.datasets.facts import dataset_info, require_dataset
 from safe.errors import UserError
+from safe.io.progress import progress
 
 _BATCH = 1024
 _MAX_THREADS = 16
@@ -47,13 +48,12 @@ class Report:
         return not self.problems and not self.unreadable
 
 
-def check(name: str, root: str | Path, on_images: Callable[[int, int], None] = lambda done, total: None) -> Report:
-    """Check a data set by name, alias or folder; reads every image with all cores.
+def check(name: str, root: str | Path) -> Report:
+    """Check a data set by name, alias or folder; reads every image with all cores, and shows how far it is.
 
     Args:
         name: of the data set.
         root: folder of all data sets.
-        on_images: told how many images are read, and of how many.
 
     Raises:
         UserError: an unknown name; whatever is wrong with the data set itself is in the report.
@@ -67,10 +67,10 @@ def check(name: str, root: str | Path, on_images: Callable[[int, int], None] = l
         return Report(info.name, folder, problems=(str(error),))
     paths = [path for side in (dataset.train, dataset.test) if isinstance(side, FileImages) for path in side.paths]
     unreadable = []
-    for done, problem in enumerate(_problems(paths), start=1):
-        on_images(done, len(paths))
-        if problem:
-            unreadable.append(problem)
+    with progress("checking images", len(paths)) as advance:
+        for problem in _problems(paths):
+            advance()
+            unreadable += [problem] if problem else []
     return Report(
         info.name,
         folder,

@@ -33,13 +33,19 @@ def birds(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_sound_folder_is_ok(birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    seen: list[tuple[int, int]] = []
-    report = check(str(birds), tmp_path, lambda *now: seen.append(now))
+def test_a_sound_folder_is_ok(
+    birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safe.io.progress.QUICK_S", 0.0)
+    monkeypatch.setattr("safe.io.progress.EVERY_S", 0.0)
+    report = check(str(birds), tmp_path)
     assert report.ok
     assert (report.classes, report.train, report.test) == (2, 6, 6)
     assert report.digest == load_folder("birds", birds, 32).digest
-    assert seen == [(i, 12) for i in range(1, 13)]
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in told if line.startswith("checking images")] == [
+        f"checking images: {done} of 12" for done in range(1, 13)
+    ]
     assert main(["check", str(birds)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == "ok"
