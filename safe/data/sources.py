@@ -104,6 +104,11 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
 
+def arrays_digest(train: ArrayImages, test: ArrayImages) -> str:
+    """Return the SHA-256 of training and test images that are held in memory."""
+    return hashlib.sha256((train.digest() + test.digest()).encode()).hexdigest()
+
+
 def content_digest(classes: Sequence[str], train: Images, test: Images) -> str:
     """Return the SHA-256 of the names of classes, and of all pixels and labels as they are read."""
     h = hashlib.sha256(repr(list(classes)).encode())

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from sklearn.datasets import load_digits as load_digit_images
 from torch.nn import functional
 
-from safe.data.sources import ArrayImages, Dataset
+from safe.data.sources import ArrayImages, Dataset, arrays_digest
 from safe.seeding import generator
 
 IMAGE_SIZE = 32
@@ -34,6 +32,5 @@ def load_digits() -> Dataset:
         held_out = round(TEST_SHARE * len(members))
         test.append(shuffled[:held_out].sort().values)
         train.append(shuffled[held_out:].sort().values)
-    parts = [ArrayImages(pixels[index], labels[index]) for index in (torch.cat(train), torch.cat(test))]
-    digest = hashlib.sha256("".join(part.digest() for part in parts).encode()).hexdigest()
-    return Dataset("digits", tuple(str(label) for label in range(10)), parts[0], parts[1], digest)
+    first, second = (ArrayImages(pixels[index], labels[index]) for index in (torch.cat(train), torch.cat(test)))
+    return Dataset("digits", tuple(str(label) for label in range(10)), first, second, arrays_digest(first, second))

@@ -6,7 +6,6 @@ Two things separate it from the pre-training, both by named amounts: no class lo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from safe.data.benchmarks.characters import FACES, render_all
 from safe.data.benchmarks.distort import IMAGE_SIZE, PLAIN, PRETRAINING, distort
-from safe.data.sources import ArrayImages, Dataset
+from safe.data.sources import ArrayImages, Dataset, arrays_digest
 from safe.io.writable import whole
 from safe.seeding import generator
 
@@ -82,10 +81,6 @@ def _recipe() -> str:
     return json.dumps({**facts, "classes": CLASSES, "faces": FACES, "size": IMAGE_SIZE}, sort_keys=True)
 
 
-def _digest(train: ArrayImages, test: ArrayImages) -> str:
-    return hashlib.sha256((train.digest() + test.digest()).encode()).hexdigest()
-
-
 def _read(path: Path) -> tuple[ArrayImages, ArrayImages] | None:
     """Return the cached splits; None if there is no cache, or it is damaged, or made from another recipe."""
     try:
@@ -95,7 +90,7 @@ def _read(path: Path) -> tuple[ArrayImages, ArrayImages] | None:
         train, test = (ArrayImages(tensors[f"{s}.pixels"], tensors[f"{s}.labels"]) for s in ("train", "test"))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
-    if facts.get("recipe") != _recipe() or facts.get("digest") != _digest(train, test):
+    if facts.get("recipe") != _recipe() or facts.get("digest") != arrays_digest(train, test):
         return None
     return train, test
 
@@ -105,7 +100,7 @@ def _write(path: Path, train: ArrayImages, test: ArrayImages) -> None:
     tensors = {"train.pixels": train.pixels, "train.labels": train.labels}
     tensors |= {"test.pixels": test.pixels, "test.labels": test.labels}
     with whole(path) as draft:
-        draft.write_bytes(save(tensors, metadata={"recipe": _recipe(), "digest": _digest(train, test)}))
+        draft.write_bytes(save(tensors, metadata={"recipe": _recipe(), "digest": arrays_digest(train, test)}))
 
 
 def load_glyphs(cache_dir: Path) -> Dataset:
@@ -124,7 +119,7 @@ def load_glyphs(cache_dir: Path) -> Dataset:
             told = f"{cache_dir} cannot be written ({error.strerror}): the pictures of glyphs are drawn again each time"
             warnings.warn(told, stacklevel=2)
     train, test = splits
-    return Dataset("glyphs", CLASSES, train, test, _digest(train, test))
+    return Dataset("glyphs", CLASSES, train, test, arrays_digest(train, test))
 
 
 def load_quickstart(cache_dir: Path) -> Dataset:
@@ -142,4 +137,4 @@ def load_quickstart(cache_dir: Path) -> Dataset:
         for kept in (images.labels < len(classes),)
     ]
     train, test = parts
-    return Dataset("quickstart", classes, train, test, _digest(train, test))
+    return Dataset("quickstart", classes, train, test, arrays_digest(train, test))

@@ -142,15 +142,14 @@ def test_an_image_that_cannot_be_read_is_named_and_skipped(
     assert capsys.readouterr().out.splitlines()[1:] == []
 
 
-# Batches of 2 leave one image for the last: its products are of a matrix and a vector, which round otherwise.
-@pytest.mark.parametrize(("batch_size", "tolerance"), [(4, 1e-5), (5, 1e-6), (2, 1e-5)])
+# Batches of another size round otherwise, the more so where one image is left for the last.
+@pytest.mark.parametrize("batch_size", [4, 5, 2])
 def test_images_are_read_a_batch_at_a_time(
     capsys: pytest.CaptureFixture[str],
     checkpoint: str,
     folder: Path,
     tmp_path: Path,
     batch_size: int,
-    tolerance: float,
 ) -> None:
     state = load_state(checkpoint)
     config = state["config"].replace('"eval_batch_size":12', f'"eval_batch_size":{batch_size}')
@@ -162,7 +161,7 @@ def test_images_are_read_a_batch_at_a_time(
     for a, b in zip(lines(capsys), whole, strict=True):
         assert a["file"] == b["file"]
         assert a["class"] == b["class"]
-        assert a["probability"] == pytest.approx(b["probability"], abs=tolerance)
+        assert a["probability"] == pytest.approx(b["probability"], abs=1e-5)
 
 
 def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], checkpoint: str, folder: Path) -> None:

@@ -13,7 +13,7 @@ from safe.data.benchmarks import glyphs
 from safe.data.benchmarks.characters import render_all
 from safe.data.benchmarks.distort import PLAIN, PRETRAINING, Look, distort
 from safe.data.benchmarks.glyphs import CLASSES, GLYPHS, draw_split, load_glyphs
-from safe.data.sources import ArrayImages, Dataset
+from safe.data.sources import ArrayImages, Dataset, arrays_digest
 from safe.seeding import generator
 
 
@@ -78,7 +78,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def _digest(data: Dataset) -> str:
     assert isinstance(data.train, ArrayImages)
     assert isinstance(data.test, ArrayImages)
-    return glyphs._digest(data.train, data.test)
+    return arrays_digest(data.train, data.test)
 
 
 @pytest.mark.usefixtures("small")
