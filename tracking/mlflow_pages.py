@@ -5,7 +5,8 @@ None of it is promised by MLflow; it was read in the pages of `tracking.compat.S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where a server is unless its port is taken
@@ -52,6 +53,12 @@ def table_page(tracking: Mapping[str, Any]) -> str:
     if not experiment:
         return ""
     return f"/#/experiments/{experiment}/runs?{_TRAINING}" + (f"&viewStateShareKey={view}" if view else "")
+
+
+def shown_as_tables(paths: Iterable[str]) -> dict[str, str]:
+    """Return the tag that has MLflow draw these artefacts as tables: JSON of `columns`, names, and `data`, rows."""
+    tables = [{"path": path, "type": "table"} for path in paths]
+    return {TABLES_TAG: json.dumps(tables)} if tables else {}
 
 
 def column(kind: str, name: str) -> str:

@@ -26,8 +26,9 @@ class Status(StrEnum):
 
 FINAL_STATUSES = (Status.FINISHED, Status.STOPPED, Status.FAILED, Status.KILLED)
 
-# Metrics that differ each time the same work is done; of two values at one step the first is kept.
-VOLATILE_PREFIXES = ("time/", "system/", "memory/", "work.")
+# Metrics that differ each time the same work is done, or by what was done first; of two values at one step the first
+# is kept.
+VOLATILE_PREFIXES = ("time/", "system/", "memory/", "work.", "best/")
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,31 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from safe.types import Working, with_split
 from sweeps.ledger.job_log import JobLog
-from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind
+from sweeps.ledger.jobs import ADDED, DROPPED, SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
+from sweeps.results.summary import best_so_far
+from sweeps.spec.configs import absolute, final_config, refit_config
+from sweeps.spec.objective import objectives
 from sweeps.spec.space import PREDICTION_SETTINGS
+from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name, param, run_name
-from sweeps.worker.artifacts import CHECKPOINTS
+from sweeps.worker.artifacts import CHECKPOINTS, TABLES
+from tracking.mlflow_pages import shown_as_tables
 from tracking.recorder import Point, Recorder, Status
 
 CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
+# Which data of a run are those of its study, unless they are searched.
+PARENT_INPUTS = {
+    **dict.fromkeys((*SEARCH_KINDS, Kind.VARIANT), ("train", "holdout", "test")),
+    Kind.FINAL: ("test",),
+}
 HOLDOUT = ("data.holdout_share", "data.holdout_seed")  # what decides which images are held out
 
 
@@ -85,6 +95,8 @@ class Bookkeeper:
         self.ledger.append("session", job=job_id, **record.to_json())
         job = self._job(job_id)
         self._record(job, record)
+        if job.kind == Kind.TRIAL and job.complete:
+            self._record_best()
         self._show(job_id)
         for what, words in record.notes.items():  # every worker tells it once, which makes it many times
             if what not in self._noted:
@@ -117,7 +129,12 @@ class Bookkeeper:
         self.ended(job_id, Status.STOPPED, reason)
 
     def keep_best(self) -> None:
-        """The search is over: the sessions of its best trials become models."""
+        """The choice is taken: the study's run gets its settings, and sessions of the best trials become models."""
+        log = self.ledger.log
+        if log.selected and (chosen := log.chosen):
+            refit = refit_config(log.sweep_spec, chosen.config, log.selected["prediction"], chosen.variant)
+            settings = final_config(absolute(refit), 0)
+            self.recorder.log_params(log.spec.name, {name: param(value) for name, value in settings.items()})
         for job in self.models.best():
             self._record_settled(job, with_models=True)
 
@@ -136,6 +153,7 @@ class Bookkeeper:
             if everything or not job.recorded:
                 self._record_job(job)
             self._show(job.id)
+        self._record_best()
 
     def _record_job(self, job: JobLog) -> None:
         if job.status == Status.RUNNING and not job.complete:
@@ -186,7 +204,7 @@ class Bookkeeper:
         """Record what a trial's settings of prediction settle, which are chosen after it, for all its sessions."""
         key, split = self.run_key(job.id), job.sessions[-1].split
         best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
-        self.recorder.set_tags(key, {name: _text(value) for name, value in best.prediction.items()})
+        self.recorder.log_params(key, best.prediction)
         rest: list[Point] = []
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
             points = [Point(with_split(split, name), value, record.session) for name, value in metrics.items()]
@@ -207,11 +225,13 @@ class Bookkeeper:
             for draft in files.rglob(".*"):  # left by a worker that was killed while it wrote
                 draft.unlink(missing_ok=True)
             self.recorder.log_directory(key, files, without=[CHECKPOINTS])
+            self.recorder.set_tags(key, shown_as_tables(table for table in TABLES if (files / table).is_file()))
         self.recorder.finish(key, job.status)
 
     def _provenance(self, job: JobLog, record: SessionRecord) -> None:
         """Record what the run was fed with, as its first session tells."""
-        key, tags = self.run_key(job.id), record.provenance
+        key, tags, spec = self.run_key(job.id), record.provenance, self.ledger.log.spec
+        searched = isinstance(spec, SweepSpec) and any(name in spec.space for name in HOLDOUT)
         self.recorder.set_tags(key, tags)
         if "data_digest" not in tags:
             return
@@ -220,7 +240,18 @@ class Bookkeeper:
             if context != "test":  # the training images are what the holdout leaves of them
                 parts += [str(job.config[name]) for name in HOLDOUT if name in job.config]
             digest = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-            self.recorder.log_input(key, data_name(job.config["dataset"]), digest, context)
+            name = data_name(job.config["dataset"])
+            self.recorder.log_input(key, name, digest, context)
+            if context in PARENT_INPUTS.get(job.kind, ()) and (context == "test" or not searched):
+                self.recorder.log_input(spec.name, name, digest, context)
+
+    def _record_best(self) -> None:
+        """Record how good the best trial is by how many sessions the search has done."""
+        spec = self.ledger.log.spec
+        if isinstance(spec, SweepSpec):
+            metric = f"best/{objectives(spec.objective)[0].metric(spec.split)}"
+            points = [Point(metric, value, step) for step, value in best_so_far(self.ledger.log).items()]
+            self.recorder.log_points(spec.name, points)
 
     def _show(self, job_id: str) -> None:
         job = self._job(job_id)
@@ -233,7 +264,3 @@ def session_points(job: JobLog, record: SessionRecord) -> list[Point]:
     points = [Point(name, value, record.session) for name, value in metrics.items()]
     points += [Point(name, value, step) for step, terms in record.losses for name, value in terms.items()]
     return points
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,8 +14,9 @@ from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import Objective, objectives
-from sweeps.spec.specs import Spec, SweepSpec
+from sweeps.spec.specs import AblationSpec, Spec, SweepSpec
 from sweeps.spec.titles import param, title_of
+from tracking.environment import source_tags
 from tracking.mlflow_pages import METRIC, PARAM, TAG, table_view
 from tracking.recorder import Recorder
 
@@ -60,8 +61,11 @@ def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> 
     # Params are written once, so they say where the data lay at first.
     own = marked(type(spec), Mark.PARAM)
     params = {f"{spec.kind}.{name}": getattr(log.began_as, name) for name in own}
-    params |= {name: param(value) for name, value in log.began_as.base.items()}
-    recorder.start(spec.name, params, {**tags, **counts, **marks, **digest}, name=title_of(spec))
+    # What is chosen comes under the plain names; whatever is compared is the same for all runs.
+    prefix = "preset." if isinstance(spec, SweepSpec) else ""
+    params |= {f"{prefix}{name}": param(value) for name, value in log.began_as.base.items()}
+    source = source_tags(f"python -m sweeps {spec.catalogue if isinstance(spec, AblationSpec) else 'run'}")
+    recorder.start(spec.name, params, {**tags, **source, **counts, **marks, **digest}, name=title_of(spec))
     recorder.set_view(spec.name, view_of(spec))
 
 

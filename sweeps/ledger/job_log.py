@@ -22,6 +22,7 @@ class JobLog:
         sessions: one record per finished session, in order.
         checkpoints: folder of the resume checkpoint after a session, by session.
         recorded: whether the recorder has the run to its end.
+        completed: how many sessions the search had when it was complete for the first time; None before.
         scored: what `sweeps.results.selection` reckoned from the sessions; a copy does not take it over.
     """
 
@@ -38,6 +39,7 @@ class JobLog:
     sessions: list[SessionRecord] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     recorded: bool = False
+    completed: int | None = None
     scored: dict[Any, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property

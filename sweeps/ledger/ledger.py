@@ -66,6 +66,7 @@ class SweepLog:
         environment: tags of the newest call: versions, commit, machine.
         search_seconds: wall time of the search, over all calls.
         sessions_trained, sessions_reused: sessions of the search that it trained itself, and took from the stage store.
+        sessions_searched: sessions of the search in all.
     """
 
     spec: Spec
@@ -87,6 +88,7 @@ class SweepLog:
     search_seconds: float = 0.0
     sessions_trained: int = 0
     sessions_reused: int = 0
+    sessions_searched: int = 0
     began_as: Spec = field(init=False)
 
     def __post_init__(self) -> None:
@@ -178,13 +180,12 @@ class SweepLog:
         replaced = job.sessions[session.session - 1 :]
         job.sessions[session.session - 1 :] = [session]
         if job.kind in SEARCH_KINDS:
-            self._count(session, 1)
-            for old in replaced:
-                self._count(old, -1)
-
-    def _count(self, session: SessionRecord, by: int) -> None:
-        self.sessions_trained += by * session.trained
-        self.sessions_reused += by * session.reused
+            for one, by in ((session, 1), *((old, -1) for old in replaced)):
+                self.sessions_trained += by * one.trained
+                self.sessions_reused += by * one.reused
+            self.sessions_searched += 1 - len(replaced)
+            if job.complete and job.completed is None:
+                job.completed = self.sessions_searched
 
 
 class Ledger:

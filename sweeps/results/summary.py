@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
-from safe.evaluation.metrics import MAIN, METRICS
+from safe.evaluation.metrics import LEARNERS, MAIN, METRICS
 from safe.types import with_split
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import UNPLANNED, Kind
@@ -18,6 +19,15 @@ from sweeps.results.selection import Scored, measured, pareto, point_at, score_p
 from sweeps.results.statistics import paired_difference, summarise
 from sweeps.spec.objective import objectives
 from tracking.recorder import Status
+
+MOST_METRICS = 39  # of the parent run at its end, which has another one from the search
+_WORK = tuple(
+    f"work.{name}"
+    for name in (
+        "sessions_naive", "sessions_trained", "sessions_reused", "seconds", "seconds_saved", "total.cpu_hours",
+        "total.gpu_hours",
+    )
+)  # fmt: skip
 
 
 def sweep_summary(log: SweepLog) -> dict[str, Any]:
@@ -157,14 +167,32 @@ def selected(log: SweepLog) -> dict[str, Any] | None:
     return {"trial": trial["id"], "config": trial["config"], **trial["sessions"][-1]}
 
 
+def best_so_far(log: SweepLog) -> dict[int, float]:
+    """Return the best value of the first objective so far by how many sessions the search had, whenever a trial is
+    complete."""
+    spec, best = log.sweep_spec, dict[int, float]()
+    wish, goodness = objectives(spec.objective)[0], float("-inf")
+    complete = {job.completed: job for job in log.of_kind(Kind.TRIAL) if job.completed is not None and job.complete}
+    for step, job in sorted(complete.items()):
+        score = score_trial(job, spec.objective, spec.split).score
+        if score is not None:
+            goodness = max(goodness, wish.goodness(score))
+            best[step] = goodness if wish.maximise else -goodness
+    return best
+
+
 def summary_metrics(log: SweepLog) -> dict[str, float]:
-    """Return the outcome as metrics of the parent run: final runs and control, their difference, gap and work."""
-    metrics: dict[str, float] = {}
-    for prefix, summary in (("", final_summary(log)), ("control/", control_summary(log))):
-        for name, stats in (summary or {}).items():
-            if name != "seeds":
-                metrics[f"{prefix}{name}"] = stats["mean"]
-                metrics |= {} if stats["std"] is None else {f"{prefix}{name}_std": stats["std"]}
+    """Return the outcome as metrics of the parent run, what people look for first, at most MOST_METRICS.
+
+    Final runs, their learners and the control on the test images, the chosen trial on the images that chose it,
+    differences, race, optimism, work. Everything else stands in the runs themselves, in the report and in the ledger.
+    """
+    final, control, chosen = final_summary(log) or {}, control_summary(log) or {}, selected(log) or {}
+    tests, judged = ([with_split(split, name) for name in MAIN] for split in ("test", log.sweep_spec.split))
+    of_learners = [with_split("test", f"{learner}/{name}") for learner in LEARNERS for name in MAIN]
+    metrics = _means(final, tests) | {name: chosen[name] for name in judged if name in chosen and name not in tests}
+    metrics |= {name: final[name]["mean"] for name in of_learners if name in final}
+    metrics |= {f"control/{name}": value for name, value in _means(control, tests).items()}
     for name, pair in (difference(log) or {}).items():
         metrics |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}
     if (raced := race_summary(log)) is not None:
@@ -174,7 +202,18 @@ def summary_metrics(log: SweepLog) -> dict[str, float]:
                 metrics[f"race/safe_minus_baseline_{images}"] = raced["against"][images]["mean"]
     gap = optimism_gap(log)
     metrics |= {f"optimism_gap/{gap['metric']}": gap["gap"]} if gap else {}
-    return metrics | flat_account(work_account(log))
+    work = flat_account(work_account(log))
+    return dict(islice((metrics | {name: work[name] for name in _WORK}).items(), MOST_METRICS))
+
+
+def _means(summary: Mapping[str, Any], names: Iterable[str]) -> dict[str, float]:
+    """Return the means of metrics of a summary, and their standard deviations where there are any."""
+    flat: dict[str, float] = {}
+    for name in names:
+        stats = summary.get(name)
+        if stats is not None:
+            flat |= {name: stats["mean"]} | ({} if stats["std"] is None else {f"{name}_std": stats["std"]})
+    return flat
 
 
 def _tests(job: JobLog) -> dict[str, float]:

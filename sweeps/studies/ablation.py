@@ -18,6 +18,7 @@ from safe.evaluation.metrics import MAIN
 from safe.io.sources import import_own
 from safe.io.tables import Column as Shown
 from safe.io.tables import Table
+from safe.types import with_split
 from sweeps.engine.display import Detail
 from sweeps.engine.study import carry_out
 from sweeps.engine.work import Study
@@ -265,6 +266,12 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     (tables / f"{spec.catalogue}.csv").write_text(csv_text(log), "utf-8")
     images = "test" if _spec(log).split == "test" else "holdout"
     title = f"{spec.catalogue.capitalize()} on {spec.dataset}, {images} accuracy in percent."
+    reference = next((row for row in table(log) if row["row"] == _catalogue(log).reference), {})
+    recorder.log_metrics(
+        spec.name,
+        {with_split(spec.split, name): reference[name]["mean"] for name in MAIN if name in reference},
+        step=sum(len(job.sessions) for job in log.jobs.values()),
+    )
     recorder.set_description(spec.name, f"{title}\n\n{markdown(log)}")
     recorder.log_directory(spec.name, tables, "tables")
 

@@ -6,6 +6,7 @@
     run.log                     the same for people: losses by epoch, metrics by session
     config.yaml                 the resolved configuration, which `python -m safe train --config` takes
     tables/accuracy_matrix.csv  accuracy of each session's images after each session; plots/accuracy_matrix.png
+    tables/accuracy_matrix.json the same as MLflow draws tables; session_confusion.json likewise
     tables/sessions.csv         every metric by session; plots/curves.png
 
 and of a run that the result rests on, not of a search's trial:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 Policy = Literal["all", "best", "last", "none"]
 
+MATRIX, SESSION_CONFUSION = "tables/accuracy_matrix.json", "tables/session_confusion.json"
+TABLES = (MATRIX, SESSION_CONFUSION)  # what MLflow draws
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
 IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.VARIANT)  # runs that get every file
@@ -146,8 +149,8 @@ def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records:
     _write_config(folder / "config.yaml", config)
     title = f"{job['title']} · {records[-1].split}"
     groups = [f"session {number}" for number in range(1, len(rows) + 1)]
-    matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
-    _write_csv(folder / "tables" / "accuracy_matrix.csv", ["after", *groups], matrix)
+    matrix = [[after, *row, *[None] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
+    _write_table(folder / MATRIX, ["after", *groups], matrix)
     accuracy_heat_map(rows, title, folder / "plots" / "accuracy_matrix.png")
     names = list(dict.fromkeys(name for metrics in sessions for name in metrics))
     by_session = ([number, *(m.get(name, "") for name in names)] for number, m in enumerate(sessions, start=1))
@@ -181,7 +184,7 @@ def _finish_in_full(folder: Path, title: str, trainer: SafeTrainer, records: Seq
     if confused := records[-1].confusion:
         groups = [f"session {number}" for number in range(1, len(confused) + 1)]
         cells = [[group, *row] for group, row in zip(groups, confused, strict=True)]
-        _write_csv(folder / "tables" / "session_confusion.csv", ["images of", *groups], cells)
+        _write_table(folder / SESSION_CONFUSION, ["images of", *groups], cells)
     runtime = trainer.config.runtime
     about = {**environment_tags(), "device": str(trainer.device), "precision": trainer.precision}
     about |= {"threads": str(runtime.threads), "deterministic": str(runtime.deterministic).lower()}
@@ -222,6 +225,12 @@ def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[objec
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(lines)
+
+
+def _write_table(file: Path, header: Sequence[str], lines: Sequence[Sequence[object]]) -> None:
+    """Write a table of numbers as JSON, and as CSV beside it."""
+    _write_csv(file.with_suffix(".csv"), header, lines)
+    _write_text(file, json.dumps({"columns": list(header), "data": [list(line) for line in lines]}) + "\n")
 
 
 def _write_text(file: Path, text: str) -> None:

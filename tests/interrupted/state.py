@@ -14,8 +14,9 @@ from tracking.mlflow_pages import uncharted
 
 from .sweeping import Sweep, wait_for
 
-# What an equal sweep need not have equal: durations, the machine's state, and how much of the work was done twice.
-VOLATILE_METRICS = ("time/", "memory/", "system/", "work.")
+# What an equal sweep need not have equal: durations, the machine's state, how much of the work was done twice, and how
+# good the best was after so many sessions.
+VOLATILE_METRICS = ("time/", "memory/", "system/", "work.", "best/")
 # The name, the commit of a tree that may be worked on, and what is kept for people or compared elsewhere.
 VOLATILE_TAGS = ("mlflow.", "git.", "safe.run_key", "sweep", "model", "reason")
 # Files with durations in them.

@@ -64,12 +64,26 @@ class Modelled:
             lambda: target.start("demo", {}, {}),
             lambda: target.start(key, {"lr": 0.1}, {}, parent="demo"),
             lambda: target.log_input(key, "digits", "abc", "holdout"),
+            lambda: target.log_params(key, {"temperature": 1.0, "lr": 0.5}),
             lambda: target.log_model(key, model(1), points(1)),
             lambda: target.log_points(key, points(2)),
+            lambda: target.log_metrics("demo", {"best/val/accuracy": 0.2}, 2),
             lambda: target.finish(key, Status.FINISHED),
+            lambda: target.log_params("demo", {"lr": 0.1}),
+            lambda: target.log_input("demo", "digits", "abc", "holdout"),
+            lambda: target.set_view("demo", {"columns": ["lr"]}),
             lambda: target.log_model(key, model(2), [*points(2), *later]),
             lambda: target.log_model(key, model(3, ()), points(3)),
         ]
+
+    def check(self, seen: dict[str, Any]) -> None:
+        """Make sure that what a recorder has are these calls, each once."""
+        assert seen["demo/trial-00"]["models"] == self.expected()
+        assert seen["demo/trial-00"]["params"] == {"lr": "0.1", "temperature": "1.0"}
+        parent = seen["demo"]
+        assert (parent["params"], parent["view"]) == ({"lr": "0.1"}, {"columns": ["lr"]})
+        assert parent["metrics"] == {"best/val/accuracy": {2: 0.2}}
+        assert [(entry["name"], entry["context"]) for entry in parent["inputs"]] == [("digits", "holdout")]
 
     def expected(self) -> dict[str, Any]:
         """Return the models of these calls."""
@@ -79,7 +93,7 @@ class Modelled:
         return {
             f"trial-00-session-0{session}": {
                 "step": session,
-                "params": {"lr": "0.1"},
+                "params": {"lr": "0.1", "temperature": "1.0"},
                 "tags": {"sweep": "demo", "session": str(session)},
                 "metrics": metrics[session],
                 "judge": ("digits-holdout", "abc"),

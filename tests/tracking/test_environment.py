@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tracking import environment_tags, telemetry_off
+from tracking import environment, environment_tags, telemetry_off
 from tracking.environment import commit_of, git_tags, reach_directly, told_tags
 
 
@@ -120,3 +120,14 @@ def test_importing_tracking_imports_nothing_heavy() -> None:
     code = f"import sys, tracking; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_has_a_source_and_a_user_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    source = {"mlflow.source.name": "python -m sweeps run", "mlflow.source.type": "LOCAL"}
+    monkeypatch.setattr(environment.getpass, "getuser", lambda: "ada")
+    assert environment.source_tags("python -m sweeps run") == {**source, "mlflow.user": "ada"}
+    monkeypatch.setattr(environment.getpass, "getuser", nobody)
+    assert environment.source_tags("python -m sweeps run") == source

@@ -16,9 +16,11 @@ from safe.states.inference import save_session, session_file
 from safe.types import Work, Working
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
+from sweeps.engine.parent_run import start_parent
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Job, Kind, place_of
 from sweeps.ledger.ledger import Ledger, read_ledger
+from sweeps.spec.configs import final_config
 from tracking.memory import MemoryRecorder
 from tracking.recorder import Point
 
@@ -81,7 +83,8 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
     (states / "checkpoints" / ".session-02.pt.k1lled").write_bytes(b"half of it")
     books.ended("trial-00", "FINISHED")
     # Averages of 0.8 and 0.65, 0.9 and 0.675, 0.7 and 0.7.
-    assert run.tags["aggregation.temperature"] == "1"
+    settled = {"aggregation.kind": "entropy", "aggregation.temperature": "1.0", "head.logit_scale": "learned"}
+    assert run.params == {"dataset": "digits", "slow.lr": "0.1", **settled}
     assert run.metrics["val/accuracy"][1] == 0.9
     assert run.metrics["val/accuracy"][2] == pytest.approx(0.675)
     assert run.metrics["val/average_accuracy"][2] == pytest.approx((0.9 + 0.675) / 2)
@@ -448,3 +451,104 @@ def test_the_policy_says_which_sessions_are_models(
     for run in recorder.runs.values():
         for name, model in run.models.items():
             assert bool(model.files) is (policy != "none"), name
+
+
+def test_the_run_of_the_sweep_has_the_curve_of_the_best_its_data_and_the_chosen_settings(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    parent = books.recorder.runs["demo"]  # type: ignore[attr-defined]
+    _trials(books, make_session, predictions, [0.5])
+    start(books, predictions, "trial-01")
+    books.session("trial-01", make_session(1, [[0.9]] * 3))
+    assert parent.metrics == {"best/val/average_accuracy": {2: 0.5}}, "a trial counts once it is complete"
+    start(books, predictions, "trial-02")
+    for session, grid in [(1, [[0.4]] * 3), (2, [[0.4, 0.4]] * 3)]:
+        books.session("trial-02", make_session(session, grid))
+    books.session("trial-01", make_session(2, [[0.9, 0.9]] * 3))
+    assert parent.metrics == {"best/val/average_accuracy": {2: 0.5, 5: 0.5, 6: pytest.approx(0.9)}}
+    assert [(entry.name, entry.context) for entry in parent.inputs] == [("digits", "train"), ("digits", "holdout")]
+    trial = books.recorder.runs["demo/trial-01"]  # type: ignore[attr-defined]
+    assert parent.inputs == trial.inputs
+
+    start(books, [], "final-01-0", "final")
+    books.session("final-01-0", make_session(1, [], split="test"))
+    assert [entry.context for entry in parent.inputs] == ["train", "holdout", "test"]
+
+    before = copy.deepcopy(parent)
+    again = Bookkeeper(books.ledger, books.recorder, Shown(), tmp_path / "checkpoints", {})
+    again.record_again(everything=True)
+    assert (parent.metrics, parent.inputs) == (before.metrics, before.inputs)
+
+
+def test_holdouts_that_are_searched_are_not_those_of_the_sweep(
+    books: Bookkeeper, make_spec: Make, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    space = {"data.holdout_seed": {"choice": [1, 2]}, "aggregation.temperature": {"grid": [0.1, 1.0, 10.0]}}
+    books.ledger.append("spec", spec=make_spec(space=space).model_dump(mode="json"))
+    for seed in (1, 2):
+        job = f"trial-0{seed}"
+        config = {"dataset": "digits", "data.holdout_seed": seed}
+        books.started(Job(job, Kind.TRIAL, job, config, predictions, states="", trial=seed))
+        books.session(job, make_session(1, [[0.8]] * 3))
+    start(books, [], "final-01-0", "final")
+    books.session("final-01-0", make_session(1, [], split="test"))
+    runs = books.recorder.runs  # type: ignore[attr-defined]
+    assert len({run.inputs[0].digest for key, run in runs.items() if "trial" in key}) == 2
+    assert [entry.context for entry in runs["demo"].inputs] == ["test"]
+
+
+def test_the_chosen_configuration_is_the_params_of_the_sweep_as_its_first_final_run_has_it(
+    finished_sweep: Make, tmp_path: Path
+) -> None:
+    ledger, recorder = finished_sweep(), MemoryRecorder()
+    start_parent(recorder, ledger.log, {})
+    run = recorder.runs["demo"]
+    preset = {name.removeprefix("preset."): text for name, text in run.params.items() if name.startswith("preset.")}
+    assert preset == {name: str(value) for name, value in ledger.log.spec.base.items()}
+    assert all(name.startswith(("preset.", "sweep.")) for name in run.params)
+    assert run.tags["mlflow.source.name"] == "python -m sweeps run"
+    assert run.view["searchFilter"] == "tags.sweep = 'demo' AND tags.kind != 'sweep' AND tags.kind != 'audit'"
+    assert run.view["orderByKey"] == "metrics.`val/average_accuracy`"
+
+    books = Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {})
+    books.record_again(everything=True)
+    books.keep_best()
+    chosen = {name: text for name, text in run.params.items() if not name.startswith(("preset.", "sweep."))}
+    trial = ledger.log.jobs["trial-01"].config | ledger.log.selected["prediction"]
+    expected = final_config(trial, 0)
+    assert chosen == {name: str(value) for name, value in expected.items()} | {"data.root": chosen["data.root"]}
+    assert chosen["aggregation.temperature"] == str(ledger.log.selected["prediction"]["aggregation.temperature"])
+
+    before = dict(run.params)
+    other = {**ledger.log.selected["prediction"], "aggregation.temperature": 10.0}
+    ledger.append("selected", trial="trial-00", prediction=other, score=0.9)
+    books.keep_best()
+    start_parent(recorder, ledger.log, {})
+    assert run.params == before, "params are written once: an extended sweep's other choice stands in its description"
+
+
+def test_a_sweep_that_began_with_the_preset_as_params_keeps_them(finished_sweep: Make, tmp_path: Path) -> None:
+    ledger, recorder = finished_sweep(), MemoryRecorder()
+    base = ledger.log.spec.base
+    recorder.start("demo", base, {})
+    start_parent(recorder, ledger.log, {})
+    books = Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {})
+    books.record_again(everything=True)
+    books.keep_best()
+    params = recorder.runs["demo"].params
+    assert {name: params[name] for name in base} == {name: str(value) for name, value in base.items()}
+
+
+def test_tables_of_a_run_are_told_to_mlflow(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    start(books, predictions)
+    table = books.states / "trial-00" / "tables" / "accuracy_matrix.json"
+    table.parent.mkdir(parents=True)
+    table.write_text("{}")
+    for session, grid in [(1, [[0.8]] * 3), (2, [[0.8, 0.6]] * 3)]:
+        books.session("trial-00", make_session(session, grid))
+    books.ended("trial-00", "FINISHED")
+    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    assert run.tags["mlflow.loggedArtifacts"] == '[{"path": "tables/accuracy_matrix.json", "type": "table"}]'
+    assert "tables/accuracy_matrix.json" in run.artefacts

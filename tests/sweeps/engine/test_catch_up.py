@@ -35,6 +35,7 @@ from sweeps.worker.artifacts import CHECKPOINTS
 from tracking import UnreachableError, journal, waiting
 from tracking.__main__ import main as tracking_main
 from tracking.mlflow_backend import connect, sqlite_uri
+from tracking.mlflow_pages import uncharted
 
 DURATIONS = ("time/", "work.")  # metrics that two equal sweeps need not have equal
 SPACE = {"fast.cross_weight": {"grid": [0.0, 1.0]}, "aggregation.temperature": {"grid": [0.1, 1.0]}}
@@ -97,7 +98,7 @@ class Place:
             history = {
                 key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
                 for key in run.data.metrics
-                if not key.startswith(DURATIONS)
+                if not uncharted(key).startswith(DURATIONS)
             }
             assert all(len({step for step, _ in points}) == len(points) for points in history.values())
             state[keys[run.info.run_id]] = {

@@ -22,6 +22,7 @@ import pytest
 from sweeps.cli import main
 from sweeps.ledger.ledger import FILE_NAME
 from sweeps.spec.space import PREDICTION_SETTINGS
+from tracking.mlflow_pages import charted
 
 pytestmark = pytest.mark.e2e
 
@@ -80,7 +81,7 @@ class Place:
         from mlflow import MlflowClient
 
         client = MlflowClient(f"sqlite:///{self.results / 'mlflow.db'}")
-        points = client.get_metric_history(run.info.run_id, metric)
+        points = client.get_metric_history(run.info.run_id, charted(metric))
         assert len({point.step for point in points}) == len(points), f"{metric} is recorded twice"
         return {point.step: point.value for point in points}
 
@@ -133,7 +134,7 @@ def test_mlflow_holds_what_show_says(place: Place) -> None:
             said = {step: row[name] for step, row in enumerate(trial["sessions"], start=1) if name in row}
             assert place.history(run, name) == said, name
         if trial["sessions"]:
-            assert run.data.tags["aggregation.temperature"] == f"{trial['config']['aggregation.temperature']:g}"
+            assert run.data.params["aggregation.temperature"] == str(trial["config"]["aggregation.temperature"])
             assert list(place.history(run, "train/slow/ce")) == [1]
             assert list(place.history(run, "train/fast/ce")) == [2, 3, 4, 5]
     finals = [run for key, run in runs.items() if "/final-" in key]
@@ -184,10 +185,31 @@ def test_the_parent_run_tells_the_whole_story(place: Place) -> None:
     assert place.outcome("whole")["selected"]["trial"] in file.read_text("utf-8")
     description = parent.data.tags["mlflow.note.content"]
     page = f"#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}/artifacts/report/report.html"
-    assert f"[report/report.html]({page})" in description
+    assert f"[report/report.html]({page}?workflowType=machine_learning)" in description
     words = "safe-digits version 1 is the champion: average_accuracy"
     assert parent.data.tags["model.note"].startswith(words)
     assert f"model: {words}" in description
+
+
+def test_the_parent_run_reads_as_what_was_chosen(place: Place) -> None:
+    outcome, runs = place.outcome("whole"), place.runs("whole")
+    parent, (final, *_) = runs["whole"], sorted(key for key in runs if "/final-" in key)
+    params = {name: text for name, text in parent.data.params.items() if not name.startswith(("sweep.", "preset."))}
+    assert params == runs[final].data.params
+    assert len(parent.data.metrics) <= 40
+    assert parent.data.metrics["test/accuracy"] == outcome["final"]["test/accuracy"]["mean"]
+    curve = place.history(parent, "best/val/average_accuracy")
+    trials = [trial for trial in outcome["trials"] if trial["status"] == "FINISHED"]
+    assert curve[max(curve)] == max(trial["sessions"][-1]["val/average_accuracy"] for trial in trials)
+    assert list(curve.values()) == sorted(curve.values())
+    assert len(curve) == len(trials)
+    names = {entry.dataset.name for entry in parent.inputs.dataset_inputs}
+    assert names == {"digits-train", "digits-holdout", "digits-test"}
+    (output,) = parent.outputs.model_outputs
+    assert output.model_id in {output.model_id for output in runs[final].outputs.model_outputs}
+    assert (parent.data.tags["mlflow.source.name"], parent.data.tags["mlflow.source.type"]) == (
+        "python -m sweeps run", "LOCAL",
+    )  # fmt: skip
 
 
 def test_runs_say_what_steered_them_and_on_which_images(place: Place) -> None:

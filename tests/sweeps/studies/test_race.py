@@ -148,6 +148,10 @@ def test_a_baseline_that_is_better_is_chosen_and_the_first_sentence_says_so(fake
     assert "points behind RanPAC on test (2 seeds" in second
     assert sweep_summary(log)["race"]["against"]["test"]["pairs"] == 2
     metrics = summary_metrics(log)
+    assert len(metrics) <= 39
+    assert list(metrics)[:2] == ["test/accuracy", "test/accuracy_std"]
+    assert metrics["test/accuracy"] == sweep_summary(log)["final"]["test/accuracy"]["mean"]
+    assert metrics["val/average_accuracy"] == sweep_summary(log)["selected"]["val/average_accuracy"]
     assert metrics["race/safe_minus_baseline_test"] == against["test"]["mean"]
     page = render(report_page(log, {}))
     assert "Race of the finalists" in page

@@ -113,6 +113,7 @@ SMALL = {
     "run.log",
     "config.yaml",
     "tables/accuracy_matrix.csv",
+    "tables/accuracy_matrix.json",
     "tables/sessions.csv",
     "plots/accuracy_matrix.png",
     "plots/curves.png",
@@ -123,6 +124,7 @@ FULL = {
     "tables/confusion.csv",
     "plots/confusion.png",
     "tables/session_confusion.csv",
+    "tables/session_confusion.json",
     "tables/confused_pairs.csv",
     "plots/confused_pairs.png",
     "environment.json",
@@ -154,6 +156,10 @@ def test_nothing_but_states_and_records_is_written_before_the_end(tmp_path: Path
 def test_the_tables_by_hand(final: Path) -> None:
     matrix = table(final / "tables/accuracy_matrix.csv")
     assert matrix == [["after", "session 1", "session 2"], ["session 1", "1.0", ""], ["session 2", "0.5", "0.25"]]
+    assert json.loads((final / "tables/accuracy_matrix.json").read_text()) == {
+        "columns": ["after", "session 1", "session 2"],
+        "data": [["session 1", 1.0, None], ["session 2", 0.5, 0.25]],
+    }
     sessions = table(final / "tables/sessions.csv")
     assert sessions[0] == ["session", "slow/accuracy", "accuracy", "time/train_seconds"]
     assert sessions[1:] == [["1", "0.5", "0.75", "1.0"], ["2", "0.5", "0.75", "1.0"]]
@@ -165,6 +171,8 @@ def test_the_tables_by_hand(final: Path) -> None:
 def test_confusion_by_session_and_by_pairs_by_hand(final: Path) -> None:
     sessions = table(final / "tables/session_confusion.csv")
     assert sessions == [["images of", "session 1", "session 2"], ["session 1", "1", "0"], ["session 2", "1", "2"]]
+    shown = json.loads((final / "tables/session_confusion.json").read_text())
+    assert [shown["columns"], *shown["data"]] == [sessions[0], ["session 1", 1, 0], ["session 2", 1, 2]]
     assert read_pairs(final) == [Pair(CLASSES[2], 2, "zwei", 2, images=1, of=2)]
     assert read_pairs(final / "nothing") == []
 
