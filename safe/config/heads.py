@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from safe.config.marks import ABOVE_ZERO, CLOSED_FORM, Acts, Needs
+from safe.config.marks import ABOVE_ZERO, CLOSED_FORM, Acts, Needs, Role
 from safe.config.section import Section
 from safe.config.values import Count, NonNegative, Positive, Seed, WholeNumber
 from safe.errors import choices
@@ -47,7 +47,7 @@ class HeadConfig(Section):
     ] = "own"
     """Features that a learner's closed form adds up: its own, or from session 2 on those of both learners, as the
     released code does. Without effect beside `features=with_slow`, which reads both already."""
-    projection_dim: WholeNumber = 10_000
+    projection_dim: Annotated[WholeNumber, Role.SIZE] = 10_000
     """M, the width of the random projection; 0 leaves the features as they are."""
     projection_seed: Annotated[Seed | None, PROJECTED] = None
     """Seed of W_rand; empty derives it from `seed`."""

@@ -38,10 +38,14 @@ class Acts(StrEnum):
 
 
 class Role(StrEnum):
-    """What a setting is to those who compare configurations."""
+    """What a setting is to those who compare, move and size runs."""
 
     FRAME = "frame"
     """All that are compared have it in common or are averaged over it: a study sets it, and no search varies it."""
+    PLACE = "place"
+    """It says where data lie, which may change while they stay the same: what they hold is compared instead."""
+    SIZE = "size"
+    """A whole number that a run's memory grows with."""
 
 
 class Wanted(StrEnum):

@@ -33,7 +33,7 @@ TRAINED_HEAD = ("head.kind", GRADIENT_TRAINED)  # whose rows matter without epoc
 class DataConfig(Section):
     """Which images, in which order, and how they are shown to the network."""
 
-    root: Annotated[str, FACTS] = "data"
+    root: Annotated[str, FACTS, Role.PLACE] = "data"
     """Folder that holds `<dataset>/{train,test}/...` of the downloaded data sets and the cache of generated ones."""
     init_classes: Annotated[Count, FACTS, IN_EQUAL_STEPS] = 10
     """Classes in the first session; the number of all classes gives one joint session."""
@@ -117,15 +117,15 @@ class PetConfig(Section):
 
     kind: PetKind = "adapter"
     """Which modules are attached; `none` leaves the plain pre-trained model, `full` trains every weight of a copy."""
-    bottleneck: Count = 64
+    bottleneck: Annotated[Count, Role.SIZE] = 64
     """Adapter: width of the bottleneck."""
     scale: Positive = 0.1
     """Adapter: factor of its output."""
     dropout: Share = 0.1
     """Adapter: dropout after the ReLU."""
-    prompts: Count = 5
+    prompts: Annotated[Count, Role.SIZE] = 5
     """VPT: prompt tokens per block (deep) or in all (shallow)."""
-    rank: Count = 8
+    rank: Annotated[Count, Role.SIZE] = 8
     """LoRA: rank of the update."""
     alpha: Positive = 8.0
     """LoRA: the update is scaled by alpha / rank."""
@@ -138,7 +138,7 @@ class OptimizerConfig(Section):
     """Epochs in a session; 0 trains nothing."""
     schedule_epochs: Count | None = None
     """Length of the cosine schedule in epochs, at least `epochs`; empty for `epochs`."""
-    batch_size: Count = 48
+    batch_size: Annotated[Count, Role.SIZE] = 48
     """Images in a step; the last batch of an epoch may be smaller."""
     lr: Positive = 0.01
     """Learning rate at the start of every session."""
@@ -159,7 +159,7 @@ class SlowConfig(OptimizerConfig):
 
     acts = Acts.TUNING
     needs = (Needs(("slow.epochs", ABOVE_ZERO)),)
-    batch_size: Annotated[Count, SESSION_1] = 48
+    batch_size: Annotated[Count, SESSION_1, Role.SIZE] = 48
     """Images in a step; the last batch of an epoch may be smaller."""
 
     diag_weight: NonNegative = 0.0
@@ -219,7 +219,7 @@ class RuntimeConfig(Section):
     """`auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:N`."""
     threads: Annotated[WholeNumber, FACTS, Role.FRAME] = 0
     """CPU threads of torch; 0 leaves torch's own choice. Results are equal for equal thread counts."""
-    eval_batch_size: Annotated[Count, EXTRACTION] = 256
+    eval_batch_size: Annotated[Count, EXTRACTION, Role.SIZE] = 256
     """Images in a forward pass without gradients."""
     precision: Annotated[Literal["auto", "float32", "bf16"], FACTS] = "auto"
     """Of the networks' forward passes: `auto` is bf16 autocast on a GPU and float32 on a CPU. Features, heads, losses
@@ -236,7 +236,7 @@ class RuntimeConfig(Section):
 class Config(Section):
     """Everything one training run depends on."""
 
-    dataset: Annotated[str, FACTS, Role.FRAME] = "digits"
+    dataset: Annotated[str, FACTS, Role.FRAME, Role.PLACE] = "digits"
     """Name or alias of a data set, or the path of a folder with train/ and test/."""
     seed: Annotated[Seed, SESSION_1, Role.FRAME] = 0
     """Drives every random choice except the class order and the holdout."""

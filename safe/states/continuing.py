@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from safe.config.described import of_role
+from safe.config.marks import Role
 from safe.errors import UserError, contrasted
 
 _NAMES_SHOWN = 5
@@ -20,7 +22,8 @@ def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> 
     Raises:
         UserError: they differ.
     """
-    if differing := [name for name in now if before.get(name) != now[name] and not _free(name)]:
+    differing = [name for name in now if before.get(name) != now[name] and not name.startswith("runtime.")]
+    if differing := [name for name in differing if name not in of_role(Role.PLACE)]:
         values = ((name, *contrasted(before.get(name), now[name])) for name in differing[:_NAMES_SHOWN])
         told = "; ".join(f"{name}={there}, now {here}" for name, there, here in values)
         raise UserError(
@@ -43,8 +46,3 @@ def require_same_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> No
         raise UserError(f"the state belongs to other {' and other '.join(told)}; bring back what it began with")
     if before != now:
         raise UserError("the state belongs to another order of the classes; continue it with the seeds it began with")
-
-
-def _free(name: str) -> bool:
-    """Whether a setting may change while a run is continued."""
-    return name in ("dataset", "data.root") or name.startswith("runtime.")

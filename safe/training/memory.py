@@ -18,6 +18,8 @@ from torch import nn
 
 from safe.backbones.network_input import token_count
 from safe.config import Config, validate
+from safe.config.described import of_role
+from safe.config.marks import Role
 from safe.config.reading import beside
 from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions
@@ -39,12 +41,6 @@ OTHER_STEP_FLOATS = 15
 FORWARD_FLOATS = 26
 SLACK_BYTES = 50 * 2**20  # measured: buffers of matrix products, and what the allocator keeps of small blocks
 VIEWS = 4  # copies of a batch's pixels: read, resized, normalised, and a batch that is prepared ahead
-
-# The settings that memory grows with, the most usual first.
-GROWS = (
-    "head.projection_dim", "slow.batch_size", "fast.batch_size", "runtime.eval_batch_size", "pet.bottleneck",
-    "pet.prompts", "pet.rank",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -218,7 +214,9 @@ def require_memory(config: Config, sizes: Sizes, device: torch.device, room: Roo
         return
     what, need, there = lack
     flat, words = config.flat(), ""
-    less = {name: sum(needs(validate({**flat, name: 1}), sizes, device)) for name in GROWS if flat[name] > 1}
+    less = {
+        name: sum(needs(validate({**flat, name: 1}), sizes, device)) for name in of_role(Role.SIZE) if flat[name] > 1
+    }
     if less:
         name = min(less, key=lambda name: less[name])
         fitting = _largest(flat[name], lambda value: not lacking(validate({**flat, name: value})))

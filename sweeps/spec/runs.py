@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from safe.config.described import of_role
+from safe.config.marks import Role
 from sweeps.spec.marks import Group, Mark, Option, marked
 
 Checkpoints = Literal["best", "all", "last", "none"]
 
-# Where data lie, which may change while they stay the same: what they hold is compared instead (`sweeps.ledger.data`).
-PLACES = ("dataset", "data.root")
+# What data hold is compared instead (`sweeps.ledger.data`).
+PLACES = of_role(Role.PLACE)
 NOT_COMPARED = (Mark.GROWS, Mark.MORE, Mark.MANNER, Mark.SETTLED, Mark.WHERE)  # or not field by field
 MOST = 2**31 - 1
 DEFAULT_SEEDS = 3

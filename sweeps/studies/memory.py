@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from safe.config import Config, validate
+from safe.config.described import of_role
+from safe.config.marks import Role
 from safe.errors import UserError
 from sweeps.engine.packing import even_share
 from sweeps.spec.machine import gpu_count, ray_address
@@ -18,10 +20,8 @@ KINDS = ("backbone.name", "backbone.image_size", "pet.kind", "head.kind")  # the
 def largest_configs(spec: SweepSpec) -> list[Config]:
     """Return the configurations of a sweep that need the most memory: of every searched setting of size the largest
     value, with each of the kinds that are searched; on the data of the search and on those of the final runs."""
-    from safe.training.memory import GROWS
-
     space, configs = spec.parsed_space(), []
-    ends = {name: domain.extremes() for name, domain in space.domains.items() if name in GROWS}
+    ends = {name: domain.extremes() for name, domain in space.domains.items() if name in of_role(Role.SIZE)}
     largest = {name: max(values) for name, values in ends.items()}
     kinds = {name: space.domains[name].values for name in KINDS if name in space.domains}
     for start, values in itertools.product(filter(None, (spec.base, spec.target)), itertools.product(*kinds.values())):

@@ -49,7 +49,12 @@ def test_the_settings_of_pet_are_those_that_its_kinds_name() -> None:
         assert PetConfig(kind=kind).kind == kind
 
 
-def test_what_frames_a_comparison_says_so() -> None:
+def test_settings_say_what_they_are_to_those_who_compare_move_and_size_runs() -> None:
+    assert of_role(Role.PLACE) == ("dataset", "data.root")
+    assert of_role(Role.SIZE) == (
+        "pet.bottleneck", "pet.prompts", "pet.rank", "slow.batch_size", "fast.batch_size", "head.projection_dim",
+        "runtime.eval_batch_size",
+    )  # fmt: skip
     assert of_role(Role.FRAME) == (
         "dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads",
     )  # fmt: skip

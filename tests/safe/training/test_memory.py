@@ -16,9 +16,11 @@ import torch
 
 from safe.backbones.loading import skeleton
 from safe.config import Config, load_config, validate
+from safe.config.described import of_role
+from safe.config.marks import Role
 from safe.data.sessions import image_counts
 from safe.errors import UserError
-from safe.training.memory import GIB, GROWS, Room, Sizes, expected_sizes, needs, require_memory
+from safe.training.memory import GIB, Room, Sizes, expected_sizes, needs, require_memory
 from safe.training.trainer import SafeTrainer
 
 from .measuring import RIDGE, RUNS, kib
@@ -73,7 +75,7 @@ def test_statistics_are_half_a_matrix_a_learner_and_pass_through_memory_when_the
     assert (on_gpu.host, on_gpu.gpu) == pytest.approx((2 * half, 4 * half), rel=0.02)
 
 
-@pytest.mark.parametrize("setting", [name for name in GROWS if name != "pet.rank"])
+@pytest.mark.parametrize("setting", [name for name in of_role(Role.SIZE) if name != "pet.rank"])
 def test_what_is_named_as_the_largest_that_fits_does_fit_and_one_more_does_not(setting: str) -> None:
     kind = {"pet.kind": "vpt_deep"} if setting == "pet.prompts" else {}
     # A large data set, because a batch is never larger than a session.
