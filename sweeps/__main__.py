@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 
 # What the extra `sweeps` installs, by the names that are imported; the trainer does without.
-EXTRA = ("jinja2", "mlflow", "optuna", "pandas", "plotly", "ray", "scipy")
+EXTRA = ("jinja2", "mlflow", "optuna", "pandas", "plotly", "pydantic_core", "ray", "scipy")
 
 
 def main() -> int:

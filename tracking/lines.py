@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 
 class MisplacedError(ValueError):
     """A whole line that does not stand where it was written."""
@@ -46,9 +48,14 @@ def encode(record: Mapping[str, object], number: int) -> bytes:
 def decode(line: bytes) -> dict[str, Any]:
     """Return the record of a line. Raises ValueError for a line without checksum, or with another."""
     body, separator, crc = line.rpartition(b', "crc": "')
-    if not separator or crc != b'%08x"}\n' % zlib.crc32(body + b"}"):
+    body += b"}"
+    if not separator or crc != b'%08x"}\n' % zlib.crc32(body):
         raise ValueError("wrong checksum")
-    record: dict[str, Any] = json.loads(body + b"}")
+    record: dict[str, Any]
+    try:
+        record = from_json(body, cache_strings="all")  # what thousands of lines name is one text
+    except ValueError:
+        record = json.loads(body)  # reads escapes of bytes that are no text, too
     return record
 
 
@@ -101,8 +108,8 @@ class LineFile:
         if self.cut:
             self._file.truncate(self.size)
 
-    def append(self, record: Mapping[str, object]) -> None:
-        """Write a record to the operating system, or leave the file as it was.
+    def append(self, record: Mapping[str, object]) -> bytes:
+        """Write a record to the operating system, or leave the file as it was; return its line.
 
         Raises:
             ValueError: it holds NaN or infinity.
@@ -120,6 +127,7 @@ class LineFile:
             raise
         self.count += 1
         self.size += len(line)
+        return line
 
     def sync(self) -> int:
         """Wait until the disk has what was appended; return how many bytes that are."""

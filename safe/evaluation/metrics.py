@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 from statistics import fmean
 from typing import Literal
 
@@ -89,7 +90,7 @@ def session_metrics(
     Raises:
         ValueError: rows or counts of the wrong length.
     """
-    if not rows or any(len(row) != s for s, row in enumerate(rows, start=1)) or len(counts) < len(rows):
+    if not rows or [*map(len, rows)] != [*range(1, len(rows) + 1)] or len(counts) < len(rows):
         raise ValueError(f"need rows of length 1..t and t counts, got {[len(r) for r in rows]} and {len(counts)}")
     if within and [len(row) for row in within] != [len(row) for row in rows]:
         raise ValueError(f"need as many accuracies within sessions as over all, got {[len(r) for r in within]}")
@@ -109,8 +110,8 @@ def session_metrics(
         if within:
             parts = zip(*losses(rows, within), strict=True)
             metrics["forgetting_within"], metrics["forgetting_confusion"] = map(fmean, parts)
-        metrics["forgetting_nonneg"] = fmean(max(loss, 0.0) for loss in lost)
-        metrics["backward_transfer"] = fmean(now[k] - rows[k][k] for k in old)
+        metrics["forgetting_nonneg"] = fmean([max(loss, 0.0) for loss in lost])
+        metrics["backward_transfer"] = fmean([now[k] - rows[k][k] for k in old])
     return metrics
 
 
@@ -126,7 +127,8 @@ def losses(rows: Sequence[Sequence[float]], within: Sequence[Sequence[float]]) -
 
 def _best(rows: Sequence[Sequence[float]]) -> list[int]:
     """Return for each old group the first of the earlier sessions after which its accuracy was best."""
-    return [max(range(k, len(rows) - 1), key=lambda s, k=k: rows[s][k]) for k in range(len(rows) - 1)]  # type: ignore[misc]
+    reached = [[row[k] for row in rows[k:-1]] for k in range(len(rows) - 1)]
+    return [k + earlier.index(max(earlier)) for k, earlier in enumerate(reached)]
 
 
 def depends_on_prediction(name: str) -> bool:
@@ -143,4 +145,4 @@ def depends_on_prediction(name: str) -> bool:
 
 def _overall(row: Sequence[float], counts: Sequence[int]) -> float:
     seen = counts[: len(row)]
-    return sum(a * n for a, n in zip(row, seen, strict=True)) / sum(seen)
+    return sum(map(mul, row, seen)) / sum(seen)

@@ -3,39 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import safe
 from safe.cli.parser import Parser
 from safe.errors import command_line, print_notices_once
 from safe.io.sources import import_own
-from sweeps.cli import (
-    ablation,
-    audit_claim,
-    compare,
-    completion,
-    doctor,
-    export,
-    extend,
-    list_,
-    live,
-    orders,
-    plan,
-    predict,
-    prune,
-    report,
-    resume,
-    run,
-    serve,
-    show,
-    stop,
-    ui,
-)
 from tracking.errors import TrackingError
 
+# In the order of the help; the module of a command is called after it.
 COMMANDS = (
-    run, plan, resume, extend, live, stop, ablation, orders, audit_claim, show, report, compare, list_, export, predict,
-    serve, prune, ui, doctor, completion,
+    "run", "plan", "resume", "extend", "live", "stop", "ablation", "orders", "audit-claim", "show", "report", "compare",
+    "list_", "export", "predict", "serve", "prune", "ui", "doctor", "completion",
 )  # fmt: skip
 
 Command = Callable[[argparse.Namespace], int]
@@ -44,8 +25,10 @@ Command = Callable[[argparse.Namespace], int]
 @command_line(TrackingError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    words = sys.argv[1:] if argv is None else argv
+    alone = [command for command in COMMANDS[:-1] if command.rstrip("_") in words[:1]]  # the last one tells of all
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(alone or COMMANDS).parse_args(words)
     except SystemExit as exit:  # argparse has printed its message
         return int(exit.code or 0)
     print_notices_once()
@@ -54,11 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return command(arguments)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser; each subcommand registers itself with its function as `command`."""
+def parser(among: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return the parser of some commands; each registers itself with its function as `command`."""
     top = Parser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
     top.add_argument("--version", action="version", version=f"sweeps {safe.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.register(commands)
+    for command in among:
+        import_module(f"{__name__}.{command.replace('-', '_')}").register(commands)
     return top

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.terminal import show
 from sweeps.spec.specs import DEFAULT_DATASET, Spec, SweepSpec
 from sweeps.spec.typed import typed
-from sweeps.studies.ablation import show_ablation
 
 EXIT_FAILED = 1
 
@@ -68,7 +68,9 @@ def named_sweep(
     if arguments.name is None:
         arguments.name = newest_sweep(arguments.results)
         print(f"the newest sweep: {arguments.name}", file=sys.stderr)
-    return known(arguments.results, arguments.name)
+    log, folder = known(arguments.results, arguments.name)
+    gc.freeze()  # it stays to the end of the command, and looking through it for garbage takes longer than reading it
+    return log, folder
 
 
 def results_folder(text: str) -> Path:
@@ -129,5 +131,10 @@ def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = Fal
 
 def print_log(log: SweepLog, folder: Path) -> None:
     """Print what a sweep or an ablation gave."""
-    # Names are shown as they are: what looks like markup in them is none.
-    (show if isinstance(log.spec, SweepSpec) else show_ablation)(log, folder, Console(markup=False, emoji=False))
+    console = Console(markup=False, emoji=False)  # names are shown as they are: what looks like markup in them is none
+    if isinstance(log.spec, SweepSpec):
+        show(log, folder, console)
+    else:
+        from sweeps.studies.ablation import show_ablation
+
+        show_ablation(log, folder, console)

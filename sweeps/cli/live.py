@@ -15,7 +15,6 @@ from sweeps.ledger.requests import Requests
 from sweeps.spec.space import with_orders
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.typed import typed
-from sweeps.studies.live import added_config, droppable, outside, repeated
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -33,6 +32,8 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 
 def _add(arguments: argparse.Namespace) -> int:
+    from sweeps.studies.live import added_config, outside, repeated
+
     words = arguments.words
     log, folder = _sweep(arguments, None if "=" in words[0] else words.pop(0))
     if not words:
@@ -50,6 +51,8 @@ def _add(arguments: argparse.Namespace) -> int:
 
 
 def _drop(arguments: argparse.Namespace) -> int:
+    from sweeps.studies.live import droppable
+
     *name, trial = arguments.words
     if len(name) > 1:
         raise UserError(f"drop takes a sweep and one trial, got {' '.join(arguments.words)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from safe.cli.parser import Parser
 from sweeps.cli.common import add_name, named_sweep, print_log
+from sweeps.ledger.ledger import SweepLog
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.ablation import ablation_summary
 
 
 def register(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -23,8 +24,15 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     log, folder = named_sweep(arguments)
     if arguments.json:
-        summary = sweep_summary(log) if isinstance(log.spec, SweepSpec) else ablation_summary(log)
-        print(json.dumps(summary, indent=2, allow_nan=False))
+        print(json.dumps(_summary(log), indent=2, allow_nan=False))
     else:
         print_log(log, folder)
     return 0
+
+
+def _summary(log: SweepLog) -> dict[str, Any]:
+    if isinstance(log.spec, SweepSpec):
+        return sweep_summary(log)
+    from sweeps.studies.ablation import ablation_summary
+
+    return ablation_summary(log)

@@ -37,8 +37,8 @@ from typing import Any
 from safe.errors import UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, PLACE, SEARCH_KINDS, Kind, place_of
-from sweeps.ledger.lines import FORMAT_VERSION, advice, read_line, require_version
-from sweeps.ledger.record import SessionRecord, named_once
+from sweeps.ledger.lines import FORMAT_VERSION, advice, all_kept, read_line, require_version, whole_lines
+from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
 from tracking.recorder import Status
@@ -154,7 +154,7 @@ class SweepLog:
                 self.finished = True
             case "job":
                 id, kind = record["job"], Kind(record["kind"])
-                fields = {key: named_once(record[key]) for key in ("title", "config", "predictions")}
+                fields = {key: record[key] for key in ("title", "config", "predictions")}
                 place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
                 self.jobs[id] = JobLog(id, kind, **fields, **place)
             case "status":
@@ -211,19 +211,19 @@ class Ledger:
 
     def append(self, type: str, **fields: Any) -> None:
         """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
-        record = {"type": type, **fields}
-        self._write(record)
-        self.log.apply(record)
+        line = self._write({"type": type, **fields})
+        self.log.apply(read_line(line, self._file.count))  # as it will be read
 
     def close(self) -> None:
         """Close the file."""
         with _in_words(self.path):
             self._file.close()
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, record: Mapping[str, Any]) -> bytes:
         with _in_words(self.path):
-            self._file.append(record)
+            line = self._file.append(record)
             self._file.sync()
+        return line
 
 
 @contextmanager
@@ -240,7 +240,10 @@ def _in_words(path: Path) -> Iterator[None]:
 def has_ledger(folder: Path) -> bool:
     """Return whether `folder` holds a sweep; a ledger killed before its first whole line holds nothing yet."""
     path = folder / FILE_NAME
-    return path.is_file() and b"\n" in path.read_bytes()
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
 
 
 def read_ledger(folder: Path) -> SweepLog:
@@ -251,17 +254,17 @@ def read_ledger(folder: Path) -> SweepLog:
     """
     path = folder / FILE_NAME
     try:
-        # What follows the last newline was cut short by a kill, or is being written right now.
-        *whole, _ = path.read_bytes().split(b"\n")
+        whole = whole_lines(path)
     except OSError as error:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
     number = 1
     try:
         require_version(path, whole[0])
         log = SweepLog(read_spec(read_line(whole[0], 1)["spec"]), folder)
-        for line in whole[1:]:
-            number += 1
-            log.apply(read_line(line, number))
+        with all_kept():
+            for line in whole[1:]:
+                number += 1
+                log.apply(read_line(line, number))
     except (ValueError, LookupError, TypeError) as error:  # pydantic's refusal is a ValueError
         what = f" ({error})" if isinstance(error, lines.MisplacedError) else ""
         raise UserError(f"the ledger {path} is damaged in line {number}{what}: {advice(path, number)}") from None

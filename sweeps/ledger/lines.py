@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -21,14 +24,35 @@ class OtherFormatError(UserError):
         self.age = age
 
 
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a ledger, each with its end; what follows the last newline was cut short by a kill, or is
+    being written right now."""
+    with path.open("rb") as file:
+        return [line for line in file if line.endswith(b"\n")]
+
+
+@contextmanager
+def all_kept() -> Iterator[None]:
+    """Look for no garbage in what is read: there is none, and to look through it takes as long as to read it."""
+    looking = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+        gc.unfreeze()  # it now counts as old: looked through seldom
+    finally:
+        if looking:
+            gc.enable()
+
+
 def read_line(line: bytes, number: int) -> dict[str, Any]:
-    """Return the record of a line, without its end, that stands as the line `number`.
+    """Return the record of a line, with its end, that stands as the line `number`.
 
     Raises:
         ValueError: its checksum is wrong, or it has none.
         MisplacedError: it is the line of another number.
     """
-    record = lines.decode(line + b"\n")
+    record = lines.decode(line)
     lines.take_number(record, number)
     return record
 
@@ -41,7 +65,7 @@ def require_version(path: Path, line: bytes) -> None:
         ValueError, LookupError, TypeError: it is damaged, or no such line.
     """
     try:
-        version = int(lines.decode(line + b"\n").get("version", FORMAT_VERSION))
+        version = int(lines.decode(line).get("version", FORMAT_VERSION))
     except ValueError:
         record = json.loads(line)  # other versions may have no checksum
         version = int(record["version"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -107,23 +106,22 @@ class SessionRecord:
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        metrics = named_once(line["metrics"])
         work = {name: value for name, value in line["work"].items() if name in _WORK}
         return cls(
             session=line["session"],
             sessions=line["sessions"],
-            split=sys.intern(line["split"]),
-            metrics=metrics,
-            losses=tuple((step, named_once(terms)) for step, terms in line["losses"]),
+            split=line["split"],
+            metrics=line["metrics"],
+            losses=tuple((step, terms) for step, terms in line["losses"]),
             row=tuple(line["row"]),
             grid=tuple(map(tuple, line["grid"])),
-            grid_metrics=tuple(map(named_once, line["grid_metrics"])),
+            grid_metrics=tuple(line["grid_metrics"]),
             grid_within=tuple(map(tuple, line.get("grid_within", ()))),
             within=tuple(line.get("within", ())),
             confusion=tuple(map(tuple, line.get("confusion", ()))),
             counts=tuple(line["counts"]),
-            provenance=named_once(line["provenance"]),
-            work=Work(**named_once(work)),
+            provenance=line["provenance"],
+            work=Work(**work),
             notes=dict(line.get("notes", {})),
         )
 
@@ -154,13 +152,3 @@ class SessionRecord:
         """Return the metrics of the evaluation, names without split and `learner` (`slow/`, `fast/`; "" is all)."""
         prefix = with_split(self.split, learner)
         return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
-
-
-def named_once(value: Any) -> Any:
-    """Return the same value of JSON, each text in it the one object of its kind: thousands of sessions name the same
-    settings and metrics."""
-    if isinstance(value, Mapping):
-        return {sys.intern(name): named_once(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [named_once(entry) for entry in value]
-    return sys.intern(value) if isinstance(value, str) else value

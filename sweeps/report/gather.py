@@ -91,7 +91,7 @@ class Gathered:
                     reason=job.reason,
                     config=job.config,
                     prediction=best.prediction if best else {},
-                    metrics=best.sessions[-1] if best else {},
+                    metrics=best.last if best else {},
                     values=best.values if best else (),
                     sessions=len(job.sessions),
                     rank=place if place <= len(ranked) else None,

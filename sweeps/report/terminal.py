@@ -185,7 +185,7 @@ def _leaderboard(log: SweepLog) -> Table:
         unused = "fast." if config["fast.epochs"] == 0 else "\0"  # settings of a learner that a baseline does not have
         cells = ["" if name.startswith(unused) else short_value(config[name]) for name in varied]
         if job_id in scored:
-            last = scored[job_id].sessions[-1]
+            last = scored[job_id].last
             cells.append(prediction_word(scored[job_id].prediction))
             cells += [percent(last.get(metric)) for metric in ("average_accuracy", "accuracy", "forgetting")]
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, median
@@ -95,7 +96,7 @@ def lesson(log: SweepLog) -> Lesson | None:
 
 
 def _forgetting(entry: Scored) -> float | None:
-    return entry.sessions[-1].get("forgetting")
+    return entry.last.get("forgetting")
 
 
 def _group(entries: Sequence[Scored]) -> Group:
@@ -113,9 +114,9 @@ def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
-    ordered = sorted(values)
+    ordered, equals = sorted(values), Counter(values)
     first = {value: rank for rank, value in reversed(list(enumerate(ordered)))}
-    return [first[value] + (ordered.count(value) - 1) / 2 for value in values]
+    return [first[value] + (equals[value] - 1) / 2 for value in values]
 
 
 def _two_sided(t: float, freedom: int) -> float:

@@ -47,6 +47,11 @@ class Scored:
         """Return the metrics after each session that depend on the settings of prediction, names without prefix."""
         return aggregated(self.records, self.index)
 
+    @property
+    def last(self) -> dict[str, float]:
+        """Return the last of `sessions`, without the others."""
+        return _after(self.records, self.index)
+
     def dominates(self, other: Scored) -> bool:
         """Return whether it is nowhere worse and somewhere better."""
         pairs = list(zip(self.goodness, other.goodness, strict=True))

@@ -189,6 +189,18 @@ def test_show_and_help_load_neither_ray_nor_torch_nor_mlflow(
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_loads_no_other_and_no_engine(finished_sweep: Callable[[], Ledger], tmp_path: Path) -> None:
+    finished_sweep()
+    code = (
+        f"import sys; from sweeps.cli import main; main(['list', '--results', {str(tmp_path)!r}]); "
+        "print(*(name for name in sys.modules if name.startswith(('sweeps.cli.', 'sweeps.engine', 'sweeps.studies'))))"
+    )
+    root = Path(__file__).resolve().parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].split() == ["sweeps.cli.common", "sweeps.cli.list_"]
+
+
 def test_the_ui_takes_the_next_free_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -68,6 +68,19 @@ def test_the_checkpoints_that_exist_are_resumed_newest_first(tmp_path: Path, mak
     assert job.resumable({str(tmp_path / "2")}) == [str(tmp_path / "1")]
 
 
+def test_texts_of_a_ledger_are_one_object_each_and_may_be_no_utf8(finished_sweep: Callable[[], Ledger]) -> None:
+    ledger = finished_sweep()
+    folder, written = ledger.path.parent, list(ledger.log.jobs.values())
+    ledger.append("environment", tags={"folder": "/pictures/\udcff"})
+    ledger.close()
+    read = read_ledger(folder)
+    assert read.environment == {"folder": "/pictures/\udcff"}
+    for jobs in (written, list(read.jobs.values())):
+        first, last = jobs[0].sessions[0], jobs[-1].sessions[-1]
+        assert all(a is b for a, b in zip(first.provenance, last.provenance, strict=True))
+        assert {id(name) for name in first.metrics if name in last.metrics} <= {id(name) for name in last.metrics}
+
+
 def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read the ledger"):
         read_ledger(tmp_path)
