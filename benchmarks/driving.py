@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -142,6 +144,25 @@ def browser(folder: Path) -> Iterator[Browser]:
                 call("DELETE", session)
         finally:
             process.terminate()
+
+
+@contextmanager
+def served(results: Path) -> Iterator[list[str]]:
+    """Serve a results folder as `make ui` does; give the lines that it tells, the first of which has the address."""
+    command = [sys.executable, "-m", "sweeps", "ui", "--results", str(results)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RESULTS")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None, "asked for"
+        try:
+            lines: list[str] = []
+            while not lines or not lines[-1].startswith("what the server says"):
+                line = process.stdout.readline()
+                assert line, f"the server ended: {lines}"
+                lines.append(line.strip())
+            yield lines
+        finally:
+            process.terminate()
+            process.communicate()
 
 
 def call(method: str, url: str, body: Any = None) -> Any:

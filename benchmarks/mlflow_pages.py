@@ -8,15 +8,9 @@ best trial can be read on it, the models when the newest can, the parent run whe
 from __future__ import annotations
 
 import os
-import re
-import signal
 import statistics
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.driving import Browser, browser, chromium
+from benchmarks.driving import Browser, browser, chromium, served
 from benchmarks.scale import Quiet, begun, job
 from benchmarks.stub import session_record
 from safe.errors import UserError
@@ -138,7 +132,8 @@ def opened(folder: Path, pages: dict[str, str], best: tuple[str, str]) -> list[d
     trial, model = best
     shown = {"parent run": trial[:-2], "table of runs": trial, "models": model}
     rows = []
-    with server(folder) as address, browser(folder / "profile") as window:
+    with served(folder) as told, browser(folder / "profile") as window:
+        address = told[0].split()[2]
         window.open(address)  # what all pages share is loaded
         for name, page in pages.items():
             seconds = [_seconds(window, address + page, shown[name]) for _ in range(OPENINGS)]
@@ -154,20 +149,3 @@ def _seconds(window: Browser, address: str, words: str) -> float:
     window.open(address)
     window.shows(words)
     return time.perf_counter() - began
-
-
-@contextmanager
-def server(results: Path) -> Iterator[str]:
-    """Serve a results folder as `make ui` does; the address that it tells."""
-    command = [sys.executable, "-m", "sweeps", "ui", "--results", str(results), "--port", "5200"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RESULTS")}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            line = process.stdout.readline()
-            address = re.search(r"http://\S+", line)
-            assert address is not None, line
-            yield address.group()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.communicate()

@@ -8,21 +8,16 @@ A screenshot of every page is kept: in the folder that BROWSER_SHOTS names, else
 from __future__ import annotations
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import pytest
 
-from benchmarks.driving import PATIENCE_S, Browser, browser, chromium
+from benchmarks.driving import Browser, browser, chromium, served
 from sweeps.ledger.ledger import SweepLog, read_ledger
 from tracking import load_sweep
 from tracking.tables import SweepTables
@@ -103,19 +98,16 @@ def swept(_only_when_asked: None, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 @pytest.fixture(scope="session")
-def ui(swept: Swept) -> Iterator[str]:
-    """Serve the results as `make ui` does; the address of the pages."""
-    words = [sys.executable, "-m", "sweeps", "ui", "--results", str(swept.results)]
-    log = swept.results / "ui.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            words, cwd=ROOT, env=_own(), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        yield _answering(server, log)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
+def told(swept: Swept) -> Iterator[list[str]]:
+    """Serve the results as `make ui` does; what it prints."""
+    with served(swept.results) as lines:
+        yield lines
+
+
+@pytest.fixture(scope="session")
+def ui(told: list[str]) -> str:
+    """Return the address of the pages."""
+    return told[0].split()[2]
 
 
 @pytest.fixture(scope="session")
@@ -134,18 +126,6 @@ def keep(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     folder = Path(asked) if asked else tmp_path_factory.mktemp("pictures")
     folder.mkdir(parents=True, exist_ok=True)
     return lambda name: window.picture(folder / f"{name}.png")
-
-
-def _answering(server: subprocess.Popen[bytes], log: Path) -> str:
-    """Return the address that the server prints, once it answers there."""
-    while server.poll() is None:
-        address = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-        with suppress(OSError):
-            if address is not None:
-                urllib.request.urlopen(f"{address.group()}/health", timeout=PATIENCE_S).close()
-                return address.group()
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
 
 
 def _own() -> dict[str, str]:

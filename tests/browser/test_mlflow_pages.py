@@ -48,6 +48,24 @@ TABLE = """
 const rows = [...document.querySelectorAll('table tr')].map(row => [...row.cells].map(cell => cell.innerText.trim()))
 return rows.length > 5 && rows.filter(row => row.some(cell => cell))
 """
+FIRST_CHART = "return document.querySelector('.js-plotly-plot')?.data?.[0]?.metricKey"
+PARAM = """
+const cell = [...document.querySelectorAll('[role=cell], td')].find(cell => cell.innerText.trim() === arguments[0])
+return cell && cell.nextElementSibling.innerText.trim()
+"""
+# The value of a metric on a data set, by model. MLflow writes the quotes in a column's id as &quot;.
+OF_MODELS = """
+const id = cell => cell.getAttribute('col-id').replaceAll('&quot;', '"')
+const row = cell => cell.closest('[role=row]').getAttribute('row-index')
+const asked = `metrics.{"metricKey":"${arguments[0]}","datasetName":"${arguments[1]}"`
+const cells = [...document.querySelectorAll('[role=gridcell]')].filter(cell => cell.innerText.trim())
+const named = cells.filter(cell => id(cell) === 'name')
+const names = Object.fromEntries(named.map(cell => [row(cell), cell.querySelector('a').innerText.trim()]))
+const values = cells.filter(cell => id(cell).startsWith(asked))
+return Object.fromEntries(values.map(cell => [names[row(cell)], Number(cell.innerText)]))
+"""
+SCROLL = "document.querySelector('.ag-center-cols-viewport').scrollLeft = arguments[0]"
+COLUMNS_WIDTH = 50_000  # in pixels, more than all columns of models have
 BY_NEWEST = "orderByKey=attributes.start_time&orderByAsc=false"
 BY_SCORE = "orderByKey=metrics.%60val%2Faverage_accuracy%60&orderByAsc=false"
 ESCAPE = "\ue00c"
@@ -207,6 +225,89 @@ def test_the_model_is_registered_as_champion(mlflow: Browser, ui: str, swept: Sw
     assert swept.log.selected is not None
     mlflow.shows("final 0", "@ champion", str(swept.log.selected["score"]))
     keep("7-version")
+
+
+def test_the_printed_link_opens_on_the_trials_best_first(
+    mlflow: Browser, told: list[str], swept: Swept, keep: Keep
+) -> None:
+    (link,) = (line.split()[-1] for line in told if "viewStateShareKey" in line)
+    scores = of_trials(swept, "val/average_accuracy")
+    ranked = sorted(scores, key=lambda trial: -scores[trial])
+    mlflow.open(link)
+    mlflow.shows(*(named(swept.log.jobs[trial]) for trial in ranked))
+    keep("10-printed-link")
+    assert mlflow.run(COLUMN, "metrics.`val/average_accuracy`")[:4] == [str(scores[trial]) for trial in ranked]
+    assert mlflow.run(COLUMN, "attributes.`Run Name`")[:4] == [named(swept.log.jobs[trial]) for trial in ranked]
+
+
+def test_the_first_chart_of_a_trial_is_its_accuracy(
+    mlflow: Browser, addresses: dict[str, str], swept: Swept, keep: Keep
+) -> None:
+    mlflow.open(f"{addresses[named(swept.log.jobs['trial-00'])]}/model-metrics")
+    mlflow.becomes("val/accuracy", FIRST_CHART)
+    keep("11-first-chart")
+
+
+def test_the_params_of_the_sweep_are_the_chosen_configuration(
+    mlflow: Browser, addresses: dict[str, str], swept: Swept, keep: Keep
+) -> None:
+    config = swept.log.of_kind("final")[0].config
+    mlflow.open(addresses[title_of(swept.log.spec)])
+    for setting in ("slow.lr", "fast.lr", "aggregation.temperature", "slow.epochs"):
+        mlflow.type(setting, FIELD, "Search parameters")
+        mlflow.becomes(str(config[setting]), PARAM, setting)
+    keep("12-params")
+
+
+def of_trials(swept: Swept, metric: str, session: int = 0) -> dict[str, float]:
+    """Return a metric of every trial that has it, by trial: after a session from 1, by default after the last."""
+    return {trial["id"]: trial["sessions"][session - 1][metric] for trial in sweep_summary(swept.log)["trials"]}
+
+
+def of_models(swept: Swept, split: str) -> dict[str, float]:
+    """Return the accuracy of every session that is a model, by its name: of the best trials, or of final runs."""
+    log = swept.log
+    if split == "test":
+        jobs = log.of_kind("final")
+        return {f"{j.id}-session-{r.session:02d}": r.metrics["test/accuracy"] for j in jobs for r in j.sessions}
+    scores = of_trials(swept, "val/average_accuracy")
+    best = sorted(scores, key=lambda trial: -scores[trial])[:3]
+    sessions = range(1, len(log.jobs[best[0]].sessions) + 1)
+    return {f"{t}-session-{s:02d}": of_trials(swept, "val/accuracy", s)[t] for t in best for s in sessions}
+
+
+@pytest.mark.parametrize(("split", "dataset"), [("val", "digits-holdout"), ("test", "digits-test")])
+def test_models_have_the_accuracy_of_their_session_below_the_data_that_judged_it(
+    mlflow: Browser, experiment: str, swept: Swept, keep: Keep, split: str, dataset: str
+) -> None:
+    expected = of_models(swept, split)
+    mlflow.open(f"{experiment}/models?workflowType=machine_learning")
+    mlflow.shows(*expected)
+    for place in range(0, COLUMNS_WIDTH, 500):
+        mlflow.run(SCROLL, place)
+        if mlflow.run(OF_MODELS, f"{split}/accuracy", dataset):
+            break
+    keep(f"13-models-{split}")
+    mlflow.becomes(expected, OF_MODELS, f"{split}/accuracy", dataset)
+
+
+@pytest.mark.parametrize(("split", "dataset"), [("val", "digits-holdout"), ("test", "digits-test")])
+def test_models_of_a_data_set_rank_by_a_metric_as_in_the_ledger(
+    ui: str, swept: Swept, split: str, dataset: str
+) -> None:
+    """Through the server, whose own page neither sorts nor filters models."""
+    from mlflow import MlflowClient
+
+    client, expected = MlflowClient(ui), of_models(swept, split)
+    assert swept.log.tracking is not None
+    experiments = [swept.log.tracking["experiment_id"]]
+    metrics = [metric for model in client.search_logged_models(experiments) for metric in model.metrics or []]
+    (digest,) = {metric.dataset_digest for metric in metrics if metric.dataset_name == dataset}
+    order = {"field_name": f"metrics.{split}/accuracy", "dataset_name": dataset, "ascending": False}
+    judged = {"dataset_name": dataset, "dataset_digest": digest}  # a server wants the digest too
+    page = client.search_logged_models(experiments, datasets=[judged], order_by=[order])
+    assert {model.name for model in page} == set(expected)
+    assert [expected[model.name] for model in page] == sorted(expected.values(), reverse=True)
 
 
 def test_the_description_leads_to_the_report(
