@@ -212,7 +212,8 @@ class Bookkeeper:
             if model is None:
                 rest += points
             else:
-                self.recorder.log_model(key, model, [*session_points(job, record), *points])
+                # What judges the whole first: a page of models has its columns in this order.
+                self.recorder.log_model(key, model, [*points, *session_points(job, record)])
         self.recorder.log_points(key, rest)
 
     def _end_run(self, job: JobLog) -> None:
