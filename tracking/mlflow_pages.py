@@ -88,7 +88,7 @@ def table_view(
         "deleted": False,
         "isGenerated": False,
     }
-    groups = ("settings", *sorted({sort.rpartition("/")[0], "test", "val"}))
+    groups = dict.fromkeys(("settings", charted(sort).rpartition("/")[0], "val", "test"))
     sections = [{"uuid": name, "name": name, "display": True, "isReordered": True} for name in groups]
     return {
         "searchFilter": query,

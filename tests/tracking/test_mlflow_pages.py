@@ -56,5 +56,8 @@ def test_a_table_has_its_columns_in_order_and_is_sorted_by_a_metric(sort: str, n
     assert view["selectedColumns"] == columns
     assert view["columnOrder"] == ["attributes.`Run Name`", *columns, "runDateAndNestInfo", "duration"]
     assert (view["orderByKey"], view["orderByAsc"]) == (columns[0], True)
+    assert [group["name"] for group in view["compareRunSections"]] == list(  # type: ignore[attr-defined]
+        dict.fromkeys(("settings", name.rpartition("/")[0], "val", "test"))
+    )
     (chart,) = view["compareRunCharts"]  # type: ignore[misc, attr-defined]
     assert (chart["selectedParams"], chart["selectedMetrics"]) == (["slow.lr"], [name])

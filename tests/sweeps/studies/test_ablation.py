@@ -19,7 +19,7 @@ from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.results.components import component_words, components
 from sweeps.spec.continuing import continued
-from sweeps.spec.specs import read_spec
+from sweeps.spec.specs import SPLITS, read_spec
 from sweeps.studies.ablation import (
     CATALOGUES,
     ablation_summary,
@@ -315,7 +315,7 @@ def test_the_widest_table_fits_80_columns(tmp_path: Path, catalogue: str) -> Non
     for number, variant in enumerate(variants):
         for repeat in range(2):  # differences of two digits with intervals of two digits
             last = dict.fromkeys(names, 0.5 + 0.02 * number - 0.1 * repeat + 0.012 * number * repeat)
-            write_variant(ledger, variant, last, range(repeat, repeat + 1), split=CATALOGUES[catalogue].split)
+            write_variant(ledger, variant, last, range(repeat, repeat + 1), split=SPLITS[catalogue])
     ledger.close()
     console = Console(record=True, width=80)
     show_ablation(read_ledger(tmp_path), Path("x"), console)
