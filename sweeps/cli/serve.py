@@ -11,7 +11,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from safe.cli.parser import Parser
+from safe.cli.parser import Parser, add_network
 from safe.errors import UserError
 from sweeps.cli.common import add_results
 from sweeps.cli.local_server import FOLDER, add_address, address_of, free_port, run_server
@@ -27,8 +27,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--model", required=True, help="models:/safe-digits@champion, models:/safe-digits/2 or models:/<id of a model>"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    command.add_argument("--weights", help="local file of the backbone's weights, where they lie elsewhere")
+    add_network(command)
     add_address(command, SERVE_PORT)
     add_results(command)
     command.set_defaults(command=_serve)

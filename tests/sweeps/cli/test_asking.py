@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import parser
+from sweeps.cli import main, parser
 from sweeps.cli.asking import asked_options, flag
 from sweeps.ledger.ledger import Ledger
 from sweeps.spec.marks import options
-from sweeps.spec.specs import SweepSpec
+from sweeps.spec.specs import AblationSpec, SweepSpec
 from sweeps.studies.asked import sweep_spec
 
 
@@ -84,3 +84,25 @@ def test_a_known_sweep_needs_neither_trials_nor_seeds_again(
     assert (asked(*known).trials, asked(*known).seeds) == (2, 2)
     assert asked(*known, "--trials", "9").trials == 9
     assert (asked("--name", "new", "--results", str(tmp_path)).trials) == 8
+
+
+def test_an_ablation_takes_the_options_of_its_specification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    specs: list[AblationSpec] = []
+    monkeypatch.setattr("sweeps.cli.ablation.run_ablation", lambda spec, results, detail: specs.append(spec))
+    monkeypatch.setattr("sweeps.cli.ablation.carry_out", lambda work, name, arguments: work() or 0)
+    place = ["--dataset", "digits", "--results", str(tmp_path), "runtime.device=cpu"]
+    assert main(["ablation", *place]) == 0
+    assert main(["variants", "--name", "mine", "--seeds", "2", "--variants", "batch", "--retries", "0", *place,
+                 "--checkpoints", "all", "--no-stages", "--system-metrics", "fast.epochs=1"]) == 0  # fmt: skip
+    usual, own = specs
+    assert (usual.name, usual.seeds, usual.checkpoints, usual.retries) == ("digits-ablation", 5, "last", 1)
+    assert (own.name, own.seeds, own.checkpoints, own.retries) == ("mine", 2, "all", 0)
+    assert (own.catalogue, own.variants, own.stages, own.system_metrics) == ("variants", ["batch"], False, True)
+    assert own.base["fast.epochs"] == 1
+    assert main(["ablation", "--checkpoints", "alll", *place]) == 2
+    assert (
+        "unknown checkpoints 'alll'; choose one of: best, all, last, none. Did you mean 'all'?"
+        in capsys.readouterr().err
+    )
