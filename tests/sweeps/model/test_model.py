@@ -128,7 +128,8 @@ def test_the_first_model_is_the_champion(store: Store) -> None:
     protocol = json.loads(version.tags["protocol"])
     assert (protocol["selection"], protocol["holdout_share"], protocol["data.init_classes"]) == ("holdout", 0.2, 5)
     of_data = {name for name in protocol if name.startswith("data.")}
-    assert of_data == {f"data.{x}" for x in ("init_classes", "increment", "scenario", "class_order", "holdout_seed")}
+    names = ("init_classes", "increment", "sessions", "scenario", "class_order", "holdout_seed")
+    assert of_data == {f"data.{name}" for name in names}
     assert version.tags["backbone"] == "safe_small_vit"
     for part in (
         "`safe_small_vit`",
