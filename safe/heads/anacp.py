@@ -1,7 +1,7 @@
 """Features adapted in closed form to all classes so far, then a ridge classifier: AnaCP (arXiv 2511.13880).
 
     x = f / |f|,   m_c = mean of class c,   Sigma = scatter about the means / N + 1e-4 I          (statistics)
-    X = (m - mean_c m_c) Sigma^-1/2 = U S V^T,   p_c = unit(rows of U (S + a) V^T Sigma^1/2 + mean_c m_c)   (targets)
+    X = (m - mean_c m_c) Sigma^-1/2 = U S V^T,   p_c = unit(rows of U (S + a) V^T Sigma^-1/2 + mean_c m_c)   (targets)
     u = mean_l unit(g(x W_l) (G_l + lambda I)^-1 Q_l P)                                   (contrastive projection)
     z = g(u W') (G' + lambda I)^-1 Q',   G' and Q' of u at m_c + Sigma^1/2 e_r for all c and r = 1..R       (scores)
 
@@ -9,10 +9,11 @@ G_l and Q_l of a layer l are a ridge head's sums over images, and its scores tim
 of a class are drawn to one target, and targets moved apart by a in whitened space. u changes with every session, so the
 classifier is fitted anew to R Gaussian draws a class, never to kept images. Its score is a ridge's, about 0 to 1.
 
-Departures from the released code (which adds a = 1 in all directions; the paper chooses its sign in each): no a in
-directions where the means do not differ, where rounding would choose it; 1e-4 I in Sigma after every session alike,
-where theirs fades; the same draws e_r for all classes, so that their order does not matter; lambda is chosen as any
-ridge's, by each layer; the classifier takes the first one's. Published: gelu, L = 3, M = 5000, lambda = R = 100.
+Where the paper says otherwise, the released code is followed, which the published numbers are of: the paper undoes the
+whitening of the targets, by Sigma^1/2, and chooses the sign of a in each direction. Departures from both: no a where
+the means do not differ, where rounding would choose the direction; 1e-4 I in Sigma does not fade over sessions; the
+same draws e_r for all classes, so that their order does not matter; lambda is chosen as any ridge's, by each layer, and
+the first one's is the classifier's. Published: gelu, L = 3, M = 5000, lambda = R = 100.
 Memory: of every layer what a ridge holds, and D^2 numbers for the scatter.
 """
 
@@ -38,12 +39,12 @@ OWN = ("scatter", "targets", "weight")
 CLASSES_AT_ONCE = 16  # whose draws are in memory together
 
 
-def apart(means: Tensor, white: Tensor, root: Tensor, spread: float) -> Tensor:
-    """Return the targets (C, D) of class means (C, D), whitened and coloured by `white` and `root` (D, D)."""
+def apart(means: Tensor, white: Tensor, spread: float) -> Tensor:
+    """Return the targets (C, D) of class means (C, D), which `white` (D, D) whitens."""
     centre = means.mean(dim=0)
     u, s, v = torch.linalg.svd((means - centre) @ white, full_matrices=False)
     moved = s + spread * (s > FLAT * s.max())
-    return F.normalize((u * moved) @ v @ root + centre, dim=1)
+    return F.normalize((u * moved) @ v @ white + centre, dim=1)
 
 
 class AnaCPHead(ClosedFormHead):
@@ -52,8 +53,7 @@ class AnaCPHead(ClosedFormHead):
     Args:
         layers: ridge heads on unit features, with projections of their own.
         classifier: the projection that the last ridge reads.
-        draws: R.
-        spread: a.
+        draws, spread: R and a.
     """
 
     def __init__(self, layers: Sequence[RidgeHead], classifier: Projection, draws: int, spread: float) -> None:
@@ -77,7 +77,7 @@ class AnaCPHead(ClosedFormHead):
         deviations = (values.clamp_min(0) + FLOOR).sqrt()
         root = (vectors * deviations) @ vectors.T
         white, self.targets = (vectors / deviations) @ vectors.T, torch.zeros_like(means)
-        self.targets[there] = apart(means[there].double(), white, root, self.spread).float()
+        self.targets[there] = apart(means[there].double(), white, self.spread).float()
         drawn = generator_of(self.classifier.seed, "draws", self.draws, len(root))
         noise = torch.randn(self.draws, len(root), generator=drawn).to(root.device) @ root.float()
         gram, cross = Symmetric.zeros(dim, root.device), self.weight.new_zeros(dim, classes)

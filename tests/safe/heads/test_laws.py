@@ -144,7 +144,8 @@ def anacp64(features: np.ndarray, labels: np.ndarray, probe: np.ndarray, setting
     # U (S + a) V^T of X is X + a (X X^T)^(-1/2) X; in a direction that X lacks there is nothing to add.
     whitened = np.linalg.solve(root, (means - means.mean(axis=0)).T).T
     polar = scipy.linalg.pinvh(scipy.linalg.sqrtm(whitened @ whitened.T).real, rtol=1e-4) @ whitened
-    targets = unit64((whitened + settings["anacp_spread"] * polar) @ root + means.mean(axis=0))
+    moved = whitened + settings["anacp_spread"] * polar
+    targets = unit64(np.linalg.solve(root, moved.T).T + means.mean(axis=0))
     count = settings["anacp_layers"] if settings["projection_dim"] else 1
     seeds = [seed, *(derive_seed(seed, "layer", number) for number in range(1, count))]
     last = {**settings, "projection_seed": derive_seed(seed, "classifier")}
