@@ -90,9 +90,10 @@ def with_order(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_kept_order(overrides: Overrides, kept: Callable[[], Any]) -> Overrides:
-    """Return overrides in which an order of classes whose file is gone is the one that a run kept, which is told.
+    """Return the overrides; where their order of classes is a file that is gone, with the order that a run kept.
 
-    `kept` gives that order, or something else where there is none; it is asked only for a file that is gone.
+    A notice tells so. `kept` gives that order, or something else where there is none; it is asked for a file that is
+    gone alone.
     """
     given = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     order = given.get(ORDER)

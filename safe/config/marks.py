@@ -12,14 +12,14 @@ from typing import Any
 
 
 class Acts(StrEnum):
-    """From which point of a run on a setting acts; runs that agree on all that acts before a point share that work."""
+    """The point of a run from which on a setting acts. Runs share the work up to the first point where they differ."""
 
     FACTS = "facts"
     """On what is compared by its outcome, not by its value: data and weights by digests, sessions by their images."""
     SESSION_1 = "session 1"
-    """On the gradient steps of session 1 and on what is frozen meanwhile: the order and the views of the images."""
+    """On the gradient steps of session 1, and on the views that a frozen network sees: their order and their crops."""
     TUNING = "tuning of session 1"
-    """On the learner of session 1, and not on what is frozen meanwhile."""
+    """On the gradient steps of session 1, and not on what a frozen network sees."""
     EXTRACTION = "extraction"
     """On features without gradients."""
     SESSION_2 = "session 2"

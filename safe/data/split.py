@@ -74,7 +74,7 @@ def held_count(count: int, share: float) -> int:
 def holdout(labels: Tensor, share: float, seed: int, *, keep_lone: bool = False) -> tuple[Tensor, Tensor]:
     """Split indices per class into (kept, held out), both sorted; together they are every index exactly once.
 
-    Of a class with n images, round(share * n) are held out, but at least one and at most n - 1, so that
+    round(share * n) images of a class with n are held out, but at least one and at most n - 1, so that
     every class can be judged and trained. The choice of a class depends on its own images only.
 
     Args:

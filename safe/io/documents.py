@@ -1,8 +1,8 @@
 """YAML as it is read and written everywhere: presets, configuration files, search spaces and `key=value` words.
 
 Plain words mean what YAML 1.2's core schema says: `010` is ten, `1e-3` a number, and `yes`, `on`, `1:30`, `1_000` and
-`2024-01-31` are text. Of its numbers only the decimal ones are taken; `0x10` and `0o17` are text too. What could be
-read in two ways is refused: a key that stands twice, an alias, a tag.
+`2024-01-31` are text. Only decimal numbers are numbers; `0x10` and `0o17` are text too. What could be read in two
+ways is refused: a key that stands twice, an alias, a tag.
 """
 
 from __future__ import annotations

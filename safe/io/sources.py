@@ -27,7 +27,7 @@ _FOLDERS: dict[str, None] = {}  # where those lie that were imported by name, in
 def import_own(names: Iterable[str]) -> None:
     """Import modules of a user's own, which register what they bring, and let their sources tell stages apart.
 
-    They are looked for in the working folder too. Of a package all modules count, of what they import nothing.
+    They are looked for in the working folder too. All modules of a package count, and nothing that they import.
 
     Raises:
         UserError: there is no such module. What a module itself raises is passed on.
@@ -82,9 +82,9 @@ def sources_digest(sources: Iterable[tuple[str, str]]) -> str:
 def own_code_digest(registered: Callable[..., Any]) -> str:
     """Return the SHA-256 of the module that a registered kind stands in; the empty text for one of this package.
 
-    It is read once a process, so that an edit while a run goes on does not pass for what is running. Of what was typed
-    at a prompt it is the kind's own text, and where there is none, as `exec` leaves it, something that never comes
-    again: nothing is then shared with another process.
+    It is read once a process, so that an edit while a run goes on does not pass for what is running. A kind
+    that was typed at a prompt has no module, so its own text counts. Where even that is lost, as after `exec`, the
+    digest is one that never comes again, so nothing is shared with another process.
     """
     if registered.__module__.split(".")[0] == "safe":
         return ""

@@ -67,9 +67,9 @@ class JobScheduler(FIFOScheduler):
 class ResultReceiver(tune.Stopper):
     """Takes every result to the driver and says whether its trial stops there.
 
-    To Tune that is a stopper: it asks it first, and with the last result of a trial too, which no scheduler is given.
-    Its callbacks come last, and what is decided by a result needs it in the ledger: early stopping ranks it there.
-    Taken in by a callback, a trial would train a session too many.
+    It is a stopper because Tune asks stoppers first, and with the last result of a trial too, which no scheduler gets.
+    Callbacks come last: early stopping ranks a result in the ledger, and would come a session too late if a callback
+    took it there.
     """
 
     def __init__(self, driver: Driver) -> None:

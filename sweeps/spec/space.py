@@ -70,8 +70,10 @@ class Space:
         return parse_space(raw, load_config(dataset).flat())
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what a trial sets: the fixed values, and of the varied ones those that have an effect beside the
-        others; a setting without effect keeps the value that trials start from."""
+        """Return what a trial sets: the fixed values and the varied ones.
+
+        A varied setting without effect beside the others keeps the value that trials start from.
+        """
         config = {**self.base, **self.fixed, **values}
         return {
             **self.fixed,

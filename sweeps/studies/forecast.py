@@ -77,8 +77,8 @@ class Forecast:
 class Rounds:
     """The rounds of a plan with the seconds of each session.
 
-    Of a search that learns from results trials are taken to differ in what they train after session 1, and carried slow
-    settings to be taken in turn.
+    Trials of a search that learns from results are assumed to differ in all that they train after session 1, and to
+    take the carried slow settings in turn.
     """
 
     def __init__(self, plan: Plan, pace: Pace) -> None:

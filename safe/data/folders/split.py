@@ -56,7 +56,7 @@ def split_folder(
 ) -> Outcome:
     """Make `target/{train,test}/<class>/...` of the class folders in `source`, which stays as it is.
 
-    Of a class with n images round(share * n) become test images, but at least one and at most n - 1; the choice depends
+    round(share * n) images of a class with n become test images, but at least one and at most n - 1; the choice depends
     on the seed, the class's name and its files' names alone. A source that has folders of train and of test under
     whatever names keeps that split. Files are hard links where the file system allows it, else copies. The target is
     there whole or not at all, and nothing is overwritten; tells how far it is.
