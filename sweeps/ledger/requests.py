@@ -28,6 +28,7 @@ class Request:
 
     Attributes:
         id: orders requests by when they were made.
+        wrong: why the file is no request, in words; it is then neither of the two.
         add: settings of a trial of the user's own.
         drop: id of a trial that is to end.
     """
@@ -35,6 +36,7 @@ class Request:
     id: str
     add: dict[str, Any] | None = None
     drop: str | None = None
+    wrong: str | None = None
 
 
 class Requests:
@@ -59,11 +61,7 @@ class Requests:
             raise UserError(f"cannot leave the request in {self.folder}: {error.strerror}") from None
 
     def waiting(self) -> list[Request]:
-        """Return what was asked for and not yet taken up, oldest first.
-
-        Raises:
-            UserError: a file is no request, or one of a newer version.
-        """
+        """Return what was asked for and not yet taken up, oldest first."""
         return [_read(path) for path in sorted(self.folder.glob("[0-9]*.json"))]
 
     def remove(self, request: Request) -> None:
@@ -75,9 +73,9 @@ def _read(path: Path) -> Request:
     try:
         told = json.loads(path.read_text("utf-8"))
         if told["version"] > VERSION:
-            raise UserError(f"the request {path} has format version {told['version']}, newer than {VERSION}: upgrade")
+            return Request(path.stem, wrong=f"{path.name} has format version {told['version']}, newer than {VERSION}")
         if "drop" in told:
             return Request(path.stem, drop=str(told["drop"]))
         return Request(path.stem, add=dict(told["add"]))
     except (OSError, ValueError, LookupError, TypeError):
-        raise UserError(f"{path} is no request of `sweeps add` or `sweeps drop`; remove it") from None
+        return Request(path.stem, wrong=f"{path.name} is no request of `sweeps add` or `sweeps drop`")

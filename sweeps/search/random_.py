@@ -16,7 +16,7 @@ from typing import Any
 from sweeps.ledger.jobs import Kind
 from sweeps.search.history import History
 from sweeps.search.layout import Round
-from sweeps.spec.combinations import key, unused
+from sweeps.spec.combinations import every, key, unused
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
 
@@ -66,7 +66,9 @@ def distinct(space: Space, seed: int, count: int) -> list[dict[str, Any]]:
     With a larger count the first ones stay as they are.
     """
     chosen: dict[str, dict[str, Any]] = {}
-    for index in range(DRAWN_AGAIN * count):
+    listed, draws = every(space), range(DRAWN_AGAIN * count)
+    count = count if listed is None else min(count, len(listed))
+    for index in draws:
         settings = space.settings(draw(space, seed, index))
         chosen.setdefault(key(settings), settings)
         if len(chosen) == count:

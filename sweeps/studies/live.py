@@ -56,6 +56,8 @@ class Live:
 
     def _take(self, request: Request) -> None:
         log, study = self._study.log, self._study
+        if request.wrong is not None:
+            raise UserError(request.wrong)
         if request.drop is not None:
             study.append("dropped", request=request.id, job=droppable(log, request.drop).id)
             return

@@ -296,15 +296,17 @@ def test_asked_twice_is_refused(resting: Path, capsys: pytest.CaptureFixture[str
         assert said in capsys.readouterr().err
 
 
-def test_requests_of_a_newer_version_or_of_nobody_are_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "requests"
-    folder.mkdir()
-    file = folder / "00000000000000000001-a.json"
-    for text, words in (
-        ('{"version": 2, "add": {}}', "newer than 1: upgrade"),
-        ("[]", "is no request"),
-        ("x", "is no"),
-    ):
-        file.write_text(text)
-        with pytest.raises(UserError, match=words):
-            Requests(tmp_path).waiting()
+def test_a_file_that_is_no_request_is_told_and_goes_and_the_sweep_goes_on(tmp_path: Path, fake: Any) -> None:
+    folder = tmp_path / "a" / "requests"
+    folder.mkdir(parents=True)
+    for number, text in enumerate(('{"version": 2, "add": {}}', "[]", "x", '{"version": 1, "add": 3}')):
+        (folder / f"{number:020d}-a.json").write_text(text)
+    (folder / ".draft").write_text("half")
+    rehearsal = Rehearsal(asked(trials=2), requests=Requests(tmp_path / "a"))
+    log = rehearsal.run(fake(bowl))
+    assert log.selected is not None
+    assert rehearsal.notes == [
+        "not taken up: 00000000000000000000-a.json has format version 2, newer than 1",
+        *(f"not taken up: {n:020d}-a.json is no request of `sweeps add` or `sweeps drop`" for n in (1, 2, 3)),
+    ]
+    assert [path.name for path in folder.iterdir()] == [".draft"]
