@@ -93,6 +93,7 @@ class LiveDisplay:
         self._lines: dict[str, str] = {}
         self._clock, self._begin, self._said = clock, clock(), clock()
         self._working: dict[str, Working] = {}  # how far running jobs are
+        self._between = "starting"  # what is done while nothing runs
         self._known = 0  # sessions that were done before this process, which say nothing about its speed
         self._length = 0  # sessions of the stream
         self._done = self._sessions_over = self._runs_over = 0
@@ -157,8 +158,12 @@ class LiveDisplay:
         ]
         more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
         running = sum(row.running for row in list(self._rows.values()))
-        starting = f"{running} {'run' if running == 1 else 'runs'} starting" if running else "starting"
+        starting = f"{running} {'run' if running == 1 else 'runs'} starting" if running else self._between
         self._print(f"{'; '.join(told[:_MOST_TOLD]) or starting}{more}  [{self._progress()}]")
+
+    def ending(self) -> None:
+        """All runs are over, and what they gave is written down."""
+        self._between = "writing what it gave"
 
     def note(self, words: str) -> None:
         """See `sweeps.engine.bookkeeper.Display`."""

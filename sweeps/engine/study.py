@@ -6,6 +6,7 @@ A sweep and an ablation are studies; what they run and in which order is theirs,
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 from safe.config import validate
@@ -122,8 +123,8 @@ def _run(
     tags = environment_tags()
     if tags != ledger.log.environment:
         ledger.append("environment", tags=tags)
-    recorder = study_recorder(folders, ledger.log)
-    try:
+    # The display is there before and after the work too, since a store may take its time.
+    with LiveDisplay(ledger.log, detail=detail) as display, closing(study_recorder(folders, ledger.log)) as recorder:
         start_parent(recorder, ledger.log, tags)
         try:
             # Refuses a name that the store has with other settings before anything is trained.
@@ -134,11 +135,11 @@ def _run(
             raise
         status = Status.FAILED
         try:
-            with LiveDisplay(ledger.log, detail=detail) as display:
-                books = Bookkeeper(ledger, recorder, display, folders.states, tags)
-                books.record_again(everything=recorder.new)
-                reconcile(recorder, own=spec.name)
-                _work(books, folders, work)
+            books = Bookkeeper(ledger, recorder, display, folders.states, tags)
+            books.record_again(everything=recorder.new)
+            reconcile(recorder, own=spec.name)
+            _work(books, folders, work)
+            display.ending()
             summarise(recorder, ledger, folders)
             status = Status.FINISHED
         except KeyboardInterrupt:
@@ -148,8 +149,6 @@ def _run(
             recorder.finish(spec.name, status)
             note_tracking(ledger, recorder)
         _finish(ledger, folders)
-    finally:
-        recorder.close()
 
 
 def _finish(ledger: Ledger, folders: Folders) -> None:

@@ -211,6 +211,9 @@ def test_runs_tell_how_far_they_are_after_ten_silent_seconds_and_what_is_left_fr
     books.session("final-00-0", make_session(1, []))
     display.working("final-00-0", Working(1, 2, "closing", 4, 4, 99, 0))
     assert told not in "".join(lines_at(70)), "what is over is not told again"
+    books.close_open("KILLED", "interrupted")
+    display.ending()
+    assert lines_at(90)[0].startswith("writing what it gave  [")
 
 
 def test_an_interrupted_run_is_paused(books: Bookkeeper, make_session: Make) -> None:
