@@ -34,7 +34,7 @@ from torch import Tensor
 
 from safe.data.decoder import decoder
 from safe.errors import UserError, shown
-from safe.io.opening import held, open_own
+from safe.io.opening import FileVersion, held, open_own, version_of
 
 VERSION = 2  # of the two files; part of a pack's name, so other versions are passed over
 FOLDER_VARIABLE = "SAFE_IMAGE_CACHE"
@@ -44,7 +44,6 @@ _FACTS = struct.Struct("<Q4IQ3q")
 _RECORD_BYTES = _FACTS.size + 4
 _MOST_NAMED = 5  # damaged pictures that a process names; a pack that was cut off has thousands
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0  # MAP_NORESERVE, which `mmap` does not name
-FileVersion = tuple[int, int, int, int]  # inode, size, mtime and ctime in ns
 
 
 def image_cache(root: str | Path) -> ImageCache | None:
@@ -282,11 +281,6 @@ def _source(path: str) -> FileVersion | None:
         return version_of(os.stat(path))
     except (OSError, ValueError):
         return None
-
-
-def version_of(status: os.stat_result) -> FileVersion:
-    """Return what changes when a file is written, exchanged or given another one's times."""
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _with_checksum(facts: bytes) -> bytes:

@@ -17,6 +17,7 @@ _SPECIAL = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
+FileVersion = tuple[int, int, int, int]  # inode, size, mtime and ctime in ns
 
 
 def special_kind(mode: int) -> str:
@@ -75,3 +76,8 @@ def held(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[BinaryI
     with open(path, "ab", opener=open_own) as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield file
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return what changes when a file is written, exchanged or given another one's times."""
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from safe.data.cache import cache_folder, version_of
+from safe.data.cache import cache_folder
 from safe.errors import UserError, shown
-from safe.io.opening import held, open_regular, read_regular
+from safe.io.opening import held, open_regular, read_regular, version_of
 from safe.io.progress import progress
 
 INDEX = "contents-1"  # the version of the format is part of the name, so other versions are passed over

@@ -16,7 +16,7 @@ from PIL import Image
 
 from safe.config import Config
 from safe.data.__main__ import main
-from safe.data.cache import FOLDER_VARIABLE, FileVersion
+from safe.data.cache import FOLDER_VARIABLE
 from safe.data.check import check
 from safe.data.folders import contents as module
 from safe.data.folders.contents import INDEX, Contents
@@ -24,6 +24,7 @@ from safe.data.folders.dataset import load_folder
 from safe.data.loading import load_dataset
 from safe.errors import Notice, UserError
 from safe.io import progress as progress_module
+from safe.io.opening import FileVersion
 from safe.sharing.stages import StageKeys
 from safe.training.build import build_stream
 
