@@ -8,10 +8,10 @@ from typing import Any
 
 from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.asking import flag, reader
+from sweeps.cli.asking import flag, placeholder, reader
 from sweeps.cli.common import add_detail, add_results, go_on
 from sweeps.ledger.known import known_sweep
-from sweeps.spec.marks import option_help, options
+from sweeps.spec.marks import option_words, options
 from sweeps.spec.options import check_numbers
 from sweeps.spec.space import parse_space, read_space
 from sweeps.spec.specs import Spec, SweepSpec
@@ -24,7 +24,8 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("extend", help="give a sweep more trials, seeds, space or budget, and run them")
     command.add_argument("name")
     for name in NUMBERS:
-        command.add_argument(flag(name), type=reader(name), help=f"more of: {option_help(SweepSpec, name)}")
+        words = f"{option_words(SweepSpec, name)}: more than so far"
+        command.add_argument(flag(name), type=reader(name), metavar=placeholder(name), help=words)
     command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
     add_detail(command)
     add_results(command)

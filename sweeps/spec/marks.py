@@ -59,11 +59,15 @@ def marked(spec: type[BaseModel], *marks: Mark) -> tuple[str, ...]:
     return tuple(name for name, field in spec.model_fields.items() if any(mark in field.metadata for mark in marks))
 
 
+def option_words(spec: type[BaseModel], name: str) -> str:
+    """Return what a field's option stands for."""
+    clause = re.split(r"[.;](?:\s|$)", spec.model_fields[name].description or "")[0].replace("`", "")
+    return options(spec)[name].help or f"{clause[:1].lower()}{clause[1:]}".replace("\n", " ")
+
+
 def option_help(spec: type[BaseModel], name: str) -> str:
-    """Return the help of a field's option, with its default; a switch, which has words of its own, has none."""
-    field, option = spec.model_fields[name], options(spec)[name]
-    clause = re.split(r"[.;](?:\s|$)", field.description or "")[0].replace("`", "")
-    words = option.help or f"{clause[:1].lower()}{clause[1:]}".replace("\n", " ")
+    """Return the help of a field's option: its words and its default; a switch has none."""
+    field, option, words = spec.model_fields[name], options(spec)[name], option_words(spec, name)
     told = not field.is_required() and field.default is not None and not isinstance(field.default, bool)
     default = option.default or (str(field.default) if told else "")
     return f"{words} (default: {default})" if default else words
