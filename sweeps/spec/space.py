@@ -83,7 +83,8 @@ class Space:
 
 def space_presets() -> dict[str, Traversable]:
     """Return the search spaces that come with the package, by name."""
-    return {one.name.removesuffix(".yaml"): one for one in (files("sweeps") / "presets").iterdir()}
+    presets = (files("sweeps") / "presets").iterdir()
+    return {one.name.removesuffix(".yaml"): one for one in sorted(presets, key=lambda one: one.name)}
 
 
 def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def read_space(file: Path | None, dataset: str) -> dict[str, Any]:
     try:
         tree = parse_yaml(read_regular(file).decode("utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the search space {file}: {error}") from None
+        raise UserError(f"cannot read the search space {file}: {error}; or name one of {', '.join(shipped)}") from None
     if not isinstance(tree, dict) or not tree or not all(isinstance(name, str) for name in tree):
         raise UserError(
             f"{file} must hold a search space, one setting a line, such as slow.lr: {{loguniform: [1e-3, 1e-1]}}"

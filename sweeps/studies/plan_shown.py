@@ -77,7 +77,8 @@ def show_counts(plan: Plan, cost: Cost, console: Console) -> None:
     spec = plan.spec
     console.print(_network(validate(spec.base)), highlight=False, soft_wrap=True)
     console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}", soft_wrap=True)
-    slow = f"{plan.slow} slow settings judged alone, then " if plan.slow else ""
+    heads = f" with {plan.slow // plan.slow_trained} heads each" if plan.slow > plan.slow_trained else ""
+    slow = f"{plan.slow_trained} slow settings judged alone{heads}, then " if plan.slow else ""
     trials = f"{spec.trials} trials of {plan.sessions} sessions, scored at {plan.predictions} predictions"
     console.print(f"{slow}{trials}", soft_wrap=True)
     counts = Table(
