@@ -184,14 +184,14 @@ def best_so_far(log: SweepLog) -> dict[int, float]:
 def summary_metrics(log: SweepLog) -> dict[str, float]:
     """Return the outcome as metrics of the parent run, what people look for first, at most MOST_METRICS.
 
-    Final runs, their learners and the control on the test images, the chosen trial on the images that chose it,
-    differences, race, optimism, work. Everything else stands in the runs themselves, in the report and in the ledger.
+    Final runs, their learners and the control on the test images, differences, race, optimism, work. Everything else
+    stands in the runs themselves, in the report and in the ledger. What chose the trial is a metric of that trial
+    alone, so that tables which are sorted by it have trials in front.
     """
-    final, control, chosen = final_summary(log) or {}, control_summary(log) or {}, selected(log) or {}
-    tests, judged = ([with_split(split, name) for name in MAIN] for split in ("test", log.sweep_spec.split))
+    final, control = final_summary(log) or {}, control_summary(log) or {}
+    tests = [with_split("test", name) for name in MAIN]
     of_learners = [with_split("test", f"{learner}/{name}") for learner in LEARNERS for name in MAIN]
-    metrics = _means(final, tests) | {name: chosen[name] for name in judged if name in chosen and name not in tests}
-    metrics |= {name: final[name]["mean"] for name in of_learners if name in final}
+    metrics = _means(final, tests) | {name: final[name]["mean"] for name in of_learners if name in final}
     metrics |= {f"control/{name}": value for name, value in _means(control, tests).items()}
     for name, pair in (difference(log) or {}).items():
         metrics |= {f"difference/{name}": pair["mean"], f"difference/{name}_half_width": pair["half_width"]}

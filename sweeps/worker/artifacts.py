@@ -149,7 +149,7 @@ def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records:
     _write_config(folder / "config.yaml", config)
     title = f"{job['title']} · {records[-1].split}"
     groups = [f"session {number}" for number in range(1, len(rows) + 1)]
-    matrix = [[after, *row, *[None] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
+    matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
     _write_table(folder / MATRIX, ["after", *groups], matrix)
     accuracy_heat_map(rows, title, folder / "plots" / "accuracy_matrix.png")
     names = list(dict.fromkeys(name for metrics in sessions for name in metrics))

@@ -158,7 +158,7 @@ def test_the_tables_by_hand(final: Path) -> None:
     assert matrix == [["after", "session 1", "session 2"], ["session 1", "1.0", ""], ["session 2", "0.5", "0.25"]]
     assert json.loads((final / "tables/accuracy_matrix.json").read_text()) == {
         "columns": ["after", "session 1", "session 2"],
-        "data": [["session 1", 1.0, None], ["session 2", 0.5, 0.25]],
+        "data": [["session 1", 1.0, ""], ["session 2", 0.5, 0.25]],
     }
     sessions = table(final / "tables/sessions.csv")
     assert sessions[0] == ["session", "slow/accuracy", "accuracy", "time/train_seconds"]
