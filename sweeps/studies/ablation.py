@@ -133,6 +133,12 @@ def table(log: SweepLog) -> list[dict[str, Any]]:
     return rows
 
 
+def headline(log: SweepLog) -> dict[str, float]:
+    """Return the means of the row that the others are compared with, as metrics of the parent run; none without it."""
+    row = next((row for row in table(log) if row["row"] == _catalogue(log).reference), {})
+    return {with_split(_spec(log).split, name): row[name]["mean"] for name in MAIN if name in row}
+
+
 def _compare(rows: list[dict[str, Any]], catalogue: Catalogue) -> None:
     reference = next((row for row in rows if row["row"] == catalogue.reference), None)
     for row in rows:
@@ -266,12 +272,7 @@ def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     (tables / f"{spec.catalogue}.csv").write_text(csv_text(log), "utf-8")
     images = "test" if _spec(log).split == "test" else "holdout"
     title = f"{spec.catalogue.capitalize()} on {spec.dataset}, {images} accuracy in percent."
-    reference = next((row for row in table(log) if row["row"] == _catalogue(log).reference), {})
-    recorder.log_metrics(
-        spec.name,
-        {with_split(spec.split, name): reference[name]["mean"] for name in MAIN if name in reference},
-        step=sum(len(job.sessions) for job in log.jobs.values()),
-    )
+    recorder.log_metrics(spec.name, headline(log), step=sum(len(job.sessions) for job in log.jobs.values()))
     recorder.set_description(spec.name, f"{title}\n\n{markdown(log)}")
     recorder.log_directory(spec.name, tables, "tables")
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from safe.errors import UserError
 from safe.evaluation.metrics import MAIN
 from sweeps.cli import main
+from sweeps.engine.parent_run import start_parent
 from sweeps.ledger.jobs import Job, Kind, job_id
-from sweeps.ledger.ledger import Ledger, read_ledger
+from sweeps.ledger.ledger import Ledger, SweepLog, read_ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.results.components import component_words, components
 from sweeps.spec.continuing import continued
@@ -25,6 +26,7 @@ from sweeps.studies.ablation import (
     ablation_summary,
     build_ablation,
     csv_text,
+    headline,
     leaders_first,
     markdown,
     show_ablation,
@@ -33,6 +35,7 @@ from sweeps.studies.ablation import (
 )
 from sweeps.studies.catalogues import ABLATION, VARIANTS
 from sweeps.studies.orders import build_orders
+from tracking import MemoryRecorder
 
 KNOWN = ABLATION.variants
 UNTRAINED = {"pet.kind": "none", "slow.epochs": 0, "fast.epochs": 0}
@@ -218,6 +221,9 @@ def test_the_table_has_mean_and_spread_of_every_row(tmp_path: Path) -> None:
     assert rows["class means"]["forgetting"]["values"] == pytest.approx([0.4, 0.5])
     assert rows["SAFE (entropy)"]["accuracy"]["mean"] == pytest.approx(0.65)
     assert rows["SAFE (entropy)"]["accuracy"]["std"] == pytest.approx(0.1 / 2**0.5)
+    assert headline(read_ledger(tmp_path)) == {
+        f"test/{name}": rows["SAFE (entropy)"][name]["mean"] for name in ("accuracy", "average_accuracy", "forgetting")
+    }
     assert rows["SAFE (entropy)"]["forgetting"]["values"] == pytest.approx([0.1, 0.2])
     assert rows["slow learner"]["accuracy"]["values"] == pytest.approx([0.5, 0.6])
     assert rows["slow learner"]["safe_minus_this"]["mean"] == pytest.approx(0.1)
@@ -303,6 +309,18 @@ def test_markdown_csv_terminal_and_json_say_the_same(tmp_path: Path) -> None:
     show_ablation(log, tmp_path, console)
     assert "65.0 ± 7.1" in console.export_text()
     assert ablation_summary(log)["rows"] == table(log)
+
+
+@pytest.mark.parametrize(("catalogue", "split"), [("ablation", "test"), ("variants", "val")])
+def test_the_run_of_an_ablation_has_its_settings_and_a_table_by_what_judges(catalogue: Any, split: str) -> None:
+    asked, recorder = spec(name="demo", catalogue=catalogue), MemoryRecorder()
+    assert headline(SweepLog(asked)) == {}
+    start_parent(recorder, SweepLog(asked), {"version.python": "3"})
+    run = recorder.runs["demo"]
+    assert {name: run.params[name] for name in asked.base} == {name: str(value) for name, value in asked.base.items()}
+    assert run.tags["mlflow.source.name"] == f"python -m sweeps {catalogue}"
+    assert run.view["orderByKey"] == f"metrics.`{split}/average_accuracy`"
+    assert run.view["searchFilter"].startswith("tags.sweep = 'demo' AND tags.kind != 'ablation'")  # type: ignore
 
 
 @pytest.mark.parametrize("catalogue", ["ablation", "variants"])
