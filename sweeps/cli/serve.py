@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
@@ -11,8 +12,9 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from safe.cli.parser import Parser, add_network
+from safe.cli.parser import Parser, add_imports, add_network
 from safe.errors import UserError
+from safe.io.sources import own_folders
 from sweeps.cli.common import add_results
 from sweeps.cli.local_server import FOLDER, add_address, address_of, free_port, run_server
 from sweeps.ledger.folders import Folders
@@ -28,6 +30,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
         "--model", required=True, help="models:/safe-digits@champion, models:/safe-digits/2 or models:/<id of a model>"
     )
     add_network(command)
+    add_imports(command)
     add_address(command, SERVE_PORT)
     add_results(command)
     command.set_defaults(command=_serve)
@@ -65,7 +68,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         settings = json.dumps({"device": arguments.device, "weights": arguments.weights})
         words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(place)]
         words += ["--env-manager", "local", "--workers", "1", "--host", arguments.host, "--port", str(port)]
-        return run_server(words, address, log, {SERVING_MODEL_CONFIG: settings}, tell)
+        paths = os.pathsep.join([*own_folders(), os.environ.get("PYTHONPATH", "")])
+        return run_server(words, address, log, {SERVING_MODEL_CONFIG: settings, "PYTHONPATH": paths}, tell)
 
 
 def _curl(address: str, request: Path) -> str:

@@ -1,7 +1,8 @@
 """The logged model: MLflow copies this file beside the inference state and runs it to load the model, no pickle.
 
 It needs the package `safe` of the installation that wrote the state, and finds the backbone by its name; the state
-holds its digest. Other weights for it, or a device, come with the model configuration (`device`, `weights`).
+holds its digest. The model configuration can name other weights and a device (`device`, `weights`); it has the modules
+of a user's own that the sweep was run with (`imports`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from safe.errors import UserError
+from safe.io.sources import import_own
 from safe.predictor import load_predictor
 
 DEFAULT_TOP = 5
@@ -27,8 +29,9 @@ class SafePyfunc(PythonModel):
     """Predicts classes of images given as base64 text of image files in the column `image`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the state and its backbone; a `UserError` says how to get weights that are not here."""
+        """Load the state and its backbone; a `UserError` says how to get weights or modules that are not here."""
         settings = context.model_config or {}
+        import_own(settings.get("imports", ()))
         place = Path(context.artifacts["state"])
         (state,) = [place] if place.is_file() else place.glob("session-*.pt")  # version 0.1.0 registered the file alone
         self._predictor = load_predictor(state, device=settings.get("device", "auto"), weights=settings.get("weights"))

@@ -6,6 +6,7 @@ import base64
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +16,12 @@ STATE_FOLDER = "artifacts/state"
 _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "pydantic", "pyyaml", "pillow", "pandas")
 
 
-def model_code(folder: Path) -> Path:
+def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
     """Return a folder with all that an MLflow model of ours holds beside its state, written when it is not there.
 
-    It is the same for every state: code that loads it (`sweeps.model.pyfunc`), signature, example, requirements. The
-    state and its parts go to STATE_FOLDER of the model.
+    It is the same for every state of a study: code that loads it (`sweeps.model.pyfunc`), signature, example,
+    requirements, and the names of the modules of a user's own that it needs. The state and its parts go to STATE_FOLDER
+    of the model.
     """
     if folder.is_dir():
         return folder
@@ -40,7 +42,7 @@ def model_code(folder: Path) -> Path:
             signature=_signature(),
             input_example=pd.DataFrame({"image": [as_text(example())]}),
             pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
-            model_config={"device": "auto", "weights": None},
+            model_config={"device": "auto", "weights": None, "imports": list(imports)},
         )
         shutil.rmtree(draft / "artifacts", ignore_errors=True)
         draft.replace(folder)

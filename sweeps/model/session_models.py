@@ -60,7 +60,7 @@ class SessionModels:
             state = session_file(self.states / job.id / CHECKPOINTS, record.session)
             if not state.is_file():
                 return None
-            code = ModelFiles(model_code(self.folder / "model"))
+            code = ModelFiles(model_code(self.folder / "model", self.log.spec.imports))
             files = (code, *(ModelFiles(file, STATE_FOLDER) for file in state_files(state)))
         return ModelOutput(
             session_model_name(job.id, record.session),
