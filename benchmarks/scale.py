@@ -1,4 +1,4 @@
-"""Suite `scale`: how cost grows with the work, and what a sweep of a thousand trials costs its driver.
+"""Suite `scale`: how cost grows with the work, and what a sweep of ten thousand trials costs its driver and readers.
 
 The trials train nothing. Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite.
 So the time by session is the engine's own: handing out jobs, their way to the workers and back, and writing down what
@@ -7,9 +7,12 @@ they gave.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -28,7 +31,7 @@ from sweeps.spec.machine import core_count
 from sweeps.spec.specs import SweepSpec
 from tracking import JournalRecorder, sqlite_uri, telemetry_off
 
-TRIALS = (100, 500, 1000)
+TRIALS = (100, 1000, 10_000)
 SESSIONS = 5
 ROUND = 50
 TEMPERATURES = (0.1, 1.0, 10.0)
@@ -54,14 +57,28 @@ def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, An
     laws = measured_exponents()
     console.print(_law_table(laws))
     with TemporaryDirectory() as folder:
-        rows = _measured(Path(folder), trials)
+        rows = _measured(Path(folder) / "sweeps" / "stub", trials)
+        commands = [_read(command, Path(folder), trials[-1]) for command in ("show", "list", "report")]
     table = Table(title=f"a sweep of stub trials, {SESSIONS} sessions each; the bar is {BAR_MS:.0f} ms a session")
-    for heading in ("trials", "ms a session", "driver MB"):
+    for heading in ("trials", "ms a session", "driver MB", "KB a trial"):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(str(row["trials"]), f"{row['ms_per_session']:.1f}", f"{row['driver_mb']:.0f}")
+        cells = (f"{row['ms_per_session']:.1f}", f"{row['driver_mb']:.0f}", f"{row['kb_per_trial']:.0f}")
+        table.add_row(str(row["trials"]), *cells)
     console.print(table)
-    return [*laws, *rows]
+    for row in commands:
+        console.print(f"{row['name']}: {row['cpu_seconds']:.2f} s of a core")
+    return [*laws, *rows, *commands]
+
+
+def _read(command: str, results: Path, trials: int) -> dict[str, Any]:
+    """Return what a command that reads the sweep takes, from its start to its end."""
+    before = getrusage(RUSAGE_CHILDREN)
+    words = [sys.executable, "-m", "sweeps", command, "--results", str(results)]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = getrusage(RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"name": f"{command}, {trials} trials", "cpu_seconds": seconds}
 
 
 def _law_table(laws: list[dict[str, Any]]) -> Table:
@@ -103,21 +120,23 @@ def begun(folder: Path, trials: int, workers: int, **changes: Any) -> tuple[dict
 
 def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
     workers = core_count()
+    folder.mkdir(parents=True)
     base, ledger, recorder = begun(folder, trials[-1], workers)
     rows: list[dict[str, Any]] = []
 
     def work() -> Iterator[list[Job]]:
-        before, since = 0, time.perf_counter()
+        before, since, memory = 0, time.perf_counter(), 0.0
         for first in range(0, trials[-1], ROUND):
             yield [job(index, base, folder) for index in range(first, first + ROUND)]
             done = first + ROUND
             if first == 0:  # the workers had to start
-                before, since = done, time.perf_counter()
+                before, since, memory = done, time.perf_counter(), _resident_mb()
             elif done in trials:
                 seconds = time.perf_counter() - since
                 ms = 1000 * seconds / (SESSIONS * (done - before))
-                rows.append({"trials": done, "ms_per_session": ms, "driver_mb": _resident_mb()})
-                before, since = done, time.perf_counter()
+                growth = 1000 * (_resident_mb() - memory) / (done - before)
+                rows.append({"trials": done, "ms_per_session": ms, "driver_mb": _resident_mb(), "kb_per_trial": growth})
+                before, since, memory = done, time.perf_counter(), _resident_mb()
 
     with local_ray(workers):
         from benchmarks.stub import StubTrainable

@@ -88,7 +88,7 @@ class Provenance:
     class_order: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """What a session cost, and what finished stages of other runs spared it.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Self
 
 from safe.evaluation.metrics import depends_on_prediction
@@ -11,6 +12,7 @@ from safe.types import Provenance, SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
 _WORK = tuple(entry.name for entry in fields(Work))
+_NOTHING: dict[str, str] = {}
 _LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
 
@@ -120,9 +122,9 @@ class SessionRecord:
             within=tuple(line.get("within", ())),
             confusion=tuple(map(tuple, line.get("confusion", ()))),
             counts=tuple(line["counts"]),
-            provenance=line["provenance"],
+            provenance=_shared(tuple(line["provenance"].items())),
             work=Work(**work),
-            notes=dict(line.get("notes", {})),
+            notes=line.get("notes") or _NOTHING,
         )
 
     @property
@@ -152,3 +154,9 @@ class SessionRecord:
         """Return the metrics of the evaluation, names without split and `learner` (`slow/`, `fast/`; "" is all)."""
         prefix = with_split(self.split, learner)
         return {name.removeprefix(prefix): value for name, value in self.metrics.items() if name.startswith(prefix)}
+
+
+@lru_cache(maxsize=1024)
+def _shared(entries: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """Return these entries; the sessions of a sweep were fed with the same, and keep it once."""
+    return dict(entries)

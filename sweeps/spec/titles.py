@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def data_name(dataset: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(dataset).name).strip("-._") or "data"
 
 
+@lru_cache(maxsize=1024)
 def short_name(name: str) -> str:
     """Return a setting's short form: its leaf, with the section where two sections have the leaf."""
     section, _, leaf = name.rpartition(".")

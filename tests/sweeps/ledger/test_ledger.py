@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,18 @@ def test_texts_of_a_ledger_are_one_object_each_and_may_be_no_utf8(finished_sweep
         first, last = jobs[0].sessions[0], jobs[-1].sessions[-1]
         assert all(a is b for a, b in zip(first.provenance, last.provenance, strict=True))
         assert {id(name) for name in first.metrics if name in last.metrics} <= {id(name) for name in last.metrics}
+
+
+def test_a_session_is_on_disk_before_the_next_step_and_the_time_waits_for_it(
+    finished_sweep: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, synced = finished_sweep(), []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    ledger.append("clock", seconds=3.5)
+    assert (synced, ledger.log.search_seconds) == ([], 3.5)
+    ledger.append("recorded", job="trial-00")
+    assert synced == [ledger.path.stat().st_size]
+    assert read_ledger(ledger.path.parent).search_seconds == 3.5
 
 
 def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) -> None:
