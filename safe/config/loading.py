@@ -46,6 +46,23 @@ def load_config(
         UserError: names every unknown key (with the nearest known one) and every value out of range, all at once; or
             `dataset` is one data set and the file's or overrides' setting another.
     """
+    config, chosen = _loaded(dataset, file, overrides)
+    if os.path.isabs(config.dataset) and not chosen:
+        tell(
+            "no backbone.name is given, so the small ViT is trained, which knows 32x32 pictures of characters; for "
+            "photographs and drawings take a pre-trained one, for example "
+            f"backbone.name={FITTING} backbone.image_size=224"
+        )
+    return config
+
+
+def preset(dataset: str) -> dict[str, Any]:
+    """Return every setting of a data set as nobody changed it, for comparison; see `load_config`."""
+    return _loaded(dataset, None, ())[0].flat()
+
+
+def _loaded(dataset: str | None, file: str | Path | None, overrides: Overrides) -> tuple[Config, bool]:
+    """Return what `load_config` does, and whether a backbone was named."""
     from_file = _read_file(Path(file)) if file is not None else {}
     from_words = dict(overrides) if isinstance(overrides, Mapping) else parse_overrides(overrides)
     changes = with_order({**from_file, **from_words})
@@ -54,18 +71,12 @@ def load_config(
     name = canonical_name(setting if dataset is None else dataset)
     if canonical_name(setting) != name:
         raise UserError(f"--dataset {dataset}, but dataset={setting} is set too; name it once")
-    preset = _presets() / f"{name}.yaml"
-    flat = flatten(parse_yaml(preset.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
+    own_file = _presets() / f"{name}.yaml"
+    flat = flatten(parse_yaml(own_file.read_text("utf-8"), f"preset {name}") or {}) if name in preset_names() else {}
     if changes.get("backbone.name", own := flat.get("backbone.name")) != own:
         # What a preset says of its network is not true of another one.
         flat = {name: value for name, value in flat.items() if not name.startswith("backbone.")}
-    if os.path.isabs(name) and "backbone.name" not in changes:
-        tell(
-            "no backbone.name is given, so the small ViT is trained, which knows 32x32 pictures of characters; for "
-            "photographs and drawings take a pre-trained one, for example "
-            f"backbone.name={FITTING} backbone.image_size=224"
-        )
-    return validate({**flat, **changes, "dataset": name})
+    return validate({**flat, **changes, "dataset": name}), "backbone.name" in changes
 
 
 def with_order(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safe.evaluation.metrics import metric
-from sweeps.spec.titles import short_name, short_value
+from sweeps.spec.titles import param, short_name, short_value
 
 MOST_ROWS = 50  # of a table that grows with the trials
 NO_FRACTIONS = ("ridge", "time", "memory", "train", "system")  # groups that are not of the evaluation
@@ -64,5 +64,5 @@ def size(count: int) -> str:
 
 
 def exact(value: Any) -> str:
-    """Return a value of a setting with all the digits that a search draws."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """Return a value of a setting with all the digits that a search draws; an order of many classes in short."""
+    return f"{value:.6g}" if isinstance(value, float) else str(param(value))

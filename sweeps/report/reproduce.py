@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from safe.config import load_config
+from safe.config.loading import preset
 from safe.errors import UserError
 from safe.io.documents import yaml_line, yaml_text
 from safe.io.tables import Table
@@ -63,11 +63,11 @@ def sweep_command(spec: SweepSpec) -> str:
 def overrides(spec: SweepSpec) -> list[str]:
     """Return `key=value` words for what a sweep's base configuration changes in its data set's preset."""
     try:
-        preset = load_config(spec.dataset).flat()
+        before = preset(spec.dataset)
     except UserError:  # a folder that is not here, or a preset that is gone: everything is spelt out
-        preset = {}
+        before = {}
     left_out = ("dataset", "data.evaluate_on", *(spec.space))
-    changed = {k: v for k, v in spec.base.items() if preset.get(k, ...) != v and k not in left_out}
+    changed = {k: v for k, v in spec.base.items() if before.get(k, ...) != v and k not in left_out}
     changed |= {"runtime.threads": spec.threads}
     return [f"{name}={yaml_line(value)}" for name, value in changed.items()]
 

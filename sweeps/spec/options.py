@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from safe.config import Config, load_config, parse_overrides
 from safe.config.values import ORDERS
+from safe.datasets.facts import canonical_name
 from safe.errors import UserError, choices, shortened
 from safe.io.sources import import_own
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
@@ -137,7 +138,7 @@ def _check_selection(selection: str, dataset: str, first_k: int | None, evaluate
             raise UserError(f"--selection {needs} needs {option}")
         if selection != needs and value is not None:
             raise UserError(f"{option} {value} belongs to --selection {needs}, but the selection is {selection}")
-    if evaluate_on is not None and load_config(evaluate_on).dataset == load_config(dataset).dataset:
+    if evaluate_on is not None and canonical_name(evaluate_on) == canonical_name(dataset):
         raise UserError(f"--evaluate-on {evaluate_on} is the data set of the search itself; name another one")
 
 

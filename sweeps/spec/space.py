@@ -28,9 +28,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
-from safe.config import load_config, setting_names, validate
+from safe.config import setting_names, validate
 from safe.config.described import acting, field_of, of_role
-from safe.config.loading import ORDER, with_order
+from safe.config.loading import ORDER, preset, with_order
 from safe.config.marks import Acts, Role
 from safe.errors import UserError, nearest
 from safe.io.documents import parse_yaml
@@ -67,7 +67,7 @@ class Space:
         Raises:
             UserError: as `parse_space`, for trials that start from the preset of `dataset`.
         """
-        return parse_space(raw, load_config(dataset).flat())
+        return parse_space(raw, preset(dataset))
 
     def settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a trial sets: the fixed values and the varied ones.

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from safe.config import load_config, validate
+from safe.config.loading import preset
 from safe.errors import UserError
 from safe.io.tables import Column, Table
 from safe.types import with_split
@@ -55,8 +56,8 @@ def claim_spec(
         raise UserError(f"a claim is audited by the holdout, got --selection {asked['selection']}; leave it out")
     if not (asked.get("control", True) and asked.get("audit", True)):
         raise UserError("an audit of a claim is made of the control and the audit of the trials; leave neither out")
-    claimed, preset = load_config(dataset, config, overrides).flat(), load_config(dataset).flat()
-    changed = {name: value for name, value in claimed.items() if value != preset[name] and name not in OF_THE_SWEEP}
+    claimed, before = load_config(dataset, config, overrides).flat(), preset(dataset)
+    changed = {name: value for name, value in claimed.items() if value != before[name] and name not in OF_THE_SWEEP}
     raw = space.raw if isinstance(space, Space) else space
     entries = dict(raw) if isinstance(raw, Mapping) else read_space(None if raw is None else Path(raw), dataset)
     fixed = {name: value for name, value in changed.items() if name not in entries}

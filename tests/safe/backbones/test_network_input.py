@@ -20,6 +20,7 @@ from safe.backbones.loading import load_backbone, skeleton
 from safe.backbones.network_input import NetworkInput, described, network_input, pass_flops, token_count
 from safe.backbones.resize import Resize
 from safe.config import Config, completed, load_config
+from safe.config.loading import preset
 from safe.data.images import FileImages
 from safe.data.sources import Dataset
 from safe.data.transforms import network_view
@@ -163,6 +164,7 @@ def test_a_folder_without_a_backbone_is_told_what_is_trained(tmp_path: Path) -> 
         load_config(str(tmp_path))
     load_config(str(tmp_path), overrides={"backbone.name": "safe_small_vit"})  # a warning would be an error here
     load_config("glyphs")
+    assert preset(str(tmp_path))["backbone.name"] == "safe_small_vit", "asked for to compare, which trains nothing"
 
 
 # ---------------------------------------------------------------- size
