@@ -18,7 +18,7 @@ from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.display import LiveDisplay
 from sweeps.engine.parent_run import start_parent
 from sweeps.ledger.job_log import JobLog
-from sweeps.ledger.jobs import Job, Kind, place_of
+from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind, place_of
 from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.spec.configs import final_config
 from tracking.memory import MemoryRecorder
@@ -117,6 +117,25 @@ def test_open_jobs_are_closed_with_the_reason(
     assert not books.open_jobs
     start(books, predictions)
     assert (run.status, run.tags["reason"]) == ("RUNNING", "")
+
+
+def test_an_added_trial_is_tagged_and_a_dropped_one_is_stopped_whatever_ended_its_process(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    place: dict[str, Any] = {"trial": 0, "variant": ADDED}
+    config = {"dataset": "digits", "slow.lr": 0.1}
+    books.started(Job("trial-added-00", Kind.TRIAL, "added 00 by hand", config, predictions, states="", **place))
+    books.session("trial-added-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    start(books, predictions)
+    books.ledger.append("dropped", request="1", job="trial-added-00")
+    ledger, recorder = books.ledger, MemoryRecorder()  # the process is killed; the next call looks through the ledger
+    recorder.start("demo", {}, {})
+    Bookkeeper(ledger, recorder, Shown(), books.states, {}).record_again()
+    added, other = (recorder.runs[f"demo/{id}"] for id in ("trial-added-00", "trial-00"))
+    assert (added.tags["added"], added.tags["reason"], added.status) == ("by hand", DROPPED, "STOPPED")
+    assert ("added" in other.tags, other.status) == (False, "KILLED")
+    job = ledger.log.jobs["trial-added-00"]
+    assert (job.status, job.reason, job.over, len(job.sessions)) == ("STOPPED", DROPPED, True, 1)
 
 
 def test_a_recorder_that_lost_everything_is_brought_up_to_the_ledger(
