@@ -66,7 +66,7 @@ def test_the_figures_show_the_numbers_of_the_ledger(page: Browser, swept: Swept,
     means = [fmean(job.sessions[s - 1].metrics["test/accuracy"] for job in finals) for s in sessions]
     assert curve["x"] == sessions
     assert curve["y"] == pytest.approx([100 * mean for mean in means], abs=1e-9)
-    (heat,) = page.run(TRACES, "matrix")
+    _, heat = page.run(TRACES, "matrix")  # above the cells of sessions to come
     for after in sessions:
         rows = [job.sessions[after - 1].row for job in finals]
         cells = [100 * fmean(same) for same in zip(*rows, strict=True)]
