@@ -44,9 +44,18 @@ def forgetting_words(metrics: Mapping[str, Any], prefix: str = "") -> list[str]:
     if any(prefix + name not in metrics for name in names):
         return []
     lost, really, confusion, own = (f"{100 * metrics[prefix + name]['mean']:z.1f}" for name in names)
+    if any(points.startswith("-") for points in (lost, really, confusion)):
+        parts = (
+            f"Forgetting of {lost} points is {really} within the sessions and {confusion} by confusion with other "
+            "ones; what is below 0 was gained."
+        )
+    else:
+        parts = (
+            f"Of {lost} points of forgetting, {really} are really forgotten and {confusion} are more confusion with "
+            "other sessions."
+        )
     return [
-        f"Of {lost} points of forgetting, {really} are really forgotten and {confusion} are more confusion "
-        "with other sessions.",
+        parts,
         f"Among the classes of its own session alone, {own} % of the images are right.",
     ]
 

@@ -743,10 +743,13 @@ def test_domains_tell_streams_apart(make_config: Callable[..., Config], domains:
 # Modules of `safe` on which no stage depends, a package for all of its own: they judge, check, show, fetch, or build on
 # finished logits.
 OTHERS = {
-    "", "__main__", "cli", "config", "datasets", "errors", "io", "predictor", "states", "types",
+    "", "__main__", "cli", "datasets", "errors", "io", "predictor", "states", "types",
+    # What settings say is in the keys.
+    "config.__init__", "config.described", "config.heads", "config.loading", "config.marks", "config.section",
+    "config.settings", "config.values",
     "evaluation.__init__", "evaluation.aggregation", "evaluation.image_metrics", "evaluation.metrics",
     "evaluation.session_metrics", "training.__init__", "training.cost", "training.memory", "training.pretrain",
-    "training.resources",
+    "training.resources", "training.watch",
     # The digest of a data set and the images of every session say what these gave.
     "data.__init__", "data.__main__", "data.benchmarks", "data.check", "data.decoder", "data.fetching", "data.folders",
     "data.loading", "data.sessions", "data.split",

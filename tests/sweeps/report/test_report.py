@@ -42,6 +42,7 @@ from sweeps.report.run_plots import UNSEEN, matrix, scale_ends
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import ON_TEST, describe, show
 from sweeps.report.tree import Node
+from sweeps.report.words import forgetting_words
 from sweeps.results import selection
 from sweeps.results.confused import HEADER, PICTURE, TABLE, Pair, table_of
 from sweeps.results.summary import summary_metrics, sweep_summary
@@ -591,3 +592,13 @@ def test_bars_with_white_lines_have_their_colour_under_them() -> None:
     drawn = [pattern for pattern in patterns if pattern.shape and pattern.fgcolor == "#fff"]
     assert len(drawn) == 2
     assert all(pattern.bgcolor == pattern.parent.color for pattern in drawn)
+
+
+def test_what_was_gained_is_not_told_as_forgotten() -> None:
+    names = ("forgetting", "forgetting_within", "forgetting_confusion", "accuracy_within_session")
+    metrics = {name: {"mean": value} for name, value in zip(names, (0.02, -0.015, 0.035, 0.9), strict=True)}
+    told = forgetting_words(metrics)
+    assert told[0] == (
+        "Forgetting of 2.0 points is -1.5 within the sessions and 3.5 by confusion with other ones; what is below 0 "
+        "was gained."
+    )
