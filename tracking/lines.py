@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 
 class MisplacedError(ValueError):
     """A whole line that does not stand where it was written."""
@@ -51,6 +49,8 @@ def decode(line: bytes) -> dict[str, Any]:
     body += b"}"
     if not separator or crc != b'%08x"}\n' % zlib.crc32(body):
         raise ValueError("wrong checksum")
+    from pydantic_core import from_json  # here, since commands of a cluster's host run without any package
+
     record: dict[str, Any]
     try:
         record = from_json(body, cache_strings="all")  # what thousands of lines name is one text

@@ -17,7 +17,7 @@ from safe.errors import EXIT_INTERRUPTED, UserError
 from sweeps.cluster import machine
 from sweeps.cluster.compose import HEAD, WORKER, Compose, Container
 from sweeps.cluster.passwords import write_secrets
-from sweeps.spec.space import space_presets
+from sweeps.spec.presets import space_presets
 
 PORT_VARIABLES = {"mlflow": "MLFLOW_PORT", HEAD: "DASHBOARD_PORT"}
 READY_TIMEOUT_S = 300.0

@@ -23,8 +23,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -37,6 +35,7 @@ from safe.io.documents import parse_yaml
 from safe.io.opening import read_regular
 from sweeps.spec.conditions import unmet, used
 from sweeps.spec.domains import RANGES, Domain, domain_of
+from sweeps.spec.presets import space_presets
 
 PREDICTION_SETTINGS = tuple(sorted(acting(Acts.PREDICTION)))
 MOST_PREDICTIONS = 2_000
@@ -79,12 +78,6 @@ class Space:
             **self.fixed,
             **{name: value if used(name, config) else self.base[name] for name, value in values.items()},
         }
-
-
-def space_presets() -> dict[str, Traversable]:
-    """Return the search spaces that come with the package, by name."""
-    presets = (files("sweeps") / "presets").iterdir()
-    return {one.name.removesuffix(".yaml"): one for one in sorted(presets, key=lambda one: one.name)}
 
 
 def read_space(file: Path | None, dataset: str) -> dict[str, Any]:

@@ -57,7 +57,6 @@ def check_early(spec: SweepSpec) -> None:
     """
     first = next(proposals(spec, SweepLog(spec)))[0].config
     final_config(refit_config(spec, first, {}), spec.seeds - 1)
-    _check_classes(spec)
     if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
         raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
     if spec.target is not None:
@@ -66,6 +65,7 @@ def check_early(spec: SweepSpec) -> None:
         # The head of a cluster trains nothing, so its own devices say nothing.
         preflight(validate({**spec.target, **({"runtime.device": "cpu"} if ray_address() else {})}))
     check_room(spec, largest_configs(spec))
+    _check_classes(spec)  # last, since a folder that is no data set is told first
 
 
 def _check_classes(spec: SweepSpec) -> None:

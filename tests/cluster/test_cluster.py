@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from ..browser.driving import browser, chromium
+from benchmarks.driving import browser, chromium
+
 from .driving import ROOT, Cluster, outcome
 
 SMALL = ["--dataset", "digits", "--trials", "4", "--seeds", "1", "--search", "random", "--no-control", "--no-audit"]

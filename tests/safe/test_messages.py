@@ -109,7 +109,7 @@ def _prompts(folder: Path) -> None:
         (_no_domains, "mine has no domains, so its sessions can only be classes"),
         (_empty_domain, "1 domains of mine have no training image: sketch"),
         (_part_missing, f"session-01.pt needs pet-{'0' * 32}.pt beside it, which is not there: copy the whole folder"),
-        (_prompts, "vpt_deep.prompts must be an integer >= 1, got 0"),
+        (_prompts, "pet.prompts: Input should be greater than or equal to 1, got 0"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, provoke: Callable[[Path], None], words: str) -> None:

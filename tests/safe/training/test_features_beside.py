@@ -22,7 +22,7 @@ from safe.predictor import load_predictor
 from safe.states.checkpoint import save_state
 from safe.training.build import build_learner, head_width, projection_seed
 from safe.training.cost import session_costs
-from safe.training.memory import Sizes, needs
+from safe.training.memory import needs, sizes_of
 from safe.training.trainer import SafeTrainer
 
 ONE_LAMBDA = {"head.ridge_grid": [5.0]}
@@ -139,7 +139,7 @@ def test_what_stands_beside_is_counted() -> None:
         both = 2 if plain.fast_head_flops else 1
         assert frozen.flops - plain.flops == pytest.approx(frozen.beside_read * plain.beside_flops + both * wider)
     assert own[0].fast_head_flops == 0 < with_slow[0].fast_head_flops, "solved in session 1 too"
-    sizes = Sizes(skeleton(at("own").backbone.name), classes=300, images=9000, judged=6000)
+    sizes = sizes_of(skeleton(at("own").backbone.name), classes=300, images=9000, judged=6000)
     need = {kind: needs(at(kind), sizes, torch.device("cpu")).host for kind in ("own", "with_frozen", "with_slow")}
     projection, kept, copies = 4 * 768 * 10_000, 4 * 768 * 15_000, 4 * 2 * 768 * 9000
     assert need["with_frozen"] - need["own"] == pytest.approx(projection + kept + copies, rel=0.5)

@@ -109,7 +109,7 @@ def test_searches_and_their_cost_stand_side_by_side() -> None:
     assert rows["sessions if every combination were a run"] == ["72", "96"]
     figures = [block for section in page.shown for block in section.blocks if isinstance(block, Figure)]
     assert [figure.id for figure in figures] == ["sessions", "progress-curve"]
-    names = [trace.name for trace in figures[0].figure.data if trace.name]
+    names = [trace.name for trace in figures[0].figure.data if not trace.name.endswith("± std")]
     assert names == ["one", "one, control", "two", "two, control"]
 
 
