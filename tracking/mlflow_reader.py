@@ -91,12 +91,14 @@ def find_sweep_models(client: MlflowClient, sweep: str) -> list[LoggedModel]:
 
 
 def registered_sources(client: MlflowClient) -> set[str]:
-    """Return where the files of all registered versions lie: addresses, or `models:/<id>`."""
+    """Return where the files of all registered versions lie: addresses, paths, or `models:/<id>`."""
     sources: set[str] = set()
     token = None
     while True:
         page = client.search_model_versions("", page_token=token)
         sources |= {str(version.source) for version in page}
+        # The source of a copy is another version, which may be deleted by now.
+        sources |= {client.get_model_version_download_uri(version.name, version.version) for version in page}
         token = page.token
         if not token:
             return sources

@@ -39,10 +39,14 @@ def free_port(first: int, host: str = HOST) -> int:
     """Return the first free port of an address from `first` on.
 
     Raises:
-        UserError: none of the next PORTS_TRIED is free, or this machine has no such address.
+        UserError: it is no port, none of the next PORTS_TRIED is free, or this machine has no such address.
     """
+    if not 1 <= first < 65536:
+        raise UserError(f"--port must be between 1 and 65535, got {first}")
     try:
         family = socket.getaddrinfo(host, None)[0][0]
+    except UnicodeError:
+        raise UserError(f"--host {host}: no name of a machine") from None
     except OSError as error:
         raise UserError(f"--host {host}: {error.strerror}") from None
     for port in range(first, min(first + PORTS_TRIED, 65536)):
@@ -50,7 +54,7 @@ def free_port(first: int, host: str = HOST) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port
     raise UserError(f"no free port of {host} from {first} on; choose another one with --port")

@@ -156,10 +156,11 @@ class Bookkeeper:
         self._record_best()
 
     def _record_job(self, job: JobLog) -> None:
-        if job.status == Status.RUNNING and not job.complete:
-            dropped = job.id in self.ledger.log.dropped
-            ended, why = (Status.STOPPED, DROPPED) if dropped else (Status.KILLED, "the process ended without a word")
-            self.ledger.append("status", job=job.id, status=ended, reason=why)
+        if job.id in self.ledger.log.dropped and not job.over:
+            self.ledger.append("status", job=job.id, status=Status.STOPPED, reason=DROPPED)
+        elif job.status == Status.RUNNING and not job.complete:
+            why = "the process ended without a word"
+            self.ledger.append("status", job=job.id, status=Status.KILLED, reason=why)
         elif job.complete and not job.over:
             self.ledger.append("status", job=job.id, status=Status.FINISHED, reason=None)
         self._start_run(job)

@@ -62,11 +62,17 @@ class Requests:
 
     def waiting(self) -> list[Request]:
         """Return what was asked for and not yet taken up, oldest first."""
-        return [_read(path) for path in sorted(self.folder.glob("[0-9]*.json"))]
+        return [_read(path) for path in sorted(self.folder.glob("[0-9]*.json")) if path.is_file()]
 
     def remove(self, request: Request) -> None:
-        """Take a request away."""
-        (self.folder / f"{request.id}.json").unlink(missing_ok=True)
+        """Take a request away; `UserError` where that is not possible."""
+        path = self.folder / f"{request.id}.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot remove the request {path}: {error.strerror}; remove it, then the same command continues"
+            ) from None
 
 
 def _read(path: Path) -> Request:
@@ -77,5 +83,5 @@ def _read(path: Path) -> Request:
         if "drop" in told:
             return Request(path.stem, drop=str(told["drop"]))
         return Request(path.stem, add=dict(told["add"]))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return Request(path.stem, wrong=f"{path.name} is no request of `sweeps add` or `sweeps drop`")

@@ -44,7 +44,8 @@ def surplus_models(client: MlflowClient, sweep: str, keep: int) -> list[LoggedMo
     for models in by_run.values():
         models.sort(key=lambda model: int(model.tags["session"]))
         surplus += models[: max(0, len(models) - keep)]
-    return [m for m in surplus if not sources & {m.artifact_location, f"models:/{m.model_id}"}]
+    names = ((m, m.artifact_location, f"models:/{m.model_id}") for m in surplus)
+    return [m for m, place, address in names if not sources & {place, place.removeprefix("file://"), address}]
 
 
 def remove_files(client: MlflowClient, models: Iterable[LoggedModel]) -> None:

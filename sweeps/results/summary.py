@@ -172,7 +172,8 @@ def best_so_far(log: SweepLog) -> dict[int, float]:
     complete."""
     spec, best = log.sweep_spec, dict[int, float]()
     wish, goodness = objectives(spec.objective)[0], float("-inf")
-    complete = {job.completed: job for job in log.of_kind(Kind.TRIAL) if job.completed is not None and job.complete}
+    kept = [job for job in log.of_kind(Kind.TRIAL) if job.complete and job.id not in log.dropped]
+    complete = {job.completed: job for job in kept if job.completed is not None}
     for step, job in sorted(complete.items()):
         score = score_trial(job, spec.objective, spec.split).score
         if score is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from safe.config.described import of_role
-from safe.config.marks import Role
+from safe.config.described import acting, of_role
+from safe.config.marks import Acts, Role
 from safe.errors import UserError, nearest
 from sweeps.engine.work import Study
 from sweeps.ledger.job_log import JobLog
-from sweeps.ledger.jobs import ADDED, DROPPED, SEARCH_KINDS, Job, Kind
+from sweeps.ledger.jobs import ADDED, DROPPED, SEARCH_KINDS, Job, Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.requests import Request
 from sweeps.report.terminal import trial_title
@@ -49,7 +49,7 @@ class Live:
             assert study.requests is not None
             study.requests.remove(request)
         for id in sorted(log.dropped):
-            if log.jobs[id].status in (Status.KILLED, Status.FAILED):
+            if log.jobs[id].status != Status.RUNNING and not log.jobs[id].over:
                 study.end(id, DROPPED)
         begin, self._given = self._given, len(log.added)
         return [self._job(number) for number in range(begin, self._given)]
@@ -89,17 +89,25 @@ def added_config(log: SweepLog, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{free[0]} acts at prediction, so there is nothing to train: every trial is judged at all its values in "
             "the space; another space is a sweep of its own"
         )
-    if fixed := [name for name in settings if name in of_role(Role.FRAME) or name.startswith("runtime.")]:
-        raise UserError(f"{fixed[0]} is the same in all trials of a sweep; an added trial cannot set it")
+    of_data = {name for name in acting(Acts.FACTS) if name.startswith("data.")} - {*spec.space}
+    frame = {*of_role(Role.FRAME), *of_data}
+    if fixed := [name for name in settings if name in frame or name.startswith("runtime.")]:
+        raise UserError(
+            f"{fixed[0]} is the same in all trials of this sweep, whose scores could not be compared otherwise; "
+            "an added trial cannot set it"
+        )
     if spec.target is not None and (strange := [name for name in settings if name not in spec.space]):
         raise UserError(
             f"{strange[0]} is not of the space, and only its settings are refit on {spec.evaluate_on}; "
             f"it can set {', '.join(space.domains)}"
         )
     config = _config(spec, space, settings)
-    same = next((job for job in log.candidates() if what_it_is(job.config) == what_it_is(config)), None)
+    known = {job.id: job.config for job in log.candidates()}
+    for number, one in enumerate(log.added):  # it may still wait for its turn
+        known.setdefault(job_id(Kind.TRIAL, number, variant=ADDED), _config(spec, space, one["settings"]))
+    same = next((id for id, one in known.items() if what_it_is(one) == what_it_is(config)), None)
     if same is not None:
-        raise UserError(f"{same.id} has this very configuration; add another one")
+        raise UserError(f"{same} has this very configuration; add another one")
     return config
 
 

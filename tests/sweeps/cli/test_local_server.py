@@ -81,6 +81,12 @@ def test_addresses() -> None:
     assert address_of("box.local", 1) == "http://box.local:1"
     with pytest.raises(UserError, match="--host no such host: "):
         free_port(5000, "no such host")
+    for host in ("..", "a" * 70):
+        with pytest.raises(UserError, match="no name of a machine"):
+            free_port(5000, host)
+    for port in (-1, 0, 65_536):
+        with pytest.raises(UserError, match=f"--port must be between 1 and 65535, got {port}"):
+            free_port(port)
 
 
 def test_nothing_of_it_stays_when_a_command_is_asked_to_end(tmp_path: Path) -> None:

@@ -138,6 +138,21 @@ def test_an_added_trial_is_tagged_and_a_dropped_one_is_stopped_whatever_ended_it
     assert (job.status, job.reason, job.over, len(job.sessions)) == ("STOPPED", DROPPED, True, 1)
 
 
+def test_a_dropped_trial_that_a_kill_left_complete_is_not_finished_and_not_the_best(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    start(books, predictions)
+    books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
+    books.ledger.append("dropped", request="1", job="trial-00")
+    books.session("trial-00", make_session(2, [[0.8, 0.6], [0.9, 0.6], [0.7, 0.7]]))
+    recorder = MemoryRecorder()
+    recorder.start("demo", {}, {})
+    Bookkeeper(books.ledger, recorder, Shown(), books.states, {}).record_again()
+    job = books.ledger.log.jobs["trial-00"]
+    assert (job.complete, job.status, job.reason) == (True, "STOPPED", DROPPED)
+    assert not [name for name in recorder.runs["demo"].metrics if name.startswith("best/")]
+
+
 def test_a_recorder_that_lost_everything_is_brought_up_to_the_ledger(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -147,6 +147,15 @@ def test_old_states_go_and_what_is_registered_stays(
     assert "there is nothing to remove" in capsys.readouterr().out
 
 
+def test_a_copy_of_a_version_that_is_deleted_and_a_path_are_registered_too(store: Store) -> None:
+    store.register("demo", "final-00-0-session-01", lambda model: str(model.artifact_location))
+    store.client.copy_model_version("models:/final-00-0-session-01/1", "production")
+    store.client.delete_registered_model("final-00-0-session-01")
+    store.register("demo", "trial-00-session-01", lambda model: str(model.artifact_location).removeprefix("file://"))
+    assert prune(store, "--mlflow", "--keep", "0", "--yes") == 0
+    assert store.with_files("demo") == {"final-00-0-session-01", "trial-00-session-01"}
+
+
 def test_sweeps_that_run_or_are_not_finished_keep_theirs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     running, open_ = store.finish("running"), store.finish("open", finished=False)
     assert open_.is_dir()

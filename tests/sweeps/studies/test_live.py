@@ -13,7 +13,7 @@ import pytest
 
 from safe.errors import UserError
 from sweeps import cli
-from sweeps.ledger.jobs import DROPPED, Job, Kind
+from sweeps.ledger.jobs import BUDGET, DROPPED, Job, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog
 from sweeps.ledger.lock import locked
 from sweeps.ledger.record import SessionRecord
@@ -176,11 +176,14 @@ def test_a_dropped_trial_keeps_its_sessions_is_stopped_and_not_chosen(tmp_path: 
     assert resumed.selected == log.selected
 
 
-def test_a_paused_trial_that_is_dropped_is_not_gone_on_with(tmp_path: Path, fake: Any) -> None:
+@pytest.mark.parametrize(("status", "reason"), [("KILLED", "interrupted"), ("STOPPED", BUDGET), ("FAILED", "memory")])
+def test_a_trial_that_would_go_on_later_is_not_gone_on_with_once_it_is_dropped(
+    tmp_path: Path, fake: Any, status: str, reason: str
+) -> None:
     first = Rehearsal(asked(), requests=Requests(tmp_path))
     with pytest.raises(KilledError):
         first.run(fake(bowl), kill_after=3)
-    first.append("status", job="trial-02", status="KILLED", reason="interrupted")
+    first.append("status", job="trial-02", status=status, reason=reason)
     assert first.requests is not None
     first.requests.ask(drop="trial-02")
     again = first.again()
@@ -217,11 +220,27 @@ def test_what_cannot_be_taken_up_by_then_is_told_and_nothing_else_happens(tmp_pa
         ({"aggregation.temperature": 1.0}, "acts at prediction, so there is nothing to train"),
         ({"seed": 3}, "the same in all trials"),
         ({"runtime.threads": 3}, "the same in all trials"),
+        ({"data.init_classes": 10}, "data.init_classes is the same in all trials"),
+        ({"data.holdout_seed": 7}, "the same in all trials"),
+        ({"data.root": "/elsewhere"}, "the same in all trials"),
     ],
 )
 def test_an_added_trial_is_checked_as_a_space_is(settings: Mapping[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         added_config(SweepLog(asked()), settings)
+
+
+def test_what_a_space_varies_of_the_data_an_added_trial_can_set() -> None:
+    spec = asked(space={**SPACE, "data.increment": {"choice": [2, 5]}})
+    assert added_config(SweepLog(spec), {"data.increment": 5})["data.increment"] == 5
+
+
+def test_an_added_trial_that_waits_for_its_turn_is_not_added_again() -> None:
+    log = SweepLog(asked())
+    log.apply({"type": "added", "request": "1", "settings": BEST, "after": 4, "told": True})
+    with pytest.raises(UserError, match="trial-added-00 has this very configuration"):
+        added_config(log, BEST)
+    assert added_config(log, {**BEST, "slow.diag_weight": 0.2})["slow.diag_weight"] == 0.2
 
 
 def test_the_same_configuration_is_refused_with_the_name_of_the_trial(tmp_path: Path, fake: Any) -> None:
@@ -299,14 +318,17 @@ def test_asked_twice_is_refused(resting: Path, capsys: pytest.CaptureFixture[str
 def test_a_file_that_is_no_request_is_told_and_goes_and_the_sweep_goes_on(tmp_path: Path, fake: Any) -> None:
     folder = tmp_path / "a" / "requests"
     folder.mkdir(parents=True)
-    for number, text in enumerate(('{"version": 2, "add": {}}', "[]", "x", '{"version": 1, "add": 3}')):
+    deep = "[" * 100_000
+    for number, text in enumerate(('{"version": 2, "add": {}}', "[]", "x", '{"version": 1, "add": 3}', deep)):
         (folder / f"{number:020d}-a.json").write_text(text)
     (folder / ".draft").write_text("half")
+    (folder / "5.json").mkdir()
+    os.mkfifo(folder / "6.json")
     rehearsal = Rehearsal(asked(trials=2), requests=Requests(tmp_path / "a"))
     log = rehearsal.run(fake(bowl))
     assert log.selected is not None
     assert rehearsal.notes == [
         "not taken up: 00000000000000000000-a.json has format version 2, newer than 1",
-        *(f"not taken up: {n:020d}-a.json is no request of `sweeps add` or `sweeps drop`" for n in (1, 2, 3)),
+        *(f"not taken up: {n:020d}-a.json is no request of `sweeps add` or `sweeps drop`" for n in (1, 2, 3, 4)),
     ]
-    assert [path.name for path in folder.iterdir()] == [".draft"]
+    assert sorted(path.name for path in folder.iterdir()) == [".draft", "5.json", "6.json"]
