@@ -150,7 +150,8 @@ class StageKeys:
             return self._views(learner, session, epoch)
         if learner == "ptm":
             facts = {**self._facts, "images": self._images(split, [group or session])}
-            return _digest([kind, learner, facts, _settings(self.config, {Acts.EXTRACTION}, FROZEN)])
+            points = {Acts.EXTRACTION, *([Acts.EVALUATION] if split == "evaluation" else [])}
+            return _digest([kind, learner, facts, _settings(self.config, points, FROZEN)])
         fast = learner == "fast" and _trains_fast(self.config, session)
         points, also = {*FROM_THE_START, *([Acts.SESSION_2] if fast else [])}, []
         facts = dict(self._facts)

@@ -18,7 +18,7 @@ from torch import Tensor
 import safe
 from safe import learners
 from safe.config import Config, setting_names
-from safe.data.sources import Dataset, Domains
+from safe.data.sources import ArrayImages, Dataset, Domains
 from safe.errors import NonFiniteLossError
 from safe.heads.ridge import RidgeHead
 from safe.io.sources import sources_digest
@@ -193,6 +193,23 @@ def test_off_cold_and_warm_are_the_same(trial: Trial, overrides: dict[str, Any])
         assert all(counts["computed"] == 0 for counts in result.work.stages.values())
     kinds = {kind for kind, _ in store.stages}
     assert kinds >= {"features", "logits"}
+
+
+def test_training_and_test_images_in_the_same_places_have_features_of_their_own(
+    make_config: Callable[..., Config], make_dataset: Callable[..., Dataset], tiny_vit: VisionTransformer
+) -> None:
+    """As where a folder has as many test as training images a class: number and class of an image say nothing then."""
+    plain = make_dataset(train=6, test=6)
+    places = [images.labels.argsort(stable=True) for images in (plain.train, plain.test)]
+    train, test = (
+        ArrayImages(images.pixels[place], images.labels[place])
+        for images, place in zip((plain.train, plain.test), places, strict=True)
+    )
+    dataset, config = replace(plain, train=train, test=test), make_config({"head.features": "with_frozen"})
+    alone, sharing = SafeTrainer(config, dataset, tiny_vit), SafeTrainer(config, dataset, tiny_vit, MemoryStages())
+    while not alone.done:
+        assert alone.run_session().metrics == sharing.run_session().metrics
+        assert_same(vars(alone.session_logits), vars(sharing.session_logits))
 
 
 @pytest.mark.parametrize(
