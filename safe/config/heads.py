@@ -15,6 +15,7 @@ from safe.heads import head_kinds
 OF_A_CLOSED_FORM = Needs(("head.kind", CLOSED_FORM))
 PROJECTED = Needs(("head.projection_dim", ABOVE_ZERO))
 MOST_LAMBDAS = 100  # every session tries all of them, and they are written down as one parameter
+MOST_LAYERS = 100  # each is a ridge head with statistics of its own
 
 
 def _head_kind(kind: str) -> str:
@@ -65,9 +66,9 @@ class HeadConfig(Section):
     numbers each."""
     shrinkage: Literal["oas"] | Annotated[float, Field(gt=0, le=1, strict=True)] = "oas"
     """Of `gaussian`: the covariance's share of a multiple of the identity; `oas` reckons it from the covariance."""
-    anacp_layers: Count = 3
+    anacp_layers: Annotated[Count, Field(le=MOST_LAYERS), Role.SIZE] = 3
     """Of `anacp`: random projections whose adapted features are averaged."""
-    anacp_draws: Count = 100
+    anacp_draws: Annotated[Count, Role.SIZE] = 100
     """Of `anacp`: Gaussian draws of each class that its classifier is fitted on, after every session anew."""
     anacp_spread: NonNegative = 1.0
     """Of `anacp`: how far the classes' targets are moved apart, in standard deviations within a class."""

@@ -42,8 +42,9 @@ class Adapter(nn.Module):
     def __init__(self, width: int, bottleneck: int, scale: float, dropout: float, generator: torch.Generator) -> None:
         super().__init__()
         # skip_init: the default initialisation of nn.Linear would draw from the global random state.
-        self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck)
-        self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width)
+        device = torch.get_default_device()  # which it does not look at by itself
+        self.down_proj = nn.utils.skip_init(nn.Linear, width, bottleneck, device=device)
+        self.up_proj = nn.utils.skip_init(nn.Linear, bottleneck, width, device=device)
         self.dropout = GeneratorDropout(dropout)
         self.scale = scale
         nn.init.kaiming_uniform_(self.down_proj.weight, a=math.sqrt(5), generator=generator)

@@ -14,7 +14,8 @@ from sweeps.engine.packing import even_share
 from sweeps.spec.machine import gpu_count, ray_address
 from sweeps.spec.specs import Spec, SweepSpec
 
-KINDS = ("backbone.name", "backbone.image_size", "pet.kind", "head.kind")  # they decide what other settings cost
+# They decide what other settings cost.
+KINDS = ("backbone.name", "backbone.image_size", "pet.kind", "head.kind", "head.features", "head.covariance")
 
 
 def largest_configs(spec: SweepSpec) -> list[Config]:

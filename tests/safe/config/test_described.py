@@ -53,7 +53,7 @@ def test_settings_say_what_they_are_to_those_who_compare_move_and_size_runs() ->
     assert of_role(Role.PLACE) == ("dataset", "data.root")
     assert of_role(Role.SIZE) == (
         "pet.bottleneck", "pet.prompts", "pet.rank", "slow.batch_size", "fast.batch_size", "head.projection_dim",
-        "runtime.eval_batch_size",
+        "head.anacp_layers", "head.anacp_draws", "runtime.eval_batch_size",
     )  # fmt: skip
     assert of_role(Role.FRAME) == (
         "dataset", "seed", "class_order_seed", "data.evaluate_on", "data.holdout_share", "runtime.threads",

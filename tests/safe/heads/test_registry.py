@@ -63,6 +63,11 @@ def test_an_unknown_kind_is_refused_with_the_choices() -> None:
     assert str(error.value).splitlines()[1:] == [f"  - head.kind: {words}"]
 
 
+def test_more_layers_than_anything_holds_are_refused_before_a_head_is_made() -> None:
+    with pytest.raises(UserError, match=r"head.anacp_layers: Input should be less than or equal to 100, got 2000000000"):
+        validate({"head.kind": "anacp", "head.anacp_layers": 2_000_000_000})
+
+
 def test_making_a_head_sets_nothing_big_up() -> None:
     """A matrix of (10^6)^2 would not fit; predicting does not need it."""
     head = make_head("ridge", 4, "cpu", {**dict(Config().head), "projection_dim": 10**6, "projection_seed": 0})

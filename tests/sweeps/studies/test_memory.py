@@ -70,6 +70,15 @@ def test_every_searched_size_of_the_pictures_counts_and_fits_the_patches(make_sp
         check_early(make_spec(space={"backbone.image_size": {"choice": [32, 60]}}))
 
 
+def test_every_searched_reading_and_covariance_of_heads_counts(make_spec: Callable[..., SweepSpec]) -> None:
+    features = {"head.features": {"choice": ["own", "with_frozen"]}}
+    assert {c.head.features for c in largest_configs(make_spec(space=features))} == {"own", "with_frozen"}
+    gaussian = {"head.kind": "gaussian", "head.projection_dim": 10_000}  # per class M^2 numbers, else M^2 in all
+    check_early(make_spec(space={**gaussian, "head.covariance": "shared"}, concurrency=1))
+    with pytest.raises(UserError, match=r"of memory, there are .*projection_dim=10000 takes the most of it"):
+        check_early(make_spec(space={**gaussian, "head.covariance": {"choice": ["per_class", "shared"]}}, concurrency=1))
+
+
 def test_nothing_is_written_before_a_refusal(make_spec: Callable[..., SweepSpec], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="GiB of memory"):
         run_sweep(make_spec(base=HUGE), tmp_path)
