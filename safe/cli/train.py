@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def train(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Train, or go on training, and return the exit code; `words` are the command line, shown after an interrupt."""
     _check_files(arguments.save, arguments.state, arguments.every_epoch)
-    overrides = with_kept_order(arguments.overrides, lambda: _kept_order(arguments.state))
+    overrides = with_kept_order(arguments.overrides, lambda: _kept_order(arguments.state), arguments.config)
     config = load_config(arguments.dataset, arguments.config, overrides)
     require_dataset(config.dataset, config.data.root)
 

@@ -100,14 +100,14 @@ def with_order(flat: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, ORDER: names}
 
 
-def with_kept_order(overrides: Overrides, kept: Callable[[], Any]) -> Overrides:
-    """Return the overrides; where their order of classes is a file that is gone, with the order that a run kept.
+def with_kept_order(overrides: Overrides, kept: Callable[[], Any], file: Path | None = None) -> Overrides:
+    """Return the overrides; where the order of classes is a file that is gone, with the order that a run kept.
 
     A notice tells so. `kept` gives that order, or something else where there is none; it is asked for a file that is
-    gone alone.
+    gone alone. The order may stand in the configuration `file` too.
     """
     given = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
-    order = given.get(ORDER)
+    order = {**({} if file is None else _read_file(file)), **given}.get(ORDER)
     lacking = isinstance(order, str) and order not in ORDERS and not os.path.exists(os.path.expanduser(order))
     if not lacking or not isinstance(names := kept(), list | tuple):
         return overrides

@@ -50,12 +50,17 @@ def in_domains(config: Config) -> bool:
     """Whether the sessions are a data set's domains; `UserError` if sizes of sessions are given all the same."""
     if dataset_info(config.dataset).kind != "domains" or config.data.scenario == "class":
         return False
+    refuse_sizes(config)
+    return True
+
+
+def refuse_sizes(config: Config) -> None:
+    """Refuse sizes of sessions, which are a data set's domains."""
     if config.data.sessions is not None:
         raise UserError(
             f"the sessions of {config.dataset} are its domains, which data.sessions cannot cut; set "
             "data.scenario=class for sessions of classes"
         )
-    return True
 
 
 def require_sessions(config: Config) -> None:

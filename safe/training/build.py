@@ -14,7 +14,7 @@ from safe.config import Config
 from safe.config.reading import beside
 from safe.config.settings import PetConfig
 from safe.data.loading import survey
-from safe.data.sessions import require_sessions, sizes_of
+from safe.data.sessions import refuse_sizes, require_sessions, sizes_of
 from safe.data.sources import Dataset
 from safe.data.split import class_order
 from safe.data.stream import Stream, class_incremental, domain_incremental
@@ -38,6 +38,7 @@ def build_stream(config: Config, dataset: Dataset) -> Stream:
         "holdout_seed": data.holdout_seed,
     }
     if dataset.domains is not None and data.scenario == "auto":
+        refuse_sizes(config)
         return domain_incremental(dataset, order=order, **split)
     return class_incremental(dataset, sizes=sizes_of(data, len(dataset.classes)), order=order, **split)
 

@@ -101,3 +101,14 @@ def test_an_order_whose_file_is_gone_is_the_one_that_was_kept(file: Path, as_map
     with pytest.warns(Notice, match="names.txt is not there; what began with it goes on in the order of 10 classes"):
         assert with_kept_order(given, lambda: tuple(NAMES)) == {"data.class_order": NAMES, "seed": 1}
     assert with_kept_order(given, lambda: "seeded") is given
+
+
+def test_so_is_one_that_a_configuration_file_names(file: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"data:\n  class_order: {file}\n")
+    assert with_kept_order(["seed=1"], pytest.fail, settings) == ["seed=1"], "the file is there"
+    file.unlink()
+    with pytest.warns(Notice, match="names.txt is not there"):
+        kept = with_kept_order(["seed=1"], lambda: NAMES, settings)
+    assert load_config("digits", settings, kept).flat()["data.class_order"] == NAMES
+    assert with_kept_order(["data.class_order=natural"], pytest.fail, settings) == ["data.class_order=natural"]

@@ -75,7 +75,7 @@ def test_statistics_are_half_a_matrix_a_learner_and_pass_through_memory_when_the
     assert (on_gpu.host, on_gpu.gpu) == pytest.approx((2 * half, 4 * half), rel=0.02)
 
 
-@pytest.mark.parametrize("setting", [name for name in of_role(Role.SIZE) if name not in ("pet.rank", "head.anacp_layers")])
+@pytest.mark.parametrize("setting", sorted({*of_role(Role.SIZE)} - {"pet.rank", "head.anacp_layers"}))
 def test_what_is_named_as_the_largest_that_fits_does_fit_and_one_more_does_not(setting: str) -> None:
     kind = {"pet.prompts": {"pet.kind": "vpt_deep"}, "head.anacp_draws": {"head.kind": "anacp"}}.get(setting, {})
     # A large data set, because a batch is never larger than a session.

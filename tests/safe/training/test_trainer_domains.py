@@ -14,9 +14,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from safe.config import Config
 from safe.data.sources import Dataset, Domains
+from safe.errors import UserError
 from safe.heads.projection import Projection
 from safe.states.checkpoint import load_state, save_state
 from safe.training import steps as module
+from safe.training.build import build_stream
 from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
 
@@ -143,3 +145,12 @@ def test_a_resumed_run_equals_the_uninterrupted_one(make: MakeTrainer, tmp_path:
                 pairs = zip(*(x if isinstance(x, list) else [x] for x in (value, other[part][key])), strict=True)
                 same = all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs)
                 assert same, f"{name}.{part}.{key}"
+
+
+def test_sizes_of_sessions_are_refused_where_domains_are_the_sessions(
+    make_config: Callable[..., Config], dataset: Dataset
+) -> None:
+    sizes = {"data.sessions": [2, 4]}
+    with pytest.raises(UserError, match=r"are its domains, which data.sessions cannot cut; set data.scenario=class"):
+        build_stream(make_config(sizes), dataset)
+    assert len(build_stream(make_config({**sizes, "data.scenario": "class"}), dataset)) == 2

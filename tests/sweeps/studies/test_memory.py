@@ -75,8 +75,9 @@ def test_every_searched_reading_and_covariance_of_heads_counts(make_spec: Callab
     assert {c.head.features for c in largest_configs(make_spec(space=features))} == {"own", "with_frozen"}
     gaussian = {"head.kind": "gaussian", "head.projection_dim": 10_000}  # per class M^2 numbers, else M^2 in all
     check_early(make_spec(space={**gaussian, "head.covariance": "shared"}, concurrency=1))
+    either = {**gaussian, "head.covariance": {"choice": ["per_class", "shared"]}}
     with pytest.raises(UserError, match=r"of memory, there are .*projection_dim=10000 takes the most of it"):
-        check_early(make_spec(space={**gaussian, "head.covariance": {"choice": ["per_class", "shared"]}}, concurrency=1))
+        check_early(make_spec(space=either, concurrency=1))
 
 
 def test_nothing_is_written_before_a_refusal(make_spec: Callable[..., SweepSpec], tmp_path: Path) -> None:
