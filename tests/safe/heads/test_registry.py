@@ -64,7 +64,7 @@ def test_an_unknown_kind_is_refused_with_the_choices() -> None:
 
 
 def test_more_layers_than_anything_holds_are_refused_before_a_head_is_made() -> None:
-    with pytest.raises(UserError, match="head.anacp_layers: Input should be less than or equal to 100, got 2"):
+    with pytest.raises(UserError, match=r"head\.anacp_layers: Input should be less than or equal to 100"):
         validate({"head.kind": "anacp", "head.anacp_layers": 2_000_000_000})
 
 
