@@ -34,6 +34,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safe.config.loading import completed
 from safe.errors import UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, PLACE, SEARCH_KINDS, Kind, place_of
@@ -155,6 +156,8 @@ class SweepLog:
             case "job":
                 id, kind = record["job"], Kind(record["kind"])
                 fields = {key: record[key] for key in ("title", "config", "predictions")}
+                if not self.spec.base.keys() <= fields["config"].keys():  # written before there was every setting
+                    fields["config"] = completed(fields["config"])
                 place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
                 self.jobs[id] = JobLog(id, kind, **fields, **place)
             case "status":

@@ -13,6 +13,8 @@ import pytest
 from safe.errors import UserError
 from sweeps.ledger.jobs import PLACE, Job, Kind, job_id
 from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
+from sweeps.search.history import read_history
+from sweeps.search.layout import Round
 from sweeps.studies.simulator import Rehearsal
 from tracking.lines import encode
 
@@ -154,6 +156,22 @@ def test_a_sweep_whose_ledger_names_its_jobs_by_id_alone_goes_on_as_it_would_hav
     resumed = Rehearsal(spec, earlier)
     assert resumed.run(runner) == log
     assert 0 < len(resumed.done) < len(whole.done)
+
+
+def test_a_trial_of_before_a_setting_has_what_runs_did_then_so_that_it_is_compared_and_a_space_may_grow(
+    make_spec: Make,
+) -> None:
+    spec = make_spec()
+    whole = spec.trial_config({})
+    told = {name: value for name, value in whole.items() if name not in ("head.ridge_choice", "data.sessions")}
+    log = SweepLog(spec)
+    job = Job("trial-00", Kind.TRIAL, "trial 00", told, [], states="", trial=0)
+    log.apply({"type": "job", **job.record()})
+    assert log.jobs["trial-00"].config == {**whole, "head.ridge_choice": "split", "data.sessions": None}
+    log.apply({"type": "status", "job": "trial-00", "status": "KILLED", "reason": "interrupted"})
+    wider = make_spec(space={**spec.space, "head.ridge_choice": {"choice": ["split", "gcv"]}})
+    seen = read_history(wider, wider.parsed_space(), log, Round(Kind.TRIAL, range(1, 2)))
+    assert seen.begun[0]["head.ridge_choice"] == "split"
 
 
 def test_trials_sort_as_people_count(tmp_path: Path, make_spec: Make) -> None:
