@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -48,6 +49,10 @@ class Projection:
         self.width, self.dim, self.seed = width, dim, seed
         self.activation, self.kept, self.density, self.gamma = activation, kept, density, gamma
         self.device = torch.device(device)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """Return itself, which never changes: copies of a head have one W."""
+        return self
 
     @cached_property
     def _weight(self) -> Tensor:

@@ -66,6 +66,12 @@ def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> bool:
     return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
 
+def projections(head: ClosedFormHead) -> list[int]:
+    """Return which random projections a head and its layers have."""
+    held = [value for one in (head, *getattr(head, "layers", ())) for value in vars(one).values()]
+    return [id(value) for value in held if isinstance(value, Projection)]
+
+
 def same_state(ours: ClosedFormHead, theirs: ClosedFormHead, tolerance: float) -> bool:
     flat = [
         torch.cat([t.flatten() for v in head.state_dict().values() for t in (v if isinstance(v, list) else [v])
@@ -213,6 +219,7 @@ def test_a_resumed_head_goes_on_bit_for_bit_and_copies_are_independent(kind: str
     whole = make(kind)
     whole.update(*images(), 4, generator(0))
     state, copied, resumed = whole.state_dict(), whole.copy(), make(kind)
+    assert projections(copied) == projections(whole), "drawn once"
     before, learned = whole.logits(PROBE), whole.ridge
     whole.update(*images(40, range(4, 7), seed=1), 7, generator(1))
     after = whole.logits(PROBE)
