@@ -13,11 +13,12 @@ from safe.errors import command_line, print_notices_once
 from safe.io.sources import import_own
 from tracking.errors import TrackingError
 
-# In the order of the help; the module of a command is called after it.
+# In the order of the help; the module of a command is called after it, unless it is named here.
 COMMANDS = (
-    "run", "plan", "resume", "extend", "live", "stop", "ablation", "orders", "audit-claim", "show", "report", "compare",
-    "list_", "export", "predict", "serve", "prune", "ui", "doctor", "completion",
+    "run", "plan", "resume", "extend", "add", "drop", "stop", "ablation", "variants", "orders", "audit-claim", "show",
+    "report", "compare", "list", "export", "predict", "serve", "prune", "ui", "doctor", "completion",
 )  # fmt: skip
+MODULES = {"add": "live", "drop": "live", "variants": "ablation", "list": "list_"}
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -26,7 +27,7 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code: 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
     words = sys.argv[1:] if argv is None else argv
-    alone = [command for command in COMMANDS[:-1] if command.rstrip("_") in words[:1]]  # the last one tells of all
+    alone = [command for command in COMMANDS[:-1] if command in words[:1]]  # the last one tells of all
     try:
         arguments = parser(alone or COMMANDS).parse_args(words)
     except SystemExit as exit:  # argparse has printed its message
@@ -42,6 +43,6 @@ def parser(among: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     top = Parser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
     top.add_argument("--version", action="version", version=f"sweeps {safe.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in among:
-        import_module(f"{__name__}.{command.replace('-', '_')}").register(commands)
+    for module in dict.fromkeys(MODULES.get(command, command.replace("-", "_")) for command in among):
+        import_module(f"{__name__}.{module}").register(commands)
     return top

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from safe.errors import UserError
-from sweeps.cli import main
+from sweeps.cli import COMMANDS, main, parser
 from sweeps.cli.local_server import free_port
 from sweeps.ledger.ledger import Ledger, read_ledger
 
@@ -189,6 +189,16 @@ def test_show_and_help_load_neither_ray_nor_torch_nor_mlflow(
     assert done.returncode == 0, done.stderr
 
 
+def test_every_command_is_found_by_its_name_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    offered = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert list(offered or ()) == list(COMMANDS)
+    for command in ("add", "variants"):
+        alone = parser([command])._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+        assert command in (alone or ())
+    assert main(["live"]) == 2
+    assert "unknown command 'live'; choose one of: run, plan," in capsys.readouterr().err
+
+
 def test_a_command_loads_no_other_and_no_engine(finished_sweep: Callable[[], Ledger], tmp_path: Path) -> None:
     finished_sweep()
     code = (
@@ -201,14 +211,17 @@ def test_a_command_loads_no_other_and_no_engine(finished_sweep: Callable[[], Led
     assert done.stdout.splitlines()[-1].split() == ["sweeps.cli.common", "sweeps.cli.list_"]
 
 
-def test_the_ui_takes_the_next_free_port(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_ui_takes_the_next_free_port(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         assert free_port(port) > port
-    with pytest.raises(UserError, match="no free port"):
-        free_port(70000)
+        monkeypatch.setattr("sweeps.cli.local_server.PORTS_TRIED", 1)
+        with pytest.raises(UserError, match=f"no free port of 127.0.0.1 from {port} on"):
+            free_port(port)
     assert main(["ui", "--results", str(tmp_path)]) == 2
     assert "nothing is recorded" in capsys.readouterr().err
 
