@@ -299,7 +299,8 @@ def test_while_runs_go_on_one_is_added_and_one_dropped(engine: Engine) -> None:
     asked: list[str] = []
 
     def incoming() -> list[Job]:
-        if asked or not all(engine.told(id)[2] for id in ("trial-0", "trial-1") if id in engine.ledger.log.jobs):
+        begun = engine.ledger.log.jobs
+        if asked or not all(id in begun and engine.told(id)[2] for id in ("trial-0", "trial-1")):
             return []
         asked.append("trial-added-00")
         engine.ledger.append("dropped", request="1", job="trial-1")
@@ -312,7 +313,7 @@ def test_while_runs_go_on_one_is_added_and_one_dropped(engine: Engine) -> None:
     assert (status, reason) == ("STOPPED", DROPPED)
     assert 1 <= sessions < SESSIONS, "what was done is kept, and the session that it was in comes to its end"
     assert engine.told("trial-added-00") == ("FINISHED", None, SESSIONS)
-    assert list(log.jobs) == ["trial-0", "trial-1", "trial-added-00", "trial-2", "trial-3"], "it begins next"
+    assert list(log.jobs)[2:] == ["trial-added-00", "trial-2", "trial-3"], "it begins next"
     assert engine.told("trial-0") == engine.told("trial-2") == ("FINISHED", None, SESSIONS)
 
 
