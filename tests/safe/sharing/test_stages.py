@@ -680,6 +680,31 @@ def test_a_setting_changes_the_keys_of_its_depth_and_no_other(
     assert changed == {place for place in before if affected(depth, place)}
 
 
+def test_the_frozen_networks_features_hang_on_the_network_and_on_the_images_alone(
+    make_config: Callable[..., Config], tiny_dataset: Dataset
+) -> None:
+    def known(config: Config) -> dict[tuple[str, int], tuple[str, list[int]]]:
+        stream = build_stream(config, tiny_dataset)
+        keys = StageKeys(config, stream, data="d", weights="w", device=torch.device("cpu"), precision="float32")
+        return {
+            (split, s.index): (
+                keys("features", learner="ptm", session=1, split=split, group=s.index),
+                [s.known, s.seen, *(s.train if split == "train" else s.evaluation).index.tolist()],
+            )
+            for s in stream.sessions
+            for split in ("train", "evaluation")
+        }
+
+    seen = {"backbone.name", "backbone.image_size", "backbone.input_norm", "backbone.crop_pct"}
+    computed = {"runtime.eval_batch_size", "runtime.deterministic"}
+    before = known(make_config(BASE))
+    for name, (value, _) in DEPTHS.items():
+        after = known(make_config({**BASE, name: value}))
+        for place in before.keys() & after.keys():
+            other = name in seen | computed or before[place][1] != after[place][1]
+            assert (before[place][0] != after[place][0]) == other, (name, place)
+
+
 def test_classes_and_sessions_share_by_what_they_come_to_however_they_are_said(
     make_config: Callable[..., Config], tiny_dataset: Dataset
 ) -> None:
