@@ -131,6 +131,10 @@ class AnaCPHead(ClosedFormHead):
             layer.load_readout({"weight": weight})
         self.targets, self.weight = (readout[name].to(self.classifier.device) for name in ("targets", "weight"))
 
+    def readout_bytes(self, classes: int) -> float:
+        """Return what the layers' and the classifier's weights and the targets take."""
+        return FLOAT * classes * ((len(self.layers) + 1) * self.classifier.out_dim + self.classifier.width)
+
     def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
         """Return what the layers, the scatter and the classifier take, and solving one after the other."""
         width, dim = self.classifier.width, self.classifier.out_dim

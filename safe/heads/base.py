@@ -90,6 +90,10 @@ class ClosedFormHead(Protocol):
         """
         ...
 
+    def readout_bytes(self, classes: int) -> float:
+        """Return what a readout of so many classes takes; as much as the statistics where a kind does not say."""
+        return self.memory(classes, 0, 0).statistics
+
     def flops(self, images: int, judged: int, classes: int) -> float:
         """Return the floating point operations that a session's end takes; 0 for what is nothing beside the network's.
 

@@ -108,6 +108,11 @@ class ClassGaussianHead(ClosedFormHead):
         """Predict with means and inverse factors."""
         self.centres, self.whitening = (readout[name].to(self.projection.device) for name in ("centres", "whitening"))
 
+    def readout_bytes(self, classes: int) -> float:
+        """Return what means and inverse factors take."""
+        dim = self.projection.out_dim
+        return FLOAT * classes * dim * (dim + 1)
+
     def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
         """Return what scatters and factors take."""
         dim = self.projection.out_dim

@@ -105,6 +105,10 @@ class GaussianHead(ClosedFormHead):
         """Predict with weights and offsets."""
         self.weight, self.bias = (readout[name].to(self.projection.device) for name in ("weight", "bias"))
 
+    def readout_bytes(self, classes: int) -> float:
+        """Return what weights and offsets take."""
+        return FLOAT * (self.projection.out_dim + 1) * classes
+
     def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
         """Return what means, S and the readout take, and solving as for a ridge."""
         dim = self.projection.out_dim

@@ -256,6 +256,10 @@ class RidgeHead(ClosedFormHead):
         """Predict with W."""
         self.weight = readout["weight"].to(self.projection.device)
 
+    def readout_bytes(self, classes: int) -> float:
+        """Return what W takes."""
+        return FLOAT * self.projection.out_dim * classes
+
     def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
         """Return what is held and taken for G, Q, W and for solving, float64 factors counted in where they may be."""
         dim = self.projection.out_dim

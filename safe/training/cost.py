@@ -25,11 +25,10 @@ from safe.config.settings import PetConfig
 from safe.data.sessions import expected_sessions, image_counts
 from safe.datasets.facts import dataset_info
 from safe.evaluation.metrics import LEARNERS
-from safe.heads import is_closed_form
 from safe.heads.base import FLOAT
 from safe.learners.fast import FAST_WEIGHTS
 from safe.learners.slow import SLOW_WEIGHTS
-from safe.training.build import build_learner, closed_form_head, frozen_backbone, head_width
+from safe.training.build import build_learner, closed_form_head, frozen_backbone
 from safe.training.memory import expected_sizes, needs, resume_bytes
 
 
@@ -189,15 +188,12 @@ def run_bytes(config: Config, device: torch.device) -> RunBytes:
     vit, one = skeleton(chosen.name, chosen.image_size), counted_flops(config)
     sizes = expected_sizes(vit, config)
     needed = needs(config, sizes, device)
-    closed = is_closed_form(config.head.kind)
-    widths = [
-        config.head.projection_dim or head_width(config, sizes.width, name) if closed else sizes.width
-        for name in LEARNERS
-    ]
-    states = sum(
-        FLOAT * sum(one.parameters + width * session.classes for width in widths)
-        for session in expected_sessions(config)
-    )
+    heads = [closed_form_head(config, sizes.width, torch.device("meta"), name) for name in LEARNERS]
+    states = 0.0
+    for session in expected_sessions(config):
+        rows = FLOAT * sizes.width * session.classes
+        readouts = sum(rows if head is None else head.readout_bytes(session.classes) for head in heads)
+        states += len(heads) * FLOAT * one.parameters + readouts
     files = dataset_info(config.dataset).kind in ("folder", "domains")
     resize = network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct).resize
     pixels = 3 * resize.side(sizes.side) ** 2 * sum(image_counts(config.dataset, config.data.root)) if files else 0

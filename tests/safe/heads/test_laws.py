@@ -215,6 +215,12 @@ def test_adding_gives_the_statistics_of_an_update_bit_for_bit(kind: str, rows: i
     assert torch.equal(added.logits(PROBE), updated.logits(PROBE))
 
 
+def test_a_readout_takes_what_is_reckoned(kind: str) -> None:
+    head = make(kind)
+    head.update(*images(), 5, generator(0))
+    assert sum(tensor.nbytes for tensor in head.readout().values()) == head.readout_bytes(5)
+
+
 def test_a_resumed_head_goes_on_bit_for_bit_and_copies_are_independent(kind: str) -> None:
     whole = make(kind)
     whole.update(*images(), 4, generator(0))

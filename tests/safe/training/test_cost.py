@@ -110,5 +110,7 @@ def test_bytes_of_a_run() -> None:
     readouts = 2 * 4 * 10_000 * sum(range(30, 301, 30))
     prompts = 10 * 2 * 4 * 768 * 5 * 12
     assert held.states == readouts + prompts
+    means = load_config("omnibenchmark", overrides=[NOWHERE, "head.kind=class_means"])
+    assert run_bytes(means, torch.device("cpu")).states == readouts * 768 / 10_000 + prompts
     assert held.resume == pytest.approx(2 * 4 * 10_000**2 / 2 + 2 * 4 * 10_000 * 300 * 2, rel=0.05)
     assert run_bytes(load_config("digits"), torch.device("cpu")).pixels == 0
