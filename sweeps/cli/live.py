@@ -9,6 +9,7 @@ from safe.cli.parser import Parser
 from safe.config import parse_overrides
 from safe.errors import UserError
 from sweeps.cli.common import add_results, named_sweep
+from sweeps.engine.budget import Budget
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.lock import is_held
 from sweeps.ledger.requests import Requests
@@ -47,6 +48,9 @@ def _add(arguments: argparse.Namespace) -> int:
     for line in outside(log.sweep_spec, log.sweep_spec.parsed_space(), settings):
         print(f"{line}; it can be chosen, and the search is not told of it")
     print(f"added to {log.spec.name}: {' '.join(words)}; {_when(log, folder, arguments, 'trains it')}")
+    spec = log.sweep_spec
+    if Budget(log, spec.max_sessions, spec.max_hours).spent():
+        print("the budget of the search is spent, so it waits for a larger one (--max-sessions, --max-hours)")
     return 0
 
 

@@ -286,6 +286,19 @@ def test_the_commands_leave_requests_and_say_when_they_are_taken_up(
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
 
 
+@pytest.mark.parametrize("spent", [False, True])
+def test_that_nothing_is_left_of_the_budget_for_an_added_trial_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spent: bool
+) -> None:
+    folder = tmp_path / "sweeps" / "a"
+    folder.mkdir(parents=True)
+    ledger = Ledger.create(folder, asked(max_hours=1.0))
+    ledger.append("clock", seconds=3600.0 if spent else 3599.0)
+    ledger.close()
+    assert cli.main(["add", "a", "slow.diag_weight=0.3", "--results", str(tmp_path)]) == 0
+    assert ("it waits for a larger one (--max-sessions, --max-hours)" in capsys.readouterr().out) is spent
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
