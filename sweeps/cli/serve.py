@@ -1,4 +1,7 @@
-"""`python -m sweeps serve`: a model of MLflow's registry behind an address of this machine."""
+"""`python -m sweeps serve`: a model of MLflow's registry behind an address of this machine.
+
+Only the model's state is taken. The code of this installation answers; code that a model brings never runs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ import urllib.request
 from pathlib import Path
 
 from safe.cli.parser import Parser, add_imports, add_network
-from safe.errors import UserError
 from safe.io.sources import own_folders
 from sweeps.cli.common import add_results
 from sweeps.cli.local_server import FOLDER, add_address, address_of, free_port, run_server
@@ -38,15 +40,13 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     from safe.predictor import load_predictor
-    from sweeps.model.fetched import MODEL_FILE, fetch_model, state_in
+    from sweeps.model.fetched import fetch_state
     from sweeps.model.request import write_request
+    from sweeps.model.saving import model_of
 
     folders = Folders(arguments.results, "")
     with tempfile.TemporaryDirectory() as scratch:
-        place = fetch_model(arguments.model, folders.tracking_uri(), Path(scratch))
-        state = state_in(place, arguments.model)
-        if not (place / MODEL_FILE).is_file():
-            raise UserError(f"--model {arguments.model} is a state, and MLflow serves models: models:/..., or a folder")
+        state = fetch_state(arguments.model, folders.tracking_uri(), Path(scratch))
         # What it cannot do is told here in words, not by the server.
         predictor = load_predictor(state, device=arguments.device, weights=arguments.weights)
         name = re.sub(r"\W+", "-", arguments.model.removeprefix("models:")).strip("-")
@@ -66,7 +66,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         from mlflow.pyfunc.scoring_server import SERVING_MODEL_CONFIG
 
         settings = json.dumps({"device": arguments.device, "weights": arguments.weights})
-        words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(place)]
+        model = model_of(state, Path(scratch) / "served", arguments.imports)
+        words = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
         words += ["--env-manager", "local", "--workers", "1", "--host", arguments.host, "--port", str(port)]
         paths = os.pathsep.join([*own_folders(), os.environ.get("PYTHONPATH", "")])
         return run_server(words, address, log, {SERVING_MODEL_CONFIG: settings, "PYTHONPATH": paths}, tell)

@@ -49,6 +49,24 @@ def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
     return folder
 
 
+def model_of(state: Path, folder: Path, imports: Sequence[str] = ()) -> Path:
+    """Return a model of an inference state in a new folder: `model_code` with the state and its parts.
+
+    Raises:
+        UserError: `state` is none of ours.
+    """
+    from safe.states.checkpoint import load_state
+    from safe.states.inference import session_file, state_files
+
+    files = state_files(state)
+    inside = model_code(folder, imports) / STATE_FOLDER
+    inside.mkdir(parents=True)
+    shutil.copyfile(files[0], session_file(inside, load_state(files[0])["session"]))  # whatever it was called
+    for part in files[1:]:
+        shutil.copyfile(part, inside / part.name)
+    return folder
+
+
 def _signature() -> Any:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema

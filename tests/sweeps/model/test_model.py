@@ -11,10 +11,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -34,6 +37,7 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION, log_final_model, model_name
 from sweeps.model.request import write_request
+from sweeps.model.saving import as_text, example, model_of
 from sweeps.spec.specs import SweepSpec
 from tracking import MlflowRecorder, TrackingError
 
@@ -338,6 +342,22 @@ def test_predicting_with_a_local_model_folder(store: Store, tmp_path: Path) -> N
         fetch_state(str(folder / "artifacts"), uri, tmp_path)
 
 
+def test_what_is_served_has_the_code_of_this_installation(store: Store, states: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{store.results / 'mlflow.db'}"
+    foreign = fetch_state(f"models:/{NAME}/1", uri, tmp_path).parents[2]
+    (foreign / "pyfunc.py").write_text("raise SystemExit('foreign code ran')")
+    for number, given in enumerate((foreign, states / "session-02.pt")):
+        served = model_of(fetch_state(str(given), uri, tmp_path), tmp_path / f"served-{number}")
+        image = pd.DataFrame({"image": [as_text(example())]})
+        answer = mlflow.pyfunc.load_model(str(served), model_config={"device": "cpu"}).predict(image)
+        expected = load_predictor(states / "session-02.pt", device="cpu")
+        (label,) = expected.predict(expected.read(BytesIO(example()))[None]).labels
+        assert answer["label"].tolist() == [label]
+        assert (served / "pyfunc.py").read_bytes() == (
+            Path(__file__).parents[3] / "sweeps/model/pyfunc.py"
+        ).read_bytes()
+
+
 @pytest.mark.e2e
 def test_a_session_s_model_answers_the_printed_request(store: Store, states: Path, tmp_path: Path) -> None:
     """As a person does it: the command that `serve` prints is typed into another, bare shell."""
@@ -387,14 +407,12 @@ def test_a_session_s_model_answers_the_printed_request(store: Store, states: Pat
         ("models:/m-00000000000000000000000000000000", "no model models:/m-00000000000000000000000000000000 in MLflow"),
         ("models:/safe-digits/9", "no model models:/safe-digits/9 in MLflow"),
         ("safe-digits", "--model safe-digits: no state of ours there; give models:/safe-digits@champion"),
-        ("state", "is a state, and MLflow serves models"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_line(
-    store: Store, states: Path, capsys: pytest.CaptureFixture[str], model: str, message: str
+    store: Store, capsys: pytest.CaptureFixture[str], model: str, message: str
 ) -> None:
-    named = str(states / "session-02.pt") if model == "state" else model
-    assert main(["serve", "--model", named, "--results", str(store.results)]) == 2
+    assert main(["serve", "--model", model, "--results", str(store.results)]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1

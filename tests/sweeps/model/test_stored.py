@@ -13,7 +13,7 @@ from safe.errors import UserError
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import Ledger
-from sweeps.model.fetched import fetch_model
+from sweeps.model.fetched import fetch_state
 from sweeps.model.stored import PRUNED_TAG
 from sweeps.spec.specs import SweepSpec
 from tracking import MlflowRecorder, sqlite_uri
@@ -134,7 +134,7 @@ def test_old_states_go_and_what_is_registered_stays(
 
     gone = models["trial-00-session-02"]
     with pytest.raises(UserError, match=f"models:/{gone.model_id} in MLflow: only its metrics are kept"):
-        fetch_model(f"models:/{gone.model_id}", store.uri, tmp_path)
+        fetch_state(f"models:/{gone.model_id}", store.uri, tmp_path)
     again = MlflowRecorder(store.uri, "digits")  # a history that is written once more brings no file back
     files = (ModelFiles(store.state, "artifacts/state"),)
     again.log_model("demo/trial-00", ModelOutput(gone.name, 2, "val/", files=files), [Point("val/accuracy", 0.2, 2)])
