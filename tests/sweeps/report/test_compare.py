@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def test_chosen_configurations_are_set_beside_each_other() -> None:
 def test_what_cannot_be_compared_is_said() -> None:
     first, second = two()
     assert comparison_page(first, second).banners == []
-    second.of_kind("final")[0].sessions[0].provenance["data_digest"] = "another"
+    sessions = second.of_kind("final")[0].sessions
+    sessions[0] = replace(sessions[0], provenance={**sessions[0].provenance, "data_digest": "another"})
     assert "not on the same data" in comparison_page(first, second).banners[0]
     assert "different data sets: digits and glyphs" in comparison_page(first, make_log(dataset="glyphs")).banners[0]
     assert "selected on test" in comparison_page(first, make_log(selection="test")).banners[0]
