@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -140,7 +141,7 @@ def train_epoch(
         sizes.append(len(targets))
         if on_step is not None:
             factors = [weight for weight, _ in losses.values()]
-            on_step(len(targets), lambda factors=factors: _recent_loss(history, factors))  # type: ignore[misc]
+            on_step(len(targets), partial(_recent_loss, history, factors))
     if not history:
         return {}
     # Looked at once an epoch: asking after every step would make a GPU wait for the CPU.

@@ -78,9 +78,11 @@ class SafeTrainer:
         self.session_logits: SessionLogits | None = None
         self._epoch = self._total_epochs = 0
         self._losses: list[tuple[int, dict[str, float]]] = []
-        self._client, self.watch = StageClient(stages, lambda: inputs.stage_keys), Watch()
+        self._client = StageClient(stages, lambda: inputs.stage_keys)
+        self.watch = Watch()
         self._asked = self._reused = False  # in this session, for its gradient steps
-        self._train_seconds, self._steps_here = 0.0, (0, 0.0)  # images and seconds of those taken by this process
+        self._train_seconds = 0.0
+        self._steps_here = (0, 0.0)  # images and seconds of those taken by this process
         # What it keeps of the frozen slow learner is derived, so it is never saved.
         batch = config.runtime.eval_batch_size
         self._features = FeatureExtractor(self.device, inputs.seen, batch, self.precision, self._client, self.watch)
@@ -153,7 +155,8 @@ class SafeTrainer:
         """Take over the session's gradient steps if they are finished; else it is on us to take them."""
         phase = phase_of(self._now)
         self.watch.epoch(self._now.index, self.sessions, 1, self.session_epochs, len(self._now.train))
-        self._asked, stage = True, self._client.begin(phase, learner=phase, session=self._now.index)
+        stage = self._client.begin(phase, learner=phase, session=self._now.index)
+        self._asked = True
         if stage is None:
             return
         load_training_stage(self._learners(), phase, stage["learners"])
@@ -168,7 +171,8 @@ class SafeTrainer:
         now, epochs, phase = self._now, self.session_epochs, phase_of(self._now)
         self.watch.epoch(now.index, self.sessions, self._epoch + 1, epochs, len(now.train))
         losses = self._steps.epoch(self._learners(), now, self._epoch)
-        self._epoch, self._total_epochs = self._epoch + 1, self._total_epochs + 1
+        self._epoch += 1
+        self._total_epochs += 1
         self._losses.append((self._total_epochs, losses))
         seconds = time.perf_counter() - started - (self._client.waited - waited)
         self._train_seconds += seconds
