@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,6 @@ from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import score_trial, shown_sessions
-from sweeps.results.summary import best_so_far
 from sweeps.spec.configs import absolute, final_config, refit_config
 from sweeps.spec.objective import objectives
 from sweeps.spec.space import PREDICTION_SETTINGS
@@ -77,6 +76,7 @@ class Bookkeeper:
         self.open_jobs: set[str] = set()
         self.models = SessionModels(self.ledger.log, self.ledger.path.parent, self.states)
         self._noted: set[str] = set()
+        self._best = float("-inf")  # goodness of the best complete trial
 
     def started(self, job: Job) -> None:
         """A job begins, or goes on after an interruption."""
@@ -95,8 +95,7 @@ class Bookkeeper:
         self.ledger.append("session", job=job_id, **record.to_json())
         job = self._job(job_id)
         self._record(job, record)
-        if job.kind == Kind.TRIAL and job.complete:
-            self._record_best()
+        self._record_best([job])
         self._show(job_id)
         for what, words in record.notes.items():  # every worker tells it once, which makes it many times
             if what not in self._noted:
@@ -153,7 +152,7 @@ class Bookkeeper:
             if everything or not job.recorded:
                 self._record_job(job)
             self._show(job.id)
-        self._record_best()
+        self._record_best(self.ledger.log.jobs.values())
 
     def _record_job(self, job: JobLog) -> None:
         if job.id in self.ledger.log.dropped and not job.over:
@@ -247,12 +246,19 @@ class Bookkeeper:
             if context in PARENT_INPUTS.get(job.kind, ()) and (context == "test" or not searched):
                 self.recorder.log_input(spec.name, name, digest, context)
 
-    def _record_best(self) -> None:
-        """Record how good the best trial is by how many sessions the search has done."""
-        spec = self.ledger.log.spec
-        if isinstance(spec, SweepSpec):
-            metric = f"best/{objectives(spec.objective)[0].metric(spec.split)}"
-            points = [Point(metric, value, step) for step, value in best_so_far(self.ledger.log).items()]
+    def _record_best(self, jobs: Iterable[JobLog]) -> None:
+        """Record how good the best trial is by how many sessions the search had, whenever one of `jobs` is complete."""
+        spec, dropped = self.ledger.log.spec, self.ledger.log.dropped
+        if not isinstance(spec, SweepSpec):
+            return
+        trials = [job for job in jobs if job.kind == Kind.TRIAL and job.complete and job.id not in dropped]
+        wish, points = objectives(spec.objective)[0], list[Point]()
+        for job in sorted(trials, key=lambda trial: trial.completed or 0):
+            if (score := score_trial(job, spec.objective, spec.split).score) is not None:
+                self._best = max(self._best, wish.goodness(score))
+                value = self._best if wish.maximise else -self._best
+                points.append(Point(f"best/{wish.metric(spec.split)}", value, job.completed or 0))
+        if points:
             self.recorder.log_points(spec.name, points)
 
     def _show(self, job_id: str) -> None:

@@ -167,21 +167,6 @@ def selected(log: SweepLog) -> dict[str, Any] | None:
     return {"trial": trial["id"], "config": trial["config"], **trial["sessions"][-1]}
 
 
-def best_so_far(log: SweepLog) -> dict[int, float]:
-    """Return the best value of the first objective so far by how many sessions the search had, whenever a trial is
-    complete."""
-    spec, best = log.sweep_spec, dict[int, float]()
-    wish, goodness = objectives(spec.objective)[0], float("-inf")
-    kept = [job for job in log.of_kind(Kind.TRIAL) if job.complete and job.id not in log.dropped]
-    complete = {job.completed: job for job in kept if job.completed is not None}
-    for step, job in sorted(complete.items()):
-        score = score_trial(job, spec.objective, spec.split).score
-        if score is not None:
-            goodness = max(goodness, wish.goodness(score))
-            best[step] = goodness if wish.maximise else -goodness
-    return best
-
-
 def summary_metrics(log: SweepLog) -> dict[str, float]:
     """Return the outcome as metrics of the parent run, what people look for first, at most MOST_METRICS.
 

@@ -108,9 +108,9 @@ def _first_round(
 
 def _carried(spec: SweepSpec, space: Space, history: History) -> list[dict[str, Any]]:
     """Return what is carried on, best first: each slow setting with its best head."""
-    best: dict[str, dict[str, Any]] = {}
+    best, slow = dict[str, dict[str, Any]](), [*_slow_part(space).domains]
     for settings in history.slow:
-        best.setdefault(key({name: settings[name] for name in _slow_part(space).domains}), _alone(space, settings))
+        best.setdefault(key({name: settings[name] for name in slow}), _alone(space, settings))
     return list(best.values())[: _carried_count(spec, space)]
 
 

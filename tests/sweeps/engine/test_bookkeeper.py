@@ -20,6 +20,7 @@ from sweeps.engine.parent_run import start_parent
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind, place_of
 from sweeps.ledger.ledger import Ledger, read_ledger
+from sweeps.results.selection import Scored, score_trial
 from sweeps.spec.configs import final_config
 from tracking.memory import MemoryRecorder
 from tracking.recorder import Point
@@ -489,6 +490,21 @@ def test_the_policy_says_which_sessions_are_models(
     for run in recorder.runs.values():
         for name, model in run.models.items():
             assert bool(model.files) is (policy != "none"), name
+
+
+def test_a_trial_that_ends_has_no_other_one_scored_again(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+
+    def count(job: JobLog, *words: str) -> Scored:
+        scored.append(job.id)
+        return score_trial(job, *words)
+
+    monkeypatch.setattr("sweeps.engine.bookkeeper.score_trial", count)
+    _trials(books, make_session, predictions, [0.5, 0.7, 0.6])
+    each = ["trial-00", "trial-01", "trial-02"]
+    assert scored == [id for id in each for _ in range(2)], "for the curve of the best, and for its own run"
 
 
 def test_the_run_of_the_sweep_has_the_curve_of_the_best_its_data_and_the_chosen_settings(
