@@ -174,7 +174,7 @@ def _audit_jobs(study: Study, space: Space) -> list[Job]:
     return [
         study.job(
             Kind.AUDIT,
-            trial.title.replace(Kind.TRIAL, Kind.AUDIT, 1) if trial.kind == Kind.TRIAL else f"audit of {trial.title}",
+            _audit_title(trial.title),
             audit_config(trial.config),
             trial.predictions,
             trial=trial.trial,
@@ -184,6 +184,11 @@ def _audit_jobs(study: Study, space: Space) -> list[Job]:
         for trial in study.log.candidates()
         if trial.status == Status.FINISHED
     ]
+
+
+def _audit_title(title: str) -> str:
+    """Return `audit 01` for `trial 01`; a baseline and a trial of the user's keep their names."""
+    return title.replace(Kind.TRIAL, Kind.AUDIT, 1) if title.startswith(Kind.TRIAL) else f"audit of {title}"
 
 
 def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:

@@ -104,7 +104,7 @@ def test_an_added_trial_is_a_trial_like_any_other(tmp_path: Path, fake: Any) -> 
     assert log.selected is not None
     assert log.selected["trial"] == own.id
     assert [job.id for job in log.final_jobs()] == ["final-added-00-0"]
-    assert "audit-added-00" in log.jobs
+    assert log.jobs["audit-added-00"].title == f"audit of {log.jobs['trial-added-00'].title}"
     assert sweep_summary(log)["selected"]["trial"] == own.id
     assert own.config in finished_scores(log)[0]
 
