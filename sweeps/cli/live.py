@@ -22,7 +22,7 @@ def register(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands to the parser."""
     add = commands.add_parser("add", help="put a trial of your own into a sweep, running or not")
     words = "name of the sweep (default: the newest), then settings of the trial; others stay as in the preset"
-    add.add_argument("words", nargs="+", metavar=("[NAME] key=value", "key=value"), help=words)
+    add.add_argument("words", nargs="+", metavar="[NAME] key=value", help=words)
     add_results(add)
     add.set_defaults(command=_add)
     drop = commands.add_parser("drop", help="end a trial in order; its finished sessions stay, it is not chosen")
