@@ -22,7 +22,7 @@ from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind, place_of
 from sweeps.ledger.ledger import Ledger, read_ledger
 from sweeps.results.selection import Scored, score_trial
 from sweeps.spec.configs import final_config
-from tracking.memory import MemoryRecorder
+from tracking.memory import MemoryRecorder, MemoryRun
 from tracking.recorder import Point
 
 Make = Callable[..., Any]
@@ -50,6 +50,11 @@ def books(tmp_path: Path, make_spec: Make) -> Bookkeeper:
     return Bookkeeper(ledger, recorder, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
 
 
+def runs_of(books: Bookkeeper) -> dict[str, MemoryRun]:
+    assert isinstance(books.recorder, MemoryRecorder)
+    return books.recorder.runs
+
+
 def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "trial-00", kind: str = "trial") -> None:
     config = {"dataset": "digits", "slow.lr": 0.1, "aggregation.temperature": 1.0}
     books.started(Job(job, Kind(kind), job, config, predictions, states="", **place_of(job, Kind(kind))))
@@ -58,7 +63,7 @@ def start(books: Bookkeeper, predictions: list[dict[str, Any]], job: str = "tria
 def test_an_order_of_a_thousand_classes_is_a_line_in_the_params(books: Bookkeeper) -> None:
     config = {"data.class_order": [f"a class with a long name {number}" for number in range(1000)], "seed": 1}
     books.started(Job("trial-00", Kind.TRIAL, "trial 00", config, [], states="", trial=0))
-    params = books.recorder.runs["demo/trial-00"].params  # type: ignore[attr-defined]
+    params = runs_of(books)["demo/trial-00"].params
     told = "1000 classes from a class with a long name 0 to a class with a long name 999 ("
     assert params["data.class_order"].startswith(told)
     assert params["seed"] == "1"
@@ -69,7 +74,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
 ) -> None:
     start(books, predictions)
     books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
-    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    run = runs_of(books)["demo/trial-00"]
     live = {"val/slow/accuracy", "val/fast/accuracy", "ridge/slow", "time/train_seconds", "train/slow/ce"}
     assert set(run.metrics) == live
     settled = {"aggregation.kind": "entropy", "aggregation.temperature": "1.0", "head.logit_scale": "learned"}
@@ -101,7 +106,7 @@ def test_a_trial_is_written_live_and_its_aggregated_metrics_at_its_end(
 def test_a_final_run_has_everything_live(books: Bookkeeper, make_session: Make) -> None:
     start(books, [], "final-00-0", "final")
     books.session("final-00-0", make_session(1, [], split="test"))
-    run = books.recorder.runs["demo/final-00-0"]  # type: ignore[attr-defined]
+    run = runs_of(books)["demo/final-00-0"]
     assert run.metrics["test/accuracy"][1] == 0.5
     assert run.params["aggregation.temperature"] == "1.0"
 
@@ -112,7 +117,7 @@ def test_open_jobs_are_closed_with_the_reason(
     start(books, predictions)
     books.session("trial-00", make_session(1, [[0.8], [0.9], [0.7]]))
     books.close_open("KILLED", "interrupted")
-    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    run = runs_of(books)["demo/trial-00"]
     assert (run.status, run.tags["reason"]) == ("KILLED", "interrupted")
     assert "val/accuracy" not in run.metrics, "its temperature may still change when it is continued"
     assert books.ledger.log.jobs["trial-00"].status == "KILLED"
@@ -169,7 +174,7 @@ def test_a_recorder_that_lost_everything_is_brought_up_to_the_ledger(
     lost.start("demo", {}, {})
     again = Bookkeeper(Ledger.open(tmp_path), lost, Shown(), tmp_path / "checkpoints", {"version.python": "3"})
     again.record_again(everything=True)
-    before = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    before = runs_of(books)["demo/trial-00"]
     assert lost.runs["demo/trial-00"] == before
     assert lost.runs["demo/trial-01"].status == "KILLED"
     again.record_again(everything=True)
@@ -425,7 +430,7 @@ def _trials(books: Bookkeeper, make_session: Make, predictions: list[dict[str, A
 
 
 def _models(books: Bookkeeper) -> dict[str, list[str]]:
-    runs = books.recorder.runs  # type: ignore[attr-defined]
+    runs = runs_of(books)
     return {key.removeprefix("demo/"): list(run.models) for key, run in runs.items() if run.models}
 
 
@@ -439,7 +444,7 @@ def test_the_best_three_trials_give_models_and_the_others_lose_their_states(
     books.keep_best()
     best = {job: [f"{job}-session-01", f"{job}-session-02"] for job in ("trial-01", "trial-02", "trial-03")}
     assert _models(books) == best
-    run = books.recorder.runs["demo/trial-01"]  # type: ignore[attr-defined]
+    run = runs_of(books)["demo/trial-01"]
     before = copy.deepcopy(run)
     books.keep_best()
     assert run == before
@@ -510,7 +515,7 @@ def test_a_trial_that_ends_has_no_other_one_scored_again(
 def test_the_run_of_the_sweep_has_the_curve_of_the_best_its_data_and_the_chosen_settings(
     books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    parent = books.recorder.runs["demo"]  # type: ignore[attr-defined]
+    parent = runs_of(books)["demo"]
     _trials(books, make_session, predictions, [0.5])
     start(books, predictions, "trial-01")
     books.session("trial-01", make_session(1, [[0.9]] * 3))
@@ -521,7 +526,7 @@ def test_the_run_of_the_sweep_has_the_curve_of_the_best_its_data_and_the_chosen_
     books.session("trial-01", make_session(2, [[0.9, 0.9]] * 3))
     assert parent.metrics == {"best/val/average_accuracy": {2: 0.5, 5: 0.5, 6: pytest.approx(0.9)}}
     assert [(entry.name, entry.context) for entry in parent.inputs] == [("digits", "train"), ("digits", "holdout")]
-    trial = books.recorder.runs["demo/trial-01"]  # type: ignore[attr-defined]
+    trial = runs_of(books)["demo/trial-01"]
     assert parent.inputs == trial.inputs
 
     start(books, [], "final-01-0", "final")
@@ -546,7 +551,7 @@ def test_holdouts_that_are_searched_are_not_those_of_the_sweep(
         books.session(job, make_session(1, [[0.8]] * 3))
     start(books, [], "final-01-0", "final")
     books.session("final-01-0", make_session(1, [], split="test"))
-    runs = books.recorder.runs  # type: ignore[attr-defined]
+    runs = runs_of(books)
     assert len({run.inputs[0].digest for key, run in runs.items() if "trial" in key}) == 2
     assert [entry.context for entry in runs["demo"].inputs] == ["test"]
 
@@ -603,6 +608,6 @@ def test_tables_of_a_run_are_told_to_mlflow(
     for session, grid in [(1, [[0.8]] * 3), (2, [[0.8, 0.6]] * 3)]:
         books.session("trial-00", make_session(session, grid))
     books.ended("trial-00", "FINISHED")
-    run = books.recorder.runs["demo/trial-00"]  # type: ignore[attr-defined]
+    run = runs_of(books)["demo/trial-00"]
     assert run.tags["mlflow.loggedArtifacts"] == '[{"path": "tables/accuracy_matrix.json", "type": "table"}]'
     assert "tables/accuracy_matrix.json" in run.artefacts
