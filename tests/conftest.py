@@ -19,8 +19,10 @@ import torch
 from sweeps.engine.ray_environment import prepare_ray
 from sweeps.spec.typed import BY_MAKE
 
-# `make test` is no call of a sweep by make: what programs suggest to type is that of a shell.
-os.environ.pop(BY_MAKE, None)
+# `make test` is no call of a sweep by make: what programs suggest to type is that of a shell, and no make that a test
+# calls takes over the words of this one.
+for name in (BY_MAKE, "ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(name, None)
 
 # Ray reads its environment when it is imported, and some test is the first to do that.
 prepare_ray(joins=False)

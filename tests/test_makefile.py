@@ -13,9 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run make without running its recipes."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     command = ["make", "--dry-run", "--assume-old=.venv/.ready", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=inherited | environment)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environment})
 
 
 @pytest.mark.parametrize(

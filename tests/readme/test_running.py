@@ -20,6 +20,7 @@ NETWORK, DOCKER, CLUSTER = "needs the network", "needs Docker", "needs a cluster
 NOT_RUN = {
     "git clone <this repository> && cd <its folder>": "the tests clone",
     "make lint test": "this is one",
+    "make drop NAME=first-light ID=trial-03": "the trial has to be running",
     "python -m safe.data check birds": "its pictures are divided further down",
     "make test-cluster": DOCKER,
     "make test-faults": "tests of their own",
@@ -49,14 +50,13 @@ NEEDS = {
     r"\bemoji\b|fashion_|class_order=order\.txt": "needs pictures that are not in the repository",
     r"^python -m benchmarks\.|^make ablation DATASET=glyphs SEEDS=5": "measures for minutes",
 }
-# Run with smaller settings, because the whole takes an hour, or on a trial that is there.
+# Run with smaller settings, because the whole takes an hour.
 SHORT = "slow.epochs=1 fast.epochs=1"
 SMALLER = {
     "make ablation DATASET=glyphs SEEDS=3": f' ARGS="--variants ranpac,safe {SHORT}"',
     "make audit-claim DATASET=quickstart CONFIG=examples/released_cifar100.yaml TRIALS=4 SEEDS=3 FINALISTS=0": (
         f' SEEDS=2 ARGS="{SHORT}"'
     ),
-    "make drop NAME=first-light ID=trial-03": " ID=trial-01",
 }
 # They serve until they are stopped: what answers, on which port.
 SERVERS = {
