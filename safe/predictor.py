@@ -5,7 +5,6 @@ On the evaluation images of a session a predictor gives the same logits as the t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from safe.backbones.loading import load_backbone, weights_digest
 from safe.backbones.network_input import network_input
 from safe.backbones.precision import autocast, resolve_precision
-from safe.config import Config, completed, flatten, validate
+from safe.config import Config, settings_of, validate
 from safe.config.reading import beside
 from safe.data.images import read_square
 from safe.data.sources import Dataset
@@ -226,7 +225,7 @@ def load_predictor(
             f"{path} is not an inference state (it lacks {', '.join(lacking)}); "
             "python -m safe train --save FILE writes one"
         )
-    config = validate(completed(flatten(json.loads(state["config"]))))
+    config = validate(settings_of(state))
     where = resolve_device(device)
     name, file, size = config.backbone.name, weights or config.backbone.weights, config.backbone.image_size
     vit = backbone or load_backbone(name, file, image_size=size, folder=config.data.root)

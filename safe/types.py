@@ -9,7 +9,7 @@ from typing import Literal
 Split = Literal["val", "test"]
 Phase = Literal["slow", "fast"]
 Training = Literal["trained", "reused", "none"]
-Doing = Literal["training", "closing", "reading", "waiting"]
+Doing = Literal["training", "closing", "solving", "reading", "waiting"]
 
 
 def with_split(split: str, name: str) -> str:
@@ -40,10 +40,10 @@ class Working:
 
     Attributes:
         session, sessions: which one of how many, from 1.
-        doing: gradient steps (`training`), what ends the session (`closing`), `reading` features before the first step,
-            or `waiting` for another run.
-        epoch, epochs: of gradient steps, from 1; the last one while it is closing.
-        done, total: images of the epoch so far and in all; while it is closing or reading, images read so far, and 0.
+        doing: gradient steps (`training`), what ends the session (`closing`, and in it `solving` a closed form),
+            `reading` features before the first step, or `waiting` for another run.
+        epoch, epochs: of gradient steps, from 1; the last one while it is closing or solving.
+        done, total: images of the epoch so far and in all; otherwise images read so far, and 0.
         loss: weighted sum of the loss terms, mean over the last steps; None before the first second is over.
         images_per_second: of the epoch so far.
     """
@@ -61,7 +61,7 @@ class Working:
     @property
     def share(self) -> float:
         """The part of the session's gradient steps that is done, in [0, 1]; 1 without any."""
-        if self.doing == "closing" or not self.epochs:
+        if self.doing in ("closing", "solving") or not self.epochs:
             return 1.0
         return (self.epoch - 1 + (self.done / self.total if self.total else 0.0)) / self.epochs
 
@@ -69,6 +69,8 @@ class Working:
         """Return `epoch 3 of 20, loss 2.31, 56 images/s`, or what else is done."""
         if self.doing == "waiting":
             return "waits for another run"
+        if self.doing == "solving":
+            return f"solving a head, {self.done:,} images read"
         if self.doing != "training":
             read = "" if self.doing == "reading" else " read"
             return f"{self.doing}, {self.done:,} images{read}" if self.done else self.doing

@@ -44,7 +44,7 @@ class Pace:
         """Take over how far the run is; what was done before the first time says nothing about its pace."""
         place = working.session - 1
         done = self._over(place) + working.share * self._steps[place]
-        if working.doing == "closing":
+        if working.doing in ("closing", "solving"):
             done += min(READ * working.done, self._reads[place])
         self.done = max(self.done, done)
         if self._before is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -14,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from safe.cli.show import JsonLines, Table
-from safe.config import load_config
+from safe.config import load_config, settings_of
 from safe.config.loading import with_kept_order
 from safe.datasets.facts import require_dataset
 from safe.errors import UserError
@@ -123,8 +122,8 @@ def _kept_order(file: Path | None) -> Any:
     """Return the order of classes that the run in `file` was begun with; None where there is no such run."""
     from safe.states.checkpoint import load_state
 
-    with suppress(UserError, KeyError):  # what is wrong with the file is told when the run goes on from it
-        return json.loads(load_state(file)["config"])["data"]["class_order"] if file is not None else None
+    with suppress(UserError):  # what is wrong with the file is told when the run goes on from it
+        return settings_of(load_state(file))["data.class_order"] if file is not None else None
     return None
 
 

@@ -7,7 +7,7 @@ Only the trainer and the builders unpack a `Config`; numerics receive plain scal
 from __future__ import annotations
 
 from safe.config.described import setting_names
-from safe.config.loading import completed, load_config, parse_overrides, preset_names, validate
+from safe.config.loading import completed, load_config, parse_overrides, preset_names, settings_of, validate
 from safe.config.settings import Config
 from safe.io.documents import flatten
 
@@ -19,5 +19,6 @@ __all__ = [
     "parse_overrides",
     "preset_names",
     "setting_names",
+    "settings_of",
     "validate",
 ]

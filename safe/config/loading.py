@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,6 +139,21 @@ def completed(flat: Mapping[str, Any]) -> dict[str, Any]:
         "head.ridge_choice": "split",
     }
     return {**Config().flat(), **before, **flat}
+
+
+def settings_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flat settings that a saved state was trained with, `completed`.
+
+    Raises:
+        UserError: the state holds no settings, or something else in their place.
+    """
+    try:
+        tree = json.loads(state["config"])
+    except (KeyError, TypeError, ValueError):
+        tree = None
+    if not isinstance(tree, dict):
+        raise UserError("the state does not hold the settings it was trained with; it was not written by this project")
+    return completed(flatten(tree))
 
 
 def validate(flat: Mapping[str, Any]) -> Config:

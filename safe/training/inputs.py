@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -14,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from safe.backbones.loading import load_backbone, weights_digest
 from safe.backbones.network_input import described, network_input
 from safe.backbones.precision import resolve_precision
-from safe.config import Config, completed, flatten
+from safe.config import Config, settings_of
 from safe.data.loading import load_dataset
 from safe.data.sources import Dataset
 from safe.errors import UserError
@@ -108,7 +107,7 @@ class RunInputs:
             UserError: says what differs.
         """
         own = self.identity()
-        require_same_settings(completed(flatten(json.loads(state["config"]))), self.config.flat())
+        require_same_settings(settings_of(state), self.config.flat())
         if (begun := state["computation"]) != own["computation"]:
             told = ", ".join(f"runtime.{name}={'null' if value is None else value}" for name, value in begun.items())
             raise UserError(f"the state was trained with {told}, which results depend on; continue it with the same")

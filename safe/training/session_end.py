@@ -87,6 +87,7 @@ class SessionEnd:
                     features[whose] = self._train_features(whose, one, session)
                     _require_finite(features[whose], whose, session.index)
             self.seconds["features"] += time.perf_counter() - begun
+            self._features.watch.solve()
             labels = session.train.labels.to(features[name].device)
             for whose in sources:
                 add = closed.update if whose == name else closed.add

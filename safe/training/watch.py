@@ -52,6 +52,11 @@ class Watch:
         if self._due():
             self._tell("reading" if self._read else None)
 
+    def solve(self) -> None:
+        """A closed form is solved: one piece of algebra, which takes long where its matrix is large."""
+        if self.tell is not None:
+            self._tell("solving")
+
     def wait(self) -> None:
         """Another run is computing what this one needs."""
         if self._due():
@@ -67,7 +72,9 @@ class Watch:
 
     def _tell(self, doing: Doing | None = None) -> None:
         self._told, now = self._clock(), self._now
-        if doing is not None:
+        if doing == "solving":
+            now = replace(now, doing=doing)
+        elif doing is not None:
             now = replace(now, doing=doing, done=self._read, total=0)
         if self.tell is not None:
             self.tell(now)

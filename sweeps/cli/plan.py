@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 
 from rich.console import Console
 
 from safe.cli.parser import Parser
 from safe.datasets.facts import dataset_info
 from safe.errors import UserError, tell
+from safe.io.progress import SILENCE_S
+from safe.types import Working
 from sweeps.cli.asking import add_asking, asked_options
 from sweeps.spec.devices import DEVICES, SHARE, parse_devices
 
@@ -58,7 +61,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         how = f"reckoned for {arguments.on} by {SHARE:.0%} of its published peak, not measured"
     elif not arguments.no_probe and lacking is None:
         console.print("timing a few batches on this machine ...")
-        rounds = Rounds(planned, probe(spec.base))
+        rounds = Rounds(planned, probe(spec.base, _Spoken(console)))
         how = f"{spec.threads} threads each; from a probe of a few batches, so rough"
     if rounds is not None:
         show_time(planned, rounds, workers, how, console)
@@ -67,3 +70,15 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(outcome(planned, cost, rounds, workers), indent=2, allow_nan=False))
     return 0
+
+
+class _Spoken:
+    """Says how far the timed batches are, every ten seconds: a large network takes some time for each."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._said = console, time.monotonic()
+
+    def __call__(self, working: Working) -> None:
+        if time.monotonic() - self._said >= SILENCE_S:
+            self._said = time.monotonic()
+            self._console.print(working.in_words())

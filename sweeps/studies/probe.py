@@ -17,6 +17,7 @@ from safe.data.sessions import sizes_of
 from safe.data.sources import Dataset, Domains, Images
 from safe.training.build import build_stream
 from safe.training.trainer import SafeTrainer
+from safe.types import Working
 from sweeps.studies.forecast import SessionSeconds
 
 BATCHES = 4  # of training images, in the timed epoch
@@ -44,8 +45,11 @@ class Speed:
         return seconds
 
 
-def probe(flat: dict[str, Any]) -> Speed:
-    """Return the speed of a run with this configuration; takes a few seconds and leaves nothing behind."""
+def probe(flat: dict[str, Any], tell: Callable[[Working], None] | None = None) -> Speed:
+    """Return the speed of a run with this configuration; takes a few seconds and leaves nothing behind.
+
+    `tell` is told about once a second how far the batches are.
+    """
     config = validate(flat)
     short = validate({**flat, "slow.epochs": 2, "slow.schedule_epochs": None})
     chosen, root = config.backbone, config.data.root
@@ -54,6 +58,7 @@ def probe(flat: dict[str, Any]) -> Speed:
     dataset = load_dataset(config.dataset, root, seen.size, seen.resize)
     stream = build_stream(config, dataset)
     trainer = SafeTrainer(short, dataset=_part(dataset, config), backbone=vit)
+    trainer.watch.tell = tell
     trainer.advance()  # the first epoch also warms up
     timed = trainer.run_session().seconds
     first = trainer.stream.sessions[0]

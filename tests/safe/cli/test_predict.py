@@ -189,6 +189,15 @@ def test_a_file_that_is_no_checkpoint_is_refused(
     assert "cannot read the checkpoint" in refused(capsys, "predict", f"{folder}/absent", image)
 
 
+@pytest.mark.parametrize("config", ["no settings", "[1, 2]", 7, None])
+def test_a_state_whose_settings_are_none_is_refused(
+    capsys: pytest.CaptureFixture[str], checkpoint: str, folder: Path, tmp_path: Path, config: object
+) -> None:
+    save_state({**load_state(checkpoint), "config": config}, tmp_path / "odd.state")
+    told = refused(capsys, "predict", str(tmp_path / "odd.state"), f"{folder}/0.png")
+    assert "does not hold the settings it was trained with" in told
+
+
 def test_max_has_no_weights(capsys: pytest.CaptureFixture[str], checkpoint: str, folder: Path, tmp_path: Path) -> None:
     state = load_state(checkpoint)
     config = state["config"].replace('"kind":"entropy"', '"kind":"max"')

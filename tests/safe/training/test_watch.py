@@ -55,6 +55,11 @@ def test_a_loss_is_asked_for_once_a_second_and_no_more() -> None:
     clock.now += 1
     watch.read(1200)
     assert told[-1].in_words() == "closing, 1,200 images read"
+    watch.solve()
+    assert told[-1].in_words() == "solving a head, 1,200 images read"
+    clock.now += 1
+    watch.read(300)
+    assert told[-1].in_words() == "closing, 1,500 images read"
 
 
 def test_what_is_read_before_the_first_step_is_told_and_is_no_part_of_its_speed() -> None:
@@ -91,7 +96,8 @@ def test_a_run_tells_every_image_that_it_trains_on_and_gives_the_same_numbers(
         assert {one.session for one in now} == {watched.session + (not isinstance(event, SessionResult))}
         assert {one.sessions for one in now} == {watched.sessions}
         if isinstance(event, SessionResult):
-            assert {one.doing for one in now} == {"closing"}
+            assert {one.doing for one in now} == {"closing", "solving"}
+            assert [one.share for one in now] == [1.0] * len(now)
             continue
         now = [one for one in now if one.doing != "reading"]
         assert {(one.doing, one.epochs, one.total) for one in now if one.epoch == event.epoch} == {
@@ -103,4 +109,3 @@ def test_a_run_tells_every_image_that_it_trains_on_and_gives_the_same_numbers(
     losses = [one.loss for one in told if one.loss is not None]
     assert losses
     assert all(0 < loss < 100 for loss in losses)
-    assert [one.share for one in told if one.doing == "closing"] == [1.0] * sum(one.doing == "closing" for one in told)

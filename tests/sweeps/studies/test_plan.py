@@ -12,6 +12,7 @@ import torch
 from safe.config import load_config
 from safe.training.cost import session_costs
 from safe.training.trainer import SafeTrainer
+from safe.types import Working
 from sweeps.cli import main
 from sweeps.spec.devices import parse_devices
 from sweeps.spec.options import build_spec
@@ -159,7 +160,9 @@ def test_a_plan_does_without_the_data(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_the_probe_times_the_real_thing_without_changing_it() -> None:
     flat = {**load_config("digits").flat(), "runtime.device": "cpu", "head.projection_dim": 64}
     before = torch.random.get_rng_state()
-    speed = probe(flat)
+    told = list[Working]()
+    speed = probe(flat, told.append)
+    assert {one.doing for one in told} >= {"training", "closing"}
     assert torch.equal(torch.random.get_rng_state(), before)
     assert min(speed.train, speed.read, speed.head) > 0
     sessions = SafeTrainer(load_config("digits")).stream.sessions
