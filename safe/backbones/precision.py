@@ -7,7 +7,7 @@ statistics stay float32.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Precision = Literal["float32", "bf16"]
 FEW_PATCHES = 64
+WIDE = 384  # channels of a network from which bf16 pays on a CPU: at 384 it does, at 128 it gains nothing
+FAST_BF16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}  # by torch's name of the instructions
 
 
 def resolve_precision(setting: str, device: torch.device) -> Precision:
@@ -26,6 +28,20 @@ def resolve_precision(setting: str, device: torch.device) -> Precision:
         native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if native else "float32"
     return "bf16" if setting == "bf16" else "float32"
+
+
+def bf16_hint(setting: str, device: torch.device, width: int) -> str:
+    """Return in words that bf16 would pay where `runtime.precision` means float32, or nothing where it would not.
+
+    It does on a CPU with instructions for bf16, and with a network of at least `WIDE` channels.
+    """
+    if device.type != "cpu" or width < WIDE or resolve_precision(setting, device) == "bf16":
+        return ""
+    present: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # of newer versions of torch
+    fast = next((name for flag, name in FAST_BF16.items() if present.get(flag)), None)
+    if fast is None:
+        return ""
+    return f"runtime.precision=bf16 would take about two thirds of the time on this processor, which has {fast}"
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

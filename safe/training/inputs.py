@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from safe.backbones.loading import load_backbone, weights_digest
-from safe.backbones.network_input import described, network_input
+from safe.backbones.network_input import network_input
 from safe.backbones.precision import resolve_precision
 from safe.config import Config, settings_of
 from safe.data.loading import load_dataset
@@ -19,7 +19,7 @@ from safe.data.sources import Dataset
 from safe.errors import UserError
 from safe.sharing.stages import StageKeys
 from safe.states.continuing import require_same_inputs, require_same_settings
-from safe.training.build import build_stream, frozen_backbone, resolve_device
+from safe.training.build import build_stream, frozen_backbone, network_in_words, resolve_device
 from safe.training.memory import require_memory, room_here, stream_sizes
 from safe.types import Provenance
 
@@ -57,8 +57,8 @@ class RunInputs:
 
     @property
     def network(self) -> str:
-        """The backbone and what it is given, in one line for people."""
-        return described(self.config.backbone.name, self.backbone, self.seen)
+        """What `network_in_words` says."""
+        return network_in_words(self.config, self.backbone, self.device)
 
     @cached_property
     def stage_keys(self) -> StageKeys:

@@ -52,8 +52,9 @@ def _plan(arguments: argparse.Namespace) -> int:
         check_early(spec)
     planned = plan_of(spec)
     config, console = planned.refits[0], Console(markup=False, emoji=False, quiet=arguments.json)
-    cost = cost_of(config, torch.device("cuda") if on else resolve_device(config.runtime.device))
-    show_counts(planned, cost, console)
+    machine = torch.device("cuda") if on else resolve_device(config.runtime.device)
+    cost = cost_of(config, machine)
+    show_counts(planned, cost, machine, console)
     rounds, workers, how = None, spec.concurrency, ""
     if on is not None:
         device, workers = on

@@ -72,10 +72,10 @@ def outcome(plan: Plan, cost: Cost, rounds: Rounds | None, workers: int) -> dict
     }
 
 
-def show_counts(plan: Plan, cost: Cost, console: Console) -> None:
-    """Print what a sweep comes to, before any time is measured."""
+def show_counts(plan: Plan, cost: Cost, device: torch.device, console: Console) -> None:
+    """Print what a sweep comes to on a device, before any time is measured."""
     spec = plan.spec
-    console.print(_network(validate(spec.base)), highlight=False, soft_wrap=True)
+    console.print(_network(validate(spec.base), device), highlight=False, soft_wrap=True)
     console.print(f"plan · {spec.dataset} · {spec.search} search · selection {spec.selection}", soft_wrap=True)
     heads = f" with {plan.slow // plan.slow_trained} heads each" if plan.slow > plan.slow_trained else ""
     slow = f"{plan.slow_trained} slow settings judged alone{heads}, then " if plan.slow else ""
@@ -133,14 +133,12 @@ def show_time(plan: Plan, rounds: Rounds, workers: int, how: str, console: Conso
     )
 
 
-def _network(config: Config) -> str:
-    """Return the backbone and what it is given, in one line."""
+def _network(config: Config, device: torch.device) -> str:
+    """Return the backbone and what it is given, in words."""
     from safe.backbones.loading import skeleton
-    from safe.backbones.network_input import described, network_input
+    from safe.training.build import network_in_words
 
-    chosen = config.backbone
-    vit = skeleton(chosen.name, chosen.image_size)
-    return described(chosen.name, vit, network_input(vit, chosen.image_size, chosen.input_norm, chosen.crop_pct))
+    return network_in_words(config, skeleton(config.backbone.name, config.backbone.image_size), device)
 
 
 def _size(count: float) -> str:

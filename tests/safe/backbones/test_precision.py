@@ -9,7 +9,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from safe.backbones.precision import FEW_PATCHES, LoweredNet, autocast
+from safe.backbones.precision import FEW_PATCHES, LoweredNet, autocast, bf16_hint
 from safe.pet import attach, class_token_alone
 from safe.seeding import generator
 
@@ -59,3 +59,27 @@ def test_the_frozen_network_in_bf16_gives_float32() -> None:
     features = LoweredNet(net).base(images)
     assert features.dtype == torch.float32
     assert 0 < (features - net.base(images)).norm() <= 0.03 * features.norm()
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "width", "present", "told"),
+    [
+        ("auto", "cpu", 384, {"avx512_bf16": True}, "AVX512-BF16"),
+        ("float32", "cpu", 768, {"avx512_bf16": True, "amx_bf16": True}, "AMX"),
+        ("auto", "cpu", 383, {"avx512_bf16": True}, None),
+        ("auto", "cpu", 384, {"avx512_f": True, "avx512_bf16": False}, None),
+        ("bf16", "cpu", 384, {"avx512_bf16": True}, None),
+        ("auto", "cuda", 384, {"avx512_bf16": True}, None),
+    ],
+)
+def test_bf16_is_named_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch, setting: str, device: str, width: int, present: dict[str, bool], told: str | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: present, raising=False)
+    line = "runtime.precision=bf16 would take about two thirds of the time on this processor, which has "
+    assert bf16_hint(setting, torch.device(device), width) == (f"{line}{told}" if told else "")
+
+
+def test_a_torch_that_cannot_tell_gives_no_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert bf16_hint("auto", torch.device("cpu"), 768) == ""
