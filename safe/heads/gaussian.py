@@ -22,10 +22,11 @@ from torch import Tensor
 from safe.heads.base import FLOAT, ClosedFormHead, HeadBytes
 from safe.heads.moments import Means
 from safe.heads.projection import Projection
-from safe.heads.ridge import readout, triangle_bytes
+from safe.heads.ridge import readout, solving_flops, triangle_bytes
 from safe.heads.symmetric import Symmetric
 
 NEVER = -1e9  # score of a class without images
+IMAGES_AT_ONCE = 1024  # of which there is a second copy, less their class means
 
 
 def oas_shrinkage(trace: float, squares: float, images: float, width: int) -> float:
@@ -62,10 +63,10 @@ class GaussianHead(ClosedFormHead):
 
     def add(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session: features (N, D), labels int64 (N,), `classes` seen so far; nothing is drawn."""
-        hidden = self.projection(features)
-        shift = self.means.add(hidden, labels, classes)
-        rows = torch.cat([self.means.centred(hidden, labels), shift])
-        self._scatter().add_gram(rows)
+        hidden, scatter = self.projection(features), self._scatter()
+        scatter.add_gram(self.means.add(hidden, labels, classes))
+        for some, own in zip(hidden.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
+            scatter.add_gram(self.means.centred(some, own))
 
     def update(self, features: Tensor, labels: Tensor, classes: int, generator: torch.Generator) -> None:
         """Add one session and solve."""
@@ -113,10 +114,16 @@ class GaussianHead(ClosedFormHead):
         """Return what means, S and the readout take, and solving as for a ridge."""
         dim = self.projection.out_dim
         statistics = triangle_bytes(dim) + 2 * FLOAT * (dim + 1) * classes
-        adding = 3 * FLOAT * (images + classes) * dim
+        adding = FLOAT * dim * (images + 2 * min(images, IMAGES_AT_ONCE) + 3 * classes)
         solving = 2 * triangle_bytes(dim) + 8 * FLOAT * dim * classes
         shared = FLOAT * self.projection.width * self.projection.dim
         return HeadBytes(shared, statistics, max(adding, solving, FLOAT * judged * (dim + classes)))
+
+    def flops(self, images: int, judged: int, classes: int) -> float:
+        """Return those of projecting, adding to S, solving once and judging; leading terms alone."""
+        dim = self.projection.out_dim
+        projected = 2 * (images + judged) * self.projection.width * self.projection.dim
+        return projected + (images + classes) * dim**2 + solving_flops(dim, classes) + 2 * judged * dim * classes
 
     def _scatter(self) -> Symmetric:
         if self.scatter is None:

@@ -284,9 +284,12 @@ class RidgeHead(ClosedFormHead):
         size, judging = min(dim, fitted), images - fitted
         dual = fitted**2 * dim + 2 * judging * fitted * dim if fitted < dim else 0
         choice = dual + len(self.grid) * (size**3 / 3 + 2 * size**2 * classes + 2 * judging * size * classes)
-        # Once solved in float32, the solution is corrected by its residual at least once.
-        solved = dim**3 / 3 + 3 * 2 * dim**2 * classes
-        return projected + statistics + choice + solved + 2 * judged * dim * classes
+        return projected + statistics + choice + solving_flops(dim, classes) + 2 * judged * dim * classes
+
+
+def solving_flops(dim: int, classes: int) -> float:
+    """Return those of a `readout` (dim, classes): once solved in float32, its residual corrects it at least once."""
+    return dim**3 / 3 + 3 * 2 * dim**2 * classes
 
 
 def triangle_bytes(dim: int) -> float:

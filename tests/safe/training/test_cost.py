@@ -11,6 +11,7 @@ from torch import Tensor
 
 from safe.config import Config, load_config
 from safe.data.sessions import expected_sessions
+from safe.heads.gaussian import GaussianHead
 from safe.heads.projection import Projection
 from safe.heads.ridge import RidgeHead
 from safe.training.cost import counted_flops, run_bytes, session_costs
@@ -78,6 +79,13 @@ def test_operations_of_a_head_by_hand() -> None:
     assert head.flops(images, judged, classes) == pytest.approx(
         projected + statistics + choice + solved + 2 * 40 * 100 * 5
     )
+
+
+def test_operations_of_a_gaussian_head_by_hand() -> None:
+    head = GaussianHead(Projection(8, 100, 0), "oas")
+    solved = 100**3 / 3 + 6 * 100**2 * 5
+    scatter = (300 + 5) * 100**2
+    assert head.flops(300, 40, 5) == pytest.approx(2 * 340 * 8 * 100 + scatter + solved + 2 * 40 * 100 * 5)
 
 
 def test_published_numbers_do_without_the_data() -> None:
