@@ -1,8 +1,8 @@
 """Which kinds of heads there are, and how one is made.
 
 A kind is a function or class `make(width, device, *, setting, ...)`. Its keyword-only arguments name the settings of
-`head` that it uses. Neither this module nor a kind's function brings torch before a head is made, so that
-configurations are checked without it.
+`head` that it uses; those that several kinds have in common are the keys of a typed dictionary. Neither this module nor
+a kind's function brings torch before a head is made, so that configurations are checked without it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,21 @@ Maker = TypeVar("Maker", bound=Callable[..., "ClosedFormHead | None"])
 class _Kind:
     make: Callable[..., ClosedFormHead | None]
     closed_form: bool
+    shared: tuple[str, ...]
 
 
 _KINDS: dict[str, _Kind] = {}
 
 
-def register_head(kind: str, *, closed_form: bool = True) -> Callable[[Maker], Maker]:
+def register_head(
+    kind: str, *, closed_form: bool = True, settings: type[Any] | None = None
+) -> Callable[[Maker], Maker]:
     """Register `make(width, device, *, setting, ...)` as the kind of head called `kind`.
 
     Args:
         kind: a name for `head.kind`.
         closed_form: false where the rows that gradient steps trained classify; `make` then returns `None`.
+        settings: a `TypedDict` of settings that `make` takes as `**given`, beside those that it spells out.
 
     Raises:
         ValueError: the name is taken.
@@ -45,7 +49,7 @@ def register_head(kind: str, *, closed_form: bool = True) -> Callable[[Maker], M
     def add(make: Maker) -> Maker:
         if kind in _KINDS:
             raise ValueError(f"the kind of head {kind!r} is already registered (by {_KINDS[kind].make.__module__})")
-        _KINDS[kind] = _Kind(make, closed_form)
+        _KINDS[kind] = _Kind(make, closed_form, tuple(settings.__annotations__) if settings else ())
         return make
 
     return add
@@ -71,8 +75,9 @@ def head_settings(kind: str) -> tuple[str, ...]:
     Raises:
         UserError: there is no such kind.
     """
-    parameters = inspect.signature(_kind(kind).make).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    known = _kind(kind)
+    parameters = inspect.signature(known.make).parameters.values()
+    return (*known.shared, *(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY))
 
 
 def head_maker(kind: str) -> Callable[..., ClosedFormHead | None]:
