@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed, "normal"))
 
 
-def errors_oracle(h: np.ndarray, y: np.ndarray, probe: np.ndarray, targets: np.ndarray, grid: tuple) -> list[float]:
+def errors_oracle(
+    h: np.ndarray, y: np.ndarray, probe: np.ndarray, targets: np.ndarray, grid: Sequence[float]
+) -> list[float]:
     """Mean squared error of every lambda by the primal normal equations."""
     h, y, probe, targets = (a.astype(np.float64) for a in (h, y, probe, targets))
     errors = []
@@ -65,6 +68,35 @@ def test_a_ridge_too_small_for_the_features_is_told() -> None:
     features = 1e6 * torch.randn(40, 8, generator=generator(1))
     with pytest.raises(UserError, match=r"head.ridge_grid has 1e-12, which is too small for these .* float64"):
         head.update(features, torch.arange(40) % 4, 4, generator(2))
+
+
+def test_a_stream_ends_as_with_ranpac_of_pilot_and_mammoth() -> None:
+    """Both keep G and Q of all sessions, take the decade with the least mean squared error on the last fifth of the
+    session's rows, and solve (G + lambda I) W = Q densely (`optimise_ridge_parameter`); here in float64."""
+    grid = [10.0**e for e in range(1, 6)]
+    w_rand, centres = normal(16, 60, seed=1).double().numpy(), 2 * normal(12, 16, seed=2)
+    head = RidgeHead(Projection(16, 60, 5), grid, 0.8)
+    head.projection._weight = torch.from_numpy(w_rand).float()
+    gram, cross, probe = np.zeros((60, 60)), np.zeros((60, 12)), centres + 0.5 * normal(12, 16, seed=9)
+    chosen = []
+    for session, noise in enumerate((1, 4, 12)):
+        labels = 4 * session + torch.arange(200) % 4
+        features = centres[labels] + noise * normal(200, 16, seed=3 + session)
+        order = torch.randperm(200, generator=generator(session, "rows"))
+        rows, targets = features[order].double().numpy(), np.eye(12)[labels[order]]
+        hidden = np.maximum(rows @ w_rand, 0)
+        gram, cross = gram + hidden.T @ hidden, cross + hidden.T @ targets
+        errors = errors_oracle(hidden[:160], targets[:160], hidden[160:], targets[160:], grid)
+        ridge = grid[int(np.argmin(errors))]
+        weight = np.linalg.solve(gram + ridge * np.eye(60), cross)
+        head.update(features, labels, 4 * (session + 1), generator(session, "rows"))
+        chosen.append(ridge)
+        assert head.ridge == ridge
+        theirs = np.maximum(probe.double().numpy() @ w_rand, 0) @ weight
+        ours = head.logits(probe).double().numpy()
+        assert np.abs(ours - theirs[:, : ours.shape[1]]).max() <= 1e-5 * np.abs(theirs).max()
+        assert (ours.argmax(axis=1) == theirs.argmax(axis=1))[: ours.shape[1]].all()
+    assert chosen == [1e2, 1e4, 1e5], "it is a choice"
 
 
 def test_released_readout_and_choice(reference: dict[str, Tensor]) -> None:
