@@ -10,6 +10,7 @@ import difflib
 import errno
 import functools
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
 from typing import ParamSpec
@@ -55,8 +56,15 @@ def _format(
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the closest allowed word, or `""` when none is close."""
-    matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)
+    """Return `" Did you mean 'x'?"` for the closest allowed word, or `""` when none is close.
+
+    A word that looks the same, its accents encoded otherwise, is told as that.
+    """
+    among = list(allowed)
+    for word in among:
+        if word != given and unicodedata.normalize("NFC", word) == unicodedata.normalize("NFC", given):
+            return f" {word!a} looks the same and is encoded otherwise: {given!a} was given."
+    matches = difflib.get_close_matches(given, among, n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 

@@ -24,6 +24,8 @@ def test_nearest_names_the_closest_word_or_nothing() -> None:
     assert nearest("fast.epoch", ["slow.epochs", "fast.epochs"]) == " Did you mean 'fast.epochs'?"
     assert nearest("zzzz", ["slow.epochs"]) == ""
     assert nearest("x", []) == ""
+    composed, apart = "caf\u00e9", "cafe\u0301"  # a folder copied from another system may have the other one
+    assert nearest(apart, [composed]) == r" 'caf\xe9' looks the same and is encoded otherwise: 'cafe\u0301' was given."
 
 
 def test_choices_lists_everything_and_the_nearest() -> None:
