@@ -22,7 +22,7 @@ from safe.datasets.facts import dataset_info
 from safe.errors import EXIT_USER_ERROR, UserError
 from sweeps.spec.machine import core_count
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 2.0  # reading what a process of gigabytes holds takes the machine some of its time
 SETTINGS = ("slow.epochs=1", "fast.epochs=1", "fast.schedule_epochs=1", "slow.schedule_epochs=1")
 
 
