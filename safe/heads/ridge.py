@@ -230,9 +230,9 @@ class RidgeHead(ClosedFormHead):
         return head
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of the statistics, the readout and the present lambda."""
+        """Return copies of the statistics, the readout and the present lambda; G is empty where nothing is in it."""
         return {
-            "gram": self.gram.to(torch.float32).columns,
+            "gram": self.gram.to(torch.float32).columns if "gram" in vars(self) else [],
             "cross": self.cross.clone(),
             "weight": self.weight.clone(),
             "ridge": self.ridge,
@@ -242,7 +242,9 @@ class RidgeHead(ClosedFormHead):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
         device = self.projection.device
-        self.gram = Symmetric([column.clone().to(device) for column in state["gram"]])
+        vars(self).pop("gram", None)
+        if state["gram"]:
+            self.gram = Symmetric([column.clone().to(device) for column in state["gram"]])
         self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
         # Older states have none, and choose by each session alone.

@@ -38,7 +38,8 @@ class SessionEnd:
 
     Readouts and logits that another run has finished are taken as they are. The statistics behind such a readout
     (M x M for a ridge head, too big to be stored) are then pending: added from the features of those sessions, in their
-    order, once something new has to be solved or saved: bit for bit those of a run that shares nothing.
+    order, once something new has to be solved, bit for bit those of a run that shares nothing. They never are in a run
+    that finds all its sessions; a state keeps what is pending as it is.
 
     Attributes:
         seconds: of the present session, for `features` of its training images and for the `head`.
@@ -147,14 +148,16 @@ class SessionEnd:
         """Take note that the fast learner is a fresh copy of the slow one: its statistics lack what those lack."""
         self._pending["fast"] = list(self._pending["slow"])
 
-    def add_pending(self, learners: Mapping[str, Learner]) -> None:
-        """Bring all statistics up to the last session that was solved."""
-        for name, learner in learners.items():
-            self._add_pending(name, learner)
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is pending: of each learner the numbers of the sessions, with the PETs whose features lack."""
+        return {name: [[one.session.index, list(one.pets)] for one in ones] for name, ones in self._pending.items()}
 
-    def none_pending(self) -> None:
-        """Take note that all statistics are complete, as in a state that was saved."""
-        self._pending = {"slow": [], "fast": []}
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        sessions = self._stream.sessions
+        self._pending = {
+            name: [_Pending(sessions[index - 1], tuple(pets)) for index, pets in ones] for name, ones in state.items()
+        }
 
     def restart(self) -> None:
         """Begin a session: what is kept of the last one's training images is no longer needed."""

@@ -34,7 +34,7 @@ from safe.training.steps import GradientSteps, load_training_stage, phase_of, tr
 from safe.training.watch import Watch
 from safe.types import EpochDone, Event, SessionResult, Training
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 
 
 class SafeTrainer:
@@ -239,8 +239,6 @@ class SafeTrainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that continues the run: tensors, numbers, strings, lists and dicts."""
-        with deterministic_algorithms(self.config.runtime.deterministic):
-            self._session_end.add_pending(self._learners())
         return {
             "version": STATE_VERSION,
             **self.inputs.identity(),
@@ -251,6 +249,7 @@ class SafeTrainer:
             "losses": [[step, dict(terms)] for step, terms in self._losses],
             "train_seconds": self._train_seconds,
             "learners": {name: learner.state_dict() for name, learner in self._learners().items()},
+            "pending": self._session_end.state_dict(),
             "optimizer": copy.deepcopy(self._steps.optimizer_state()),
         }
 
@@ -272,7 +271,7 @@ class SafeTrainer:
         self._client.restart()
         self._reused = False
         self._features.forget()
-        self._session_end.none_pending()
+        self._session_end.load_state_dict(state["pending"])
         self.session_logits = None
         self.slow.load_state_dict(state["learners"]["slow"])
         self.fast = None

@@ -27,6 +27,7 @@ from safe.sharing.stages import KINDS, Stage, StageKeys, sharing_key
 from safe.states.checkpoint import load_state, save_state
 from safe.training import steps as training
 from safe.training.build import build_stream
+from safe.training.session_end import SessionEnd
 from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
 
@@ -117,11 +118,18 @@ def trial(trainer: Callable[..., SafeTrainer]) -> Trial:
             results.append(run.run_session())
             states.append(run.inference_state())
             logits.append(vars(run.session_logits))
-        end = run.state_dict()
+        end = whole_state(run)
         assert store is None or not store.held
         return Outcome(results, states, logits, end)
 
     return run
+
+
+def whole_state(run: SafeTrainer) -> dict[str, Any]:
+    """Return a run's state once the statistics that reused readouts left out are added."""
+    for name, learner in run._learners().items():
+        run._session_end._add_pending(name, learner)
+    return run.state_dict()
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:
@@ -301,12 +309,12 @@ def test_a_run_resumed_anywhere_with_or_without_a_store_is_the_uninterrupted_one
         while not resumed.done:
             rest.append(resumed.run_session())
         assert rest == alone.results[-len(rest) :]
-        assert_same(resumed.state_dict(), alone.end)
+        assert_same(whole_state(resumed), alone.end)
         assert_same(resumed.inference_state(), alone.states[-1])
 
 
 def test_states_at_every_boundary_are_those_of_a_run_without_a_store(trainer: Callable[..., SafeTrainer]) -> None:
-    """Statistics that a reused readout left out are caught up when a state is taken, session after session or late."""
+    """Statistics that a reused readout left out are the same whether they are added session after session or late."""
     store = MemoryStages()
     alone, cold = trainer({}), trainer({}, store)
     expected = []
@@ -314,13 +322,37 @@ def test_states_at_every_boundary_are_those_of_a_run_without_a_store(trainer: Ca
         alone.run_session()
         cold.run_session()
         expected.append(alone.state_dict())
-        assert_same(cold.state_dict(), expected[-1])
+        assert_same(whole_state(cold), expected[-1])
     every, late = trainer({}, store), trainer({}, store)
     for state in expected:
         every.run_session()
         late.run_session()
-        assert_same(every.state_dict(), state)
-    assert_same(late.state_dict(), expected[-1])
+        assert_same(whole_state(every), state)
+    assert_same(whole_state(late), expected[-1])
+
+
+@pytest.mark.parametrize("variant", ["ridge", "gaussian", "anacp", "shared statistics", "with slow"])
+def test_a_run_that_finds_everything_adds_nothing_up_and_its_state_says_what_lacks(
+    trial: Trial, trainer: Callable[..., SafeTrainer], monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    store = MemoryStages()
+    alone = trial(VARIANTS[variant], store)
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionEnd, "_add_pending", lambda *_: pytest.fail("statistics that nobody needs"))
+        warm, states = trainer(VARIANTS[variant], store), []
+        while not warm.done:
+            warm.run_session()
+            states.append(warm.state_dict())
+    lacking = [[index for index, _ in state["pending"]["fast"]] for state in states]
+    assert lacking == [[1], [1, 2], [1, 2, 3]]
+    if "gram" in (head := states[-1]["learners"]["fast"]["closed"]):
+        assert head["gram"] == []
+    for state in states:
+        resumed = trainer(VARIANTS[variant])
+        resumed.load_state_dict(copy.deepcopy(state))
+        while not resumed.done:
+            assert resumed.run_session() == alone.results[resumed.session - 1]
+        assert_same(whole_state(resumed), alone.end)
 
 
 def test_where_all_logits_are_there_no_image_is_looked_at(
