@@ -12,8 +12,10 @@ from sweeps.report.axes import Axis, axis
 from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
 from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.page import Block, Figure, Missing, Section, Text
+from sweeps.report.words import head_lines
+from sweeps.results.heads import with_best_head
 from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
-from sweeps.results.selection import carried_on, measured, slow_ranking
+from sweeps.results.selection import carried_on, measured
 from sweeps.results.summary import front, optimism_gap
 from sweeps.spec.titles import short_name, short_value, status_word
 from tracking.recorder import Status
@@ -21,11 +23,11 @@ from tracking.recorder import Status
 
 def slow_settings(gathered: Gathered) -> Section | Missing:
     """The slow settings that staged search judged alone."""
-    title, spec, jobs = "Slow settings judged alone", gathered.spec, gathered.log.of_kind(Kind.SLOW)
-    if not jobs:
+    title, spec = "Slow settings judged alone", gathered.spec
+    if not gathered.log.of_kind(Kind.SLOW):
         return Missing(title, "only staged search does so.")
-    ranked = slow_ranking(jobs, spec.objective, spec.split)
-    varied = [name for name in spec.space if len({str(job.config[name]) for job in jobs}) > 1]
+    ranked = with_best_head(gathered.log)
+    varied = [name for name in spec.space if len({str(job.config[name]) for job in ranked}) > 1]
     measure, carried = Measure("average_accuracy"), carried_on(gathered.log)
     rows = [
         [
@@ -42,7 +44,8 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
     )
     caption = _first_rows("Slow learner alone, best first", len(ranked))
     head = ["setting", *map(short_name, varied), measure.axis, ""]
-    return Section("slow-settings", title, [Text(words), Table(head, rows, caption)])
+    told = [Text(f"{line[0].upper()}{line[1:]}.") for line in head_lines(gathered.log)]
+    return Section("slow-settings", title, [Text(words), *told, Table(head, rows, caption)])
 
 
 def parallel(gathered: Gathered) -> Section | Missing:

@@ -21,7 +21,8 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
 from sweeps.results.finalists import learner_rows, race_summary
-from sweeps.results.selection import carried_on, leaderboard, measured, slow_ranking
+from sweeps.results.heads import with_best_head
+from sweeps.results.selection import carried_on, leaderboard, measured
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
 from sweeps.spec.titles import param, prediction_word, short_name, short_value, status_word, title_of, trial_title
@@ -205,12 +206,12 @@ def _reason_lines(log: SweepLog) -> list[str]:
 
 
 def _slow_table(log: SweepLog) -> Table:
-    """Return the slow settings, best first; those that trials were made of are marked."""
+    """Return the slow settings, best first, each with its best head; those that trials were made of are marked."""
     spec = log.sweep_spec
     jobs = log.of_kind(Kind.SLOW)
-    ranked = slow_ranking(jobs, spec.objective, spec.split)
-    rows = [*ranked, *(job for job in jobs if job not in ranked)]
-    varied = _varied(log, jobs)
+    ranked = with_best_head(log)
+    rows = [*ranked, *(job for job in jobs if job.status != Status.FINISHED)]
+    varied = _varied(log, rows)
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
     settings = [Column(short_name(name), True, 1) for name in varied]
     columns, lines = [Column("setting"), *settings, Column("average", True), Column("")], []

@@ -12,6 +12,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
 from sweeps.results.accounting import work_account
 from sweeps.results.finalists import preset_stays, race_summary, tie_words
+from sweeps.results.heads import head_scores
 from sweeps.results.importance import importance
 from sweeps.results.summary import difference, final_summary, optimism_gap
 from sweeps.spec.objective import objectives
@@ -28,6 +29,7 @@ def outcome_lines(log: SweepLog) -> list[str]:
         *words,
         *enough_words(log),
         *difference_lines(log),
+        *head_lines(log),
         *importance_lines(log),
         *gap_lines(log),
         *work_lines(log),
@@ -73,6 +75,7 @@ def race_lines(log: SweepLog) -> list[str]:
             for images in ("holdout", "test")
             if against[images] is not None
         ]
+        lines += _other_head(log, against)
     end = f", {raced['end']}" if raced["end"] else ""
     taken = "" if lines else f"; {tie_words(raced)}"  # said already
     lines.append(f"race: {len(raced['finalists'])} finalists, {raced['repeats']} further seeds{end}{taken}")
@@ -125,12 +128,38 @@ def _compared(name: str, against: Mapping[str, Any], images: str) -> str:
     return f"{ours} is {by} {against['baseline']} {where} ({counted}{', within noise' if noise else ''})"
 
 
+def _other_head(log: SweepLog, against: Mapping[str, Any]) -> list[str]:
+    """Return what of the difference to a baseline may be the head's, where the two have not the same."""
+    if against["heads"] is None:
+        return []
+    ours, theirs = against["heads"]
+    told = f"{against['safe']} has the head {ours}, {against['baseline']} {theirs}"
+    metric, scores = head_scores(log)
+    by_head, name = {one.head: one.score for one in scores}, metric.partition("/")[2]
+    if ours not in by_head or theirs not in by_head:
+        return [f"{told}: part of the difference may be the head's"]
+    worth = _points(name, by_head[ours] - by_head[theirs])
+    return [f"{told}: on the same features of the slow learner that makes {worth} {_unit(name)}"]
+
+
 def _points(name: str, value: float) -> str:
     return f"{100 * value:z.1f}" if Measure(name).fraction else f"{value:.3g}"
 
 
 def _unit(name: str) -> str:
     return "points" if Measure(name).fraction else f"of {name}"
+
+
+def head_lines(log: SweepLog) -> list[str]:
+    """Return which of several heads are best on the features that a staged search judged all of them on."""
+    metric, scores = head_scores(log)
+    if not scores:
+        return []
+    name = metric.partition("/")[2]
+    told = ", ".join(f"{one.head} {measure(name, one.score)}" for one in scores[:MOST_SHARES])
+    rest = f" and {len(scores) - MOST_SHARES} more" if len(scores) > MOST_SHARES else ""
+    slow = f"{scores[0].slow} slow setting{'' if scores[0].slow == 1 else 's'}"
+    return [f"heads on the same features of {slow}, {name.replace('_', ' ')} of the slow learner: {told}{rest}"]
 
 
 def importance_lines(log: SweepLog) -> list[str]:

@@ -11,9 +11,11 @@ from safe.types import with_split
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind, job_id
 from sweeps.ledger.ledger import SweepLog
+from sweeps.results.heads import head_words
 from sweeps.results.racing import Standing, race, taken
 from sweeps.results.selection import point_at
 from sweeps.results.statistics import paired_difference
+from sweeps.spec.combinations import of_heads
 from sweeps.spec.configs import BASELINE_NAMES, PRESET
 from sweeps.spec.objective import Objective, objectives
 from tracking.recorder import Status
@@ -104,7 +106,7 @@ def race_summary(log: SweepLog) -> dict[str, Any] | None:
     finalists: each with its scores by repeat, `left` (after which repeat, behind whom, at which p) or None.
     ties: the finalists that are not told apart from the best; the preset stays, else the cheapest is taken.
     optimism: by how much the winner's score in the search was better than in the race (winner's curse).
-    against: SAFE minus the baseline nearest to it, on the holdout and on the test images.
+    against: SAFE minus the baseline nearest to it, on the holdout and on the test images; `heads` where they differ.
     """
     field, wish = finalists(log), _wish(log)
     if log.race is None or not any(one.by_repeat for one in field):
@@ -157,9 +159,12 @@ def _against(log: SweepLog, chosen: Finalist) -> dict[str, Any] | None:
         {job.repeat: value for job in _refits(log, one) if (value := _tested(job, name)) is not None}
         for one in (ours, theirs)
     ]
+    names = of_heads(log.sweep_spec.parsed_space())
+    heads = [head_words(log.jobs[one.job].config, names) for one in (ours, theirs)]
     return {
         "safe": ours.name,
         "baseline": theirs.name,
+        "heads": heads if heads[0] != heads[1] else None,
         "holdout": _paired(ours.by_repeat, theirs.by_repeat),
         "test": _paired(*tests),
     }

@@ -173,16 +173,22 @@ def carried_on(log: SweepLog) -> set[str]:
 
 
 def slow_ranking(jobs: Iterable[JobLog], objective: str, split: str) -> list[JobLog]:
-    """Return the finished slow candidates, best first, by the slow learner's own value of the first objective.
+    """Return the finished slow candidates, best first, by the slow learner's own value of the first objective."""
+    finished = [job for job in jobs if job.status == Status.FINISHED]
+    wish = slow_objective(finished, objective, split)
+    return sorted(finished, key=lambda job: wish.goodness(measured(job, wish.name, split)), reverse=True)
+
+
+def slow_objective(finished: Iterable[JobLog], objective: str, split: str) -> Objective:
+    """Return by what slow candidates are judged.
 
     An objective that is not a learner's own (a time, say) is replaced by the slow learner's average accuracy.
     """
     wish = objectives(objective)[0]
-    name = f"slow/{wish.name.rpartition('/')[2]}"
-    finished = [job for job in jobs if job.status == Status.FINISHED]
-    if any(measured(job, name, split) is None for job in finished):
-        wish, name = Objective("average_accuracy", True), "slow/average_accuracy"
-    return sorted(finished, key=lambda job: wish.goodness(measured(job, name, split)), reverse=True)
+    own = Objective(f"slow/{wish.name.rpartition('/')[2]}", wish.maximise)
+    if any(measured(job, own.name, split) is None for job in finished):
+        return Objective("slow/average_accuracy", True)
+    return own
 
 
 def measured(job: JobLog, name: str, split: str, of_prediction: dict[str, float] | None = None) -> float | None:

@@ -37,11 +37,16 @@ def every(space: Space) -> list[dict[str, Any]] | None:
     return _combined(space, finite)
 
 
+def of_heads(space: Space) -> list[str]:
+    """Return the listed settings of heads."""
+    return [name for name, domain in space.domains.items() if domain.listed and acts_on_heads_alone(name)]
+
+
 def heads(space: Space) -> list[dict[str, Any]]:
     """Return what every combination of listed settings of heads sets, the one that trials start from first if there."""
-    listed = {name: domain for name, domain in space.domains.items() if domain.listed and acts_on_heads_alone(name)}
-    every_one = _combined(space, {name: domain.every() or () for name, domain in listed.items()})
-    return sorted(every_one, key=lambda one: any(one[name] != space.base[name] for name in listed))
+    names = of_heads(space)
+    every_one = _combined(space, {name: space.domains[name].values for name in names})
+    return sorted(every_one, key=lambda one: any(one[name] != space.base[name] for name in names))
 
 
 def unused(space: Space, taken: Container[str]) -> Iterator[dict[str, Any]]:

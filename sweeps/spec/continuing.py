@@ -14,14 +14,16 @@ from sweeps.spec.specs import AblationSpec, Spec, SweepSpec
 def continued(old: Spec, new: Spec) -> Spec:
     """Return the specification under which the sweep `old` goes on when `new` is asked for under its name.
 
-    The thread count stays that of `old` unless it was given, so that another concurrency changes no result. A space may
-    grow wider: every entry holds the old entry's values, and a new one those that all trials had before. Data may lie
-    elsewhere; whether they are the same is for `sweeps.ledger.data` to say.
+    The thread count stays that of `old` unless it was given, so that another concurrency changes no result, and so does
+    the space. One that is asked for may be wider: every entry holds the old entry's values, and a new one those that
+    all trials had before. Data may lie elsewhere; whether they are the same is for `sweeps.ledger.data` to say.
 
     Raises:
         UserError: names every setting that differs, with both values.
     """
     stays = {name: getattr(old, name) for name in marked(type(old), Mark.SETTLED) if hasattr(new, name)}
+    if isinstance(old, SweepSpec) and isinstance(new, SweepSpec) and not new.space_asked:
+        stays["space"] = old.space
     if isinstance(old, AblationSpec) and isinstance(new, AblationSpec):
         stays["variants"] = [*old.variants, *(variant for variant in new.variants if variant not in old.variants)]
     new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})

@@ -79,6 +79,7 @@ def build_spec(
         "target": target,
         "holdout_share": config.data.holdout_share or DEFAULT_HOLDOUT_SHARE,
         "space": raw_space,
+        "space_asked": space is not None,
         "base": base,
         "round_size": max(LEAST_ROUND, how["concurrency"]),
         # Without shared work it would train every trial once more; on the test images there is nothing to compare.

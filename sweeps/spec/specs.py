@@ -145,6 +145,8 @@ class SweepSpec(RunsSpec):
         dict[str, Any], Option(Group.SEARCH, "file (YAML) or `heads`, in place of the preset's", kind=Path)
     ]
     """The search space as written."""
+    space_asked: Annotated[bool, Field(exclude=True), Mark.SETTLED] = True
+    """Whether a space was asked for; without one a sweep goes on in its own, whatever the preset's is by now."""
     control: Annotated[
         bool, Mark.MORE, Option(Group.JUDGED, "leave out the runs of the preset beside the chosen configuration")
     ] = True

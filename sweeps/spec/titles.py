@@ -20,6 +20,7 @@ SHORT = {
     "slow.offdiag_weight": "rdn",
     "fast.feature_weight": "cos",
     "fast.cross_weight": "cross",
+    "head.kind": "head",
     "head.projection_dim": "M",
     "aggregation.temperature": "temp.",
 }

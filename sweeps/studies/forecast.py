@@ -13,6 +13,7 @@ from safe.config.marks import Acts
 from safe.sharing.stages import sharing_key
 from sweeps.ledger.jobs import Kind
 from sweeps.search import layout
+from sweeps.spec.combinations import heads
 from sweeps.spec.devices import Device
 from sweeps.studies.plan import Plan, race_budget
 from sweeps.studies.schedule import Run, Schedule, Step, schedule
@@ -125,13 +126,13 @@ class Rounds:
     def _bound(self) -> Iterator[list[Run]]:
         plan = self._plan
         base = validate(plan.spec.base)
-        alone = validate({**base.flat(), "fast.epochs": 0})
+        alone = [validate({**base.flat(), "fast.epochs": 0, **head}) for head in heads(plan.spec.parsed_space())]
         carried = plan.spec.carried_count if plan.slow else plan.spec.trials
         for now in layout(plan.spec):
             if now.kind == Kind.SLOW:
                 # Heads of one slow setting are closed apart, after one training.
                 trained = plan.slow_trained
-                yield [self._run(alone, self._keys(("slow", i % trained), ()), i) for i in now.indices]
+                yield [self._run(alone[i // trained], self._keys(("slow", i % trained), ()), i) for i in now.indices]
             else:
                 yield [self._run(base, self._keys(("slow", i % carried), i), i % carried) for i in now.indices]
 

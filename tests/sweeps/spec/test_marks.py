@@ -22,7 +22,9 @@ def test_what_may_become_of_a_field_is_said_once() -> None:
     assert marked(AblationSpec, Mark.GROWS) == ("seeds", "variants")
     race = {"finalists", "race_sessions"}
     assert set(marked(SweepSpec, Mark.MORE)) == {"max_sessions", "max_hours", "control", "audit", *race}
-    assert set(marked(SweepSpec, Mark.SETTLED)) == {"round_size", "created", "rules", "learn_from", "across_data"}
+    assert set(marked(SweepSpec, Mark.SETTLED)) == {
+        "round_size", "created", "rules", "learn_from", "across_data", "space_asked",
+    }  # fmt: skip
     assert set(marked(SweepSpec, Mark.WHERE)) == {"dataset", "base", "target", "evaluate_on"}
     assert set(marked(SweepSpec, Mark.PROTOCOL)) == {"selection", "objective", "holdout_share", "target", "first_k"}
     assert marked(AblationSpec, Mark.PARAM) == marked(AblationSpec, Mark.PROTOCOL) == ()

@@ -127,6 +127,7 @@ def test_presets_are_valid_and_contain_the_weights_of_the_configuration(dataset:
         "slow.offdiag_weight",
         "fast.feature_weight",
         "fast.cross_weight",
+        "head.kind",
     }
     assert 1.0 in {p["aggregation.temperature"] for p in space.predictions}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safe.errors import Notice, UserError
 from sweeps.spec.continuing import continued
 from sweeps.spec.names import NAME_LENGTH, checked_name, default_name
 from sweeps.spec.options import build_spec
-from sweeps.spec.specs import SweepSpec
+from sweeps.spec.specs import SweepSpec, read_spec
 
 MakeSpec = Callable[..., SweepSpec]
 
@@ -132,7 +133,8 @@ def test_a_default_name_is_valid_whatever_the_data_set_is_called() -> None:
 
 
 def test_a_search_of_nothing_is_refused() -> None:
-    fixed = ["slow.diag_weight=1", "slow.offdiag_weight=1", "fast.feature_weight=1", "fast.cross_weight=1"]
+    weights = ("slow.diag_weight", "slow.offdiag_weight", "fast.feature_weight", "fast.cross_weight")
+    fixed = [*(f"{name}=1" for name in weights), "head.kind=ridge"]
     with pytest.raises(UserError, match=r"nothing is left to search.*TRIALS=1"):
         build_spec(name="a", dataset="digits", overrides=fixed)
     assert build_spec(name="a", dataset="digits", overrides=fixed, trials=1).trials == 1
@@ -177,6 +179,18 @@ def test_a_space_may_grow_wider_and_not_narrower(make_spec: MakeSpec) -> None:
 
 
 CPU = ["runtime.device=cpu"]
+
+
+def test_a_sweep_goes_on_in_its_own_space_where_none_is_asked_for() -> None:
+    """As one does that began before the preset's space had heads."""
+    today = build_spec(name="a", dataset="quickstart", overrides=CPU)
+    assert "head.kind" in today.space
+    before = {name: entry for name, entry in today.space.items() if name != "head.kind"}
+    old = read_spec(json.loads(today.model_copy(update={"space": before}).model_dump_json()))
+    assert continued(old, today).space == before  # type: ignore[union-attr]
+    asked = build_spec(name="a", dataset="quickstart", overrides=CPU, space=today.space)
+    assert continued(old, asked).space == today.space  # type: ignore[union-attr]
+    assert "space_asked" not in today.model_dump()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +247,7 @@ def test_a_grid_without_trials_is_all_of_it(tmp_path: Path) -> None:
 
 def test_entries_of_the_preset_space_that_lose_their_effect_go(tmp_path: Path) -> None:
     spec = build_spec(name="a", dataset="digits", overrides=[*CPU, "fast.epochs=0", "aggregation.kind=slow"])
-    assert list(spec.space) == ["slow.diag_weight", "slow.offdiag_weight"]
+    assert list(spec.space) == ["slow.diag_weight", "slow.offdiag_weight", "head.kind"]
 
 
 def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,5 +261,5 @@ def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not build_spec(**asked, stages=False).audit
     assert build_spec(**asked, stages=False, audit=True).audit
     assert not build_spec(**asked, selection="test").audit
-    # Slow candidates and trials, the same trials once more for the audit, and as many controls as final runs.
-    assert spec.runs == 8 + 2 * 8 + 2 * 3 + (3 + 3), "beside: final runs of a rival, audits of three baselines"
+    # Slow candidates with two heads, trials, the same once more for the audit, and as many controls as final runs.
+    assert spec.runs == 2 * 8 + 2 * 8 + 2 * 3 + (3 + 3), "beside: final runs of a rival, audits of three baselines"

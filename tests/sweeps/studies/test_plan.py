@@ -74,8 +74,8 @@ def test_the_plan_of_the_exhaustive_grid_on_digits(
 
 def test_of_a_search_that_learns_the_plan_is_a_bound() -> None:
     staged, tpe, random = (planned(trials=10, search=search).search for search in ("staged", "tpe", "random"))
-    # Ten slow settings with one session each, then ten trials whose four later sessions are their own.
-    assert (staged.trained, staged.unshared, staged.naive) == (10 + 40, 10 + 50, 10 + 550)
+    # Ten slow settings with one session each and two heads, then ten trials whose four later sessions are their own.
+    assert (staged.trained, staged.unshared, staged.naive) == (10 + 40, 20 + 50, 20 + 550)
     assert (tpe.trained, tpe.unshared, tpe.naive) == (50, 50, 550)
     assert random == tpe, "trials drawn from ranges share nothing"
     assert not planned(trials=10, search="staged").exact
