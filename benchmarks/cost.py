@@ -86,8 +86,8 @@ def rehearsed(report: Mapping[str, Any]) -> str:
     ]
     settings = " ".join([f"backbone {report['backbone']}", *report["settings"]])
     return (
-        f"### rehearsal\n\nLike {report['like']}: {report['pictures']:,} pictures, drawn in "
-        f"{duration(report['drawing_seconds'])}; {report['cores']} cores, {settings}\n\n{table(rows)}"
+        f"### rehearsal\n\nLike {report['like']}: {report['pictures']:,} pictures; {report['cores']} cores, "
+        f"{settings}\n\n{table(rows)}"
     )
 
 

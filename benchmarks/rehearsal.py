@@ -57,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     out = arguments.out.absolute()
-    started = time.perf_counter()
     pictures = make(out / "data" / info.name, info, arguments.share, 0, core_count())
-    drawn = time.perf_counter() - started
     settings = [f"data.root={out / 'data'}", f"backbone.name={arguments.backbone}", *SETTINGS, *arguments.settings]
     phases = [_sweep(name, info.name, out, settings) for name in ("first", "second")]
     report = {
@@ -68,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "backbone": arguments.backbone,
         "settings": arguments.settings,
         "cores": core_count(),
-        "drawing_seconds": drawn,
         "phases": [asdict(phase) for phase in phases],
     }
     (out / "rehearsal.json").write_text(json.dumps(report, indent=2))

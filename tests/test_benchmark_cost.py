@@ -48,10 +48,10 @@ def test_a_rehearsal_becomes_a_table_and_the_page_takes_it() -> None:
     phase = {"name": "first", "first_step_seconds": 12.5, "seconds": 100.0, "driver_mb": 700.0, "workers_mb": 2000.0}
     report = {
         "like": "omnibenchmark", "pictures": 95_682, "backbone": "safe_small_vit", "settings": ["seed=1"], "cores": 2,
-        "drawing_seconds": 600.0, "phases": [{**phase, "disk_mb": {"stages": 9.0}}],
+        "phases": [{**phase, "disk_mb": {"stages": 9.0}}],
     }  # fmt: skip
     told = rehearsed(report)
-    assert "95,682 pictures, drawn in 10 min; 2 cores, backbone safe_small_vit seed=1" in told
+    assert "95,682 pictures; 2 cores, backbone safe_small_vit seed=1" in told
     assert "| first | 12.5 | 100 | 700 | 2000 | 9 |" in told
     assert told in replaced(PAGE.read_text("utf-8"), {"rehearsal": told})
 

@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from safe.evaluation.metrics import MAIN, METRICS
+from safe.io.progress import duration
 from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure
@@ -210,7 +211,7 @@ def work_lines(log: SweepLog) -> list[str]:
         "settings of prediction shared one",
         f"{raced}final runs: {work['final']['sessions_trained']} trained, {work['final']['sessions_reused']} reused; "
         f"audit: {work['audit']['sessions_trained']} trained; in all {', '.join(hours)}, "
-        f"{total['seconds_saved']:.3g} s saved",
+        f"{duration(total['seconds_saved'])} saved",
     ]
 
 
