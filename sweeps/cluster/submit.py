@@ -32,6 +32,7 @@ from safe.config import parse_overrides
 from safe.config.loading import ORDER, with_order
 from safe.errors import EXIT_INTERRUPTED, UserError, command_line, nearest
 from safe.io.documents import yaml_line
+from safe.io.sources import import_own
 from sweeps.cluster.job import COMMANDS
 from sweeps.cluster.job import main as run_here
 from sweeps.spec.machine import ray_address
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 HERE = "http://127.0.0.1:8265"
 SWEEP = "sweep"  # the entry of a job's metadata that names its sweep
+IMPORTS = "imports"  # and the one with the modules of a user's own, with commas
 FORWARDED = ("RESULTS", "SAFE_DATA", "SAFE_IMAGE_CACHE", "SAFE_IMAGE_CACHE_GIB", "MLFLOW_TRACKING_URI", "HF_HOME")
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STOP_TIMEOUT_S = 120.0
@@ -95,11 +97,12 @@ def submit(server: JobSubmissionClient, words: Sequence[str], workers: int, atta
     if going:
         print(f"the sweep {name} runs already, as job {going[0].submission_id}; following it", flush=True)
         return follow(server, going[0], attached)
+    imports = imports_of(words)
     job = server.submit_job(
         entrypoint=shlex.join(["python", "-m", "sweeps.cluster.job", "--workers", str(workers), *words]),
         submission_id=f"{name}-{datetime.now():%Y%m%d-%H%M%S}",
-        metadata={SWEEP: name},
-        runtime_env=environment(imports_of(words)),
+        metadata={SWEEP: name, **({IMPORTS: ",".join(imports)} if imports else {})},
+        runtime_env=environment(imports),
     )
     print(f"job {job}: the sweep {name}; Ctrl-C leaves it running", flush=True)
     return follow(server, server.get_job_info(job), attached)
@@ -134,17 +137,21 @@ def environment(imports: Sequence[str]) -> dict[str, Any]:
 
 
 def ask(server: JobSubmissionClient, words: Sequence[str]) -> int:
-    """Run `add` or `drop` where the results lie, as a job of its own, and print what it says."""
-    job = server.submit_job(
-        entrypoint=shlex.join(["python", "-m", "sweeps", *words]), runtime_env=environment(imports=())
-    )
+    """Run `add` or `drop` where the results lie, as a job of its own, and print what it says.
+
+    It reads the sweep's settings, which need the modules that the sweep was handed in with.
+    """
+    known = jobs(server)
+    of = next((job for job in known if job.metadata[SWEEP] in words), next(iter(known), None))
+    imports = of.metadata.get(IMPORTS, "").split(",") if of is not None and IMPORTS in of.metadata else []
+    import_own(imports)
+    job = server.submit_job(entrypoint=shlex.join(["python", "-m", "sweeps", *words]), runtime_env=environment(imports))
     return follow(server, server.get_job_info(job), attached=False)
 
 
 def named(words: Sequence[str]) -> tuple[list[str], str]:
     """Return a command with its sweep's name in it, given or chosen, and the name; checks the whole command."""
     from safe.datasets.facts import canonical_name
-    from safe.io.sources import import_own
     from sweeps import cli
     from sweeps.spec.names import checked_name, default_name
 
@@ -167,7 +174,6 @@ def with_names(words: Sequence[str]) -> list[str]:
 
 def imports_of(words: Sequence[str]) -> list[str]:
     """Return the modules of a user's own that a command names, which a Ray elsewhere is sent too; imports them."""
-    from safe.io.sources import import_own
     from sweeps import cli
 
     modules: list[str] = cli.parser().parse_args([*words]).imports

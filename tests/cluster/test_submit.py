@@ -50,6 +50,7 @@ class Server:
         self.add((metadata or {}).get("sweep"), Status.RUNNING, 1000 + len(self.jobs))
         self.jobs[submission_id] = self.jobs.pop(f"job-{999 + len(self.jobs)}")
         self.jobs[submission_id].submission_id = submission_id
+        self.jobs[submission_id].metadata = metadata or {}
         self.entrypoint, self.environment = entrypoint, runtime_env
         return submission_id
 
@@ -174,6 +175,27 @@ def test_a_trial_is_added_and_dropped_where_the_results_lie(
     monkeypatch.setenv("RESULTS", "/shared/results")
     ask(server, ["drop", "demo", "trial-03"])
     assert server.environment["env_vars"]["RESULTS"] == "/shared/results"
+
+
+def test_a_trial_is_added_with_the_modules_that_its_sweep_was_handed_in_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "own_parts_of_a_sweep.py"
+    own.write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
+    monkeypatch.setenv("RESULTS", "/shared/results")
+    server: Any = Server()
+    submit(server, [*WORDS, "--import", own.stem], workers=1, attached=False)
+    handed_in = server.environment
+    assert str(own) in handed_in["py_modules"]
+    submit(server, ["run", "--dataset", "digits", "--name", "other"], workers=1, attached=False)
+    assert str(own) not in server.environment["py_modules"]
+    for words in (["add", "demo", "slow.lr=1e-1"], ["drop", "demo", "trial-03"]):
+        ask(server, words)
+        assert server.environment == handed_in
+    ask(server, ["add", "slow.lr=1e-1"])
+    assert str(own) not in server.environment["py_modules"], "the newest sweep has none"
 
 
 def test_the_list_is_json_with_the_newest_first(
