@@ -13,9 +13,9 @@ from sweeps.report.formatting import MOST_ROWS, Measure, plural, settings_line
 from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 from sweeps.report.words import head_lines
-from sweeps.results.heads import with_best_head
 from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
 from sweeps.results.selection import carried_on, measured
+from sweeps.results.slow import over_seeds, with_best_head
 from sweeps.results.summary import front, optimism_gap
 from sweeps.spec.titles import short_name, short_value, status_word
 from tracking.recorder import Status
@@ -26,7 +26,7 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
     title, spec = "Slow settings judged alone", gathered.spec
     if not gathered.log.of_kind(Kind.SLOW):
         return Missing(title, "only staged search does so.")
-    ranked = with_best_head(gathered.log)
+    ranked, seeds = with_best_head(gathered.log), over_seeds(gathered.log)
     varied = [name for name in spec.space if len({str(job.config[name]) for job in ranked}) > 1]
     measure, carried = Measure("average_accuracy"), carried_on(gathered.log)
     rows = [
@@ -34,16 +34,18 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
             job.id,
             *(short_value(job.config[name]) for name in varied),
             measure.write(measured(job, "slow/average_accuracy", spec.split)),
+            str(len(seeds[job.id])),
             "carried on" if job.id in carried else "",
         ]
         for job in ranked[:MOST_ROWS]
     ]
     words = (
         f"{plural(len(ranked), 'setting')} of the slow learner were judged by its own {gathered.judged_on} accuracy "
-        "over all sessions, which takes no gradient step after session 1; trials were made of the best."
+        "over all sessions, which takes no gradient step after session 1; the better half again with another seed, and "
+        "so on, and trials were made of the best. Those that more seeds judged come first, by their mean over these."
     )
     caption = _first_rows("Slow learner alone, best first", len(ranked))
-    head = ["setting", *map(short_name, varied), measure.axis, ""]
+    head = ["setting", *map(short_name, varied), measure.axis, "seeds", ""]
     told = [Text(f"{line[0].upper()}{line[1:]}.") for line in head_lines(gathered.log)]
     return Section("slow-settings", title, [Text(words), *told, Table(head, rows, caption)])
 

@@ -21,8 +21,8 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
 from sweeps.results.finalists import learner_rows, race_summary
-from sweeps.results.heads import with_best_head
 from sweeps.results.selection import carried_on, leaderboard, measured
+from sweeps.results.slow import over_seeds, with_best_head
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
 from sweeps.spec.titles import param, prediction_word, short_name, short_value, status_word, title_of, trial_title
@@ -209,17 +209,19 @@ def _slow_table(log: SweepLog) -> Table:
     """Return the slow settings, best first, each with its best head; those that trials were made of are marked."""
     spec = log.sweep_spec
     jobs = log.of_kind(Kind.SLOW)
-    ranked = with_best_head(log)
+    ranked, seeds = with_best_head(log), over_seeds(log)
     rows = [*ranked, *(job for job in jobs if job.status != Status.FINISHED)]
     varied = _varied(log, rows)
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
     settings = [Column(short_name(name), True, 1) for name in varied]
-    columns, lines = [Column("setting"), *settings, Column("average", True), Column("")], []
+    columns = [Column("setting"), *settings, Column("average", True), Column("seeds", True), Column("")]
+    lines = []
     carried = carried_on(log)
     for job in rows[:MOST_ROWS]:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
         word = ("carried on" if job.id in carried else "") if job in ranked else status_word(job.status)
-        lines.append([job.id, *(short_value(job.config[name]) for name in varied), percent(value), word])
+        judged = str(len(seeds.get(job.id, ())) or "-")
+        lines.append([job.id, *(short_value(job.config[name]) for name in varied), percent(value), judged, word])
     return Table(columns, lines, f"{title}{_mark(spec.selection)}{_cut(rows)}")
 
 

@@ -12,8 +12,9 @@ from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind, job_id
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.heads import head_words
-from sweeps.results.racing import Standing, race, taken
+from sweeps.results.racing import SEARCH, Standing, race, taken
 from sweeps.results.selection import point_at
+from sweeps.results.slow import lucks
 from sweeps.results.statistics import paired_difference
 from sweeps.spec.combinations import of_heads
 from sweeps.spec.configs import BASELINE_NAMES, PRESET
@@ -64,7 +65,12 @@ def standing(log: SweepLog, before: int | None = None) -> Standing:
     """Return where the race stands after the repeats that are over, or stood before one of them."""
     wish, field = _wish(log), finalists(log)
     repeats = range(1, before if before is not None else (log.race or {"repeats": 0})["repeats"] + 1)
-    return race([{r: wish.goodness(value) for r, value in one.by_repeat.items()} for one in field], repeats)
+    scores = [{r: wish.goodness(value) for r, value in one.by_repeat.items()} for one in field]
+    if log.sweep_spec.shrinks and all(one.score is not None for one in field):
+        luck = lucks(log, log.of_kind(Kind.TRIAL))
+        for one, of in zip(field, scores, strict=True):
+            of[SEARCH] = wish.goodness(one.score) - luck.get(one.job, 0.0)
+    return race(scores, repeats)
 
 
 def winner(log: SweepLog) -> Finalist:

@@ -10,7 +10,7 @@ from typing import Any
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
-from sweeps.results.selection import measured, slow_objective, slow_ranking
+from sweeps.results.selection import measured, slow_objective
 from sweeps.spec.combinations import key, of_heads
 from sweeps.spec.conditions import used
 from sweeps.spec.titles import short_value
@@ -49,14 +49,6 @@ def head_scores(log: SweepLog) -> tuple[str, list[HeadScore]]:
     common = set[str].intersection(*map(set, by_head.values())) if len(by_head) > 1 else set()
     scores = [HeadScore(head, fmean(of[one] for one in common), len(common)) for head, of in by_head.items() if common]
     return wish.name, sorted(scores, key=lambda one: wish.goodness(one.score), reverse=True)
-
-
-def with_best_head(log: SweepLog) -> list[JobLog]:
-    """Return of every slow setting that is judged the job of its best head, best first."""
-    spec, names, best = log.sweep_spec, of_heads(log.sweep_spec.parsed_space()), dict[str, JobLog]()
-    for job in slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split):
-        best.setdefault(_slow_setting(log, job, names), job)
-    return list(best.values())
 
 
 def _slow_setting(log: SweepLog, job: JobLog, heads: Sequence[str]) -> str:

@@ -172,13 +172,6 @@ def carried_on(log: SweepLog) -> set[str]:
     return {job.id for job in slow if tuple(str(job.config[name]) for name in names) in made_of}
 
 
-def slow_ranking(jobs: Iterable[JobLog], objective: str, split: str) -> list[JobLog]:
-    """Return the finished slow candidates, best first, by the slow learner's own value of the first objective."""
-    finished = [job for job in jobs if job.status == Status.FINISHED]
-    wish = slow_objective(finished, objective, split)
-    return sorted(finished, key=lambda job: wish.goodness(measured(job, wish.name, split)), reverse=True)
-
-
 def slow_objective(finished: Iterable[JobLog], objective: str, split: str) -> Objective:
     """Return by what slow candidates are judged.
 

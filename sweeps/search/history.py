@@ -10,7 +10,8 @@ from typing import Any
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, ENDED_WELL, Kind
 from sweeps.ledger.ledger import SweepLog
-from sweeps.results.selection import score_trial, slow_ranking
+from sweeps.results.selection import score_trial
+from sweeps.results.slow import lucks, slow_ranking
 from sweeps.search.layout import Round
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
@@ -23,7 +24,8 @@ class Observation:
 
     Attributes:
         settings: value of every varied setting.
-        goodness: its objectives, more is better; of a trial that was stopped, after its last session.
+        goodness: its objectives, more is better, the first without the known luck of its slow learner; of a trial that
+            was stopped, after its last session.
         session: the last session it has seen.
         stopped: whether others go on beyond it.
     """
@@ -62,14 +64,15 @@ def read_history(spec: SweepSpec, space: Space, log: SweepLog, now: Round) -> Hi
         # An added trial stands before the one that came next.
         ordered = sorted(before, key=lambda one: (one[0], one[1].variant is None, one[1].order))
         earlier = [job for _, job in ordered if job.status in ENDED_WELL]
-        ranked = slow_ranking(log.of_kind(Kind.SLOW), spec.objective, spec.split)
+        ranked = slow_ranking(log)
+    luck = lucks(log, earlier)
     lessons = [
         Observation({name: one["settings"][name] for name in space.domains}, tuple(one["goodness"]))
         for one in log.learned or ()
     ]
     return History(
         learned=lessons,
-        trials=[*lessons, *(_observation(spec, space, job) for job in earlier if job.sessions)],
+        trials=[*lessons, *(_observation(spec, space, job, luck[job.id]) for job in earlier if job.sessions)],
         slow=[_settings(space, job) for job in ranked],
         begun={number: _settings(space, job) for number, job in trials.items()}
         | {-1 - number: _settings(space, job) for number, job in added.items()},
@@ -82,8 +85,9 @@ def _added(log: SweepLog, now: Round) -> dict[int, JobLog]:
     return {number: job for number, job in jobs.items() if log.added[number]["after"] <= now.indices.start}
 
 
-def _observation(spec: SweepSpec, space: Space, job: JobLog) -> Observation:
-    goodness = score_trial(job, spec.objective, spec.split).goodness
+def _observation(spec: SweepSpec, space: Space, job: JobLog, luck: float) -> Observation:
+    first, *others = score_trial(job, spec.objective, spec.split).goodness
+    goodness = (first - luck, *others)
     return Observation(_settings(space, job), goodness, len(job.sessions), stopped=job.status == Status.STOPPED)
 
 

@@ -1,12 +1,12 @@
 """Staged search: settings of session 1 first, by themselves; then the best of them with the settings that act later.
 
 The frozen slow learner with its closed-form head is a complete continual learner, so a slow setting is judged over all
-sessions for the price of training one (`slow_candidates` of them, number 0 the preset's). Listed settings of heads
-cost no training: every slow setting is judged with every combination of theirs, and goes on with its best one. Trials
-are made of the best `carried`: which one is a choice, and the other settings are proposed, as TPE does it. The first
-round of trials goes through the carried ones from the best on. A space that varies only settings of session 1, or none
-of them, has no stages and is searched by plain TPE. Trial 0 is the preset as in every search, whether its slow setting
-is carried on or not.
+sessions for the price of training one (`slow_candidates` of them, number 0 the preset's), the better half again with
+another seed, and so on (`sweeps.results.slow`). Listed settings of heads cost no training: every slow setting is judged
+with every combination of theirs, and goes on with its best one. Trials are made of the best `carried`: which one is a
+choice, and the other settings are proposed, as TPE does it. The first round of trials goes through the carried ones
+from the best on. A space that varies only settings of session 1, or none of them, has no stages and is searched by
+plain TPE. Trial 0 is the preset as in every search, whether its slow setting is carried on or not.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _carried(spec: SweepSpec, space: Space, history: History) -> list[dict[str, 
 
 
 def _carried_count(spec: SweepSpec, space: Space) -> int:
-    """Return how many slow settings are carried on: more than a third of the trials where their trials are too few."""
+    """Return how many slow settings are carried on: more than usual where their trials are too few."""
     later = every(_later_part(space))
     if spec.carried is not None or later is None:
         return spec.carried_count

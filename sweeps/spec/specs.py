@@ -23,7 +23,7 @@ Selection = Literal["holdout", "first-k", "transfer", "test"]
 
 DEFAULT_TRIALS = 8  # enough for importance
 DEFAULT_DATASET = "quickstart"
-RULES = 2  # of new sweeps
+RULES = 3  # of new sweeps
 
 SPLITS: Mapping[str, Literal["val", "test"]] = {"ablation": "test", "variants": "val", "orders": "test"}
 """Images that judge each catalogue."""
@@ -77,8 +77,11 @@ class SweepSpec(RunsSpec):
         int | None, Field(ge=1, le=10_000), Option(Group.SEARCH, default="as many as trials")
     ] = None
     """Staged search: slow settings judged alone; empty for as many as trials."""
-    carried: Annotated[int | None, Field(ge=1, le=10_000), Option(Group.SEARCH, default="a third of the trials")] = None
-    """Staged search: the best of them that trials are made of; empty for a third of the trials."""
+    carried: Annotated[
+        int | None, Field(ge=1, le=10_000), Option(Group.SEARCH, default="a sixth of the trials, at least 2")
+    ] = None
+    """Staged search: the best of them that trials are made of; empty for a sixth of the trials, at least two, and for a
+    third where a single seed judges them."""
     round_size: Annotated[int, Field(ge=1), Mark.SETTLED] = 4
     """Trials that a search proposes at once, before it looks at results again."""
     max_sessions: Annotated[int | None, Field(ge=1, le=MOST), Mark.MORE, Option(Group.LIMITS, extends=True)] = None
@@ -115,7 +118,8 @@ class SweepSpec(RunsSpec):
     across_data: Annotated[bool, Mark.SETTLED, Option(Group.SEARCH, "learn from sweeps on other data too")] = False
     """Whether these sweeps may be about other data, of which the space alone is the same."""
     rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
-    """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists."""
+    """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists; 3 by
+    what of the differences in search and race would come back with other seeds, and slow settings by several seeds."""
     selection: Annotated[
         Selection,
         Mark.PARAM,
@@ -166,6 +170,11 @@ class SweepSpec(RunsSpec):
         return self.rules > 1 and self.finalists != 0 and self.selection != "test"
 
     @property
+    def shrinks(self) -> bool:
+        """Whether seeds are reckoned with from the slow settings on; see `rules`."""
+        return self.raced and self.rules > 2
+
+    @property
     def runs(self) -> int:
         """How many runs there will be at most, beside those of a race."""
         slow = self.slow_count * len(heads(self.parsed_space())) if self.search == "staged" else 0
@@ -180,7 +189,8 @@ class SweepSpec(RunsSpec):
     @property
     def carried_count(self) -> int:
         """Slow settings that staged search makes trials of."""
-        return min(self.carried or max(1, round(self.trials / 3)), self.slow_count)
+        own = max(2, round(self.trials / 6)) if self.shrinks else max(1, round(self.trials / 3))
+        return min(self.carried or own, self.slow_count)
 
     def comparable(self) -> dict[str, Any]:
         """Return what must stay equal under one name, the space setting by setting."""

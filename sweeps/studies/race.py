@@ -18,6 +18,7 @@ from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.finalists import SEARCHED, standing, winner
 from sweeps.results.selection import Scored, leaderboard, point_at
+from sweeps.results.slow import AGAIN, judged_again, lucks
 from sweeps.spec.configs import (
     BASELINE_NAMES,
     BASELINES,
@@ -56,6 +57,14 @@ def preset_jobs(study: Study, space: Space) -> list[Job]:
     return [] if preset_trial(study.log) else [_baseline(study, space, PRESET)]
 
 
+def slow_rounds(study: Study) -> Iterator[list[Job]]:
+    """Yield the repeats of the better slow settings, each of them alone; see `sweeps.results.slow`."""
+    repeat = 1
+    while again := judged_again(study.log, repeat):
+        yield [race_job(study, id, repeat, AGAIN) for id in again]
+        repeat += 1
+
+
 def race_rounds(study: Study) -> Iterator[list[Job]]:
     """Yield the repeats of the race, each with the finalists that are left; the ledger has who they are and the end."""
     log, spec = study.log, study.log.sweep_spec
@@ -63,7 +72,7 @@ def race_rounds(study: Study) -> Iterator[list[Job]]:
     field = _finalists(log, budget)
     if log.race is None or log.race["finalists"] != field:
         study.append("race", finalists=field, budget=budget, repeats=0, end=None)
-    raced: list[str] = []
+    raced = [job.id for job in log.of_kind(Kind.RACE) if job.variant == AGAIN]
     end = f"after {MOST_REPEATS} repeats"
     for repeat in range(1, MOST_REPEATS + 1):
         now = standing(log, before=repeat)
@@ -98,8 +107,8 @@ def _baseline(study: Study, space: Space, name: str) -> Job:
     return study.job(Kind.BASELINE, BASELINE_NAMES[name], config, grid, variant=name, until=spec.first_k)
 
 
-def race_job(study: Study, candidate: str, repeat: int) -> Job:
-    """Return a repeat of a trial or baseline."""
+def race_job(study: Study, candidate: str, repeat: int, variant: str | None = None) -> Job:
+    """Return a repeat of a trial, baseline or slow setting."""
     of = study.log.jobs[candidate]
     return study.job(
         Kind.RACE,
@@ -107,7 +116,7 @@ def race_job(study: Study, candidate: str, repeat: int) -> Job:
         race_config(of.config, repeat),
         of.predictions,
         trial=of.trial,
-        variant=of.variant,
+        variant=variant or of.variant,
         repeat=repeat,
         until=study.log.sweep_spec.first_k,
     )
@@ -117,18 +126,24 @@ def _finalists(log: SweepLog, budget: int) -> list[dict[str, Any]]:
     """Return the finalists, the best of the search first, then the preset and the baselines.
 
     A trial lies near the best when it is not behind by more than two standard errors of the best one's score, that of a
-    share of so many images. Without a number asked for, they are also as few as the race can follow.
+    share of so many images. Without a number asked for, they are also as few as the race can follow. The luck of a
+    trial's slow learner, as far as it is known, does not count.
     """
-    spec = log.sweep_spec
-    board = leaderboard(log.of_kind(Kind.TRIAL), spec.objective, spec.split)
+    spec, trials = log.sweep_spec, log.of_kind(Kind.TRIAL)
+    luck = lucks(log, trials)
+    board = [
+        (entry.goodness[0] - luck[entry.trial], entry) for entry in leaderboard(trials, spec.objective, spec.split)
+    ]
+    board.sort(key=lambda one: one[0], reverse=True)
     preset = preset_trial(log)
     others = sorted(log.of_kind(Kind.BASELINE), key=lambda job: list(BASELINES).index(str(job.variant)))
     fixed = [at_own_prediction(log, job.id, str(job.variant)) for job in others if job.status == Status.FINISHED]
     if preset is not None and preset.status == Status.FINISHED:
         fixed.insert(0, at_own_prediction(log, preset.id, PRESET))
-    near = [entry for entry in board if entry.goodness[0] >= board[0].goodness[0] - _two_errors(log, board[0])]
+    least = board[0][0] - _two_errors(log, board[0][1])
+    near = [one for one in board[:MOST_FINALISTS] if one[0] >= least]
     field: list[dict[str, Any]] = []
-    for entry in board[: spec.finalists] if spec.finalists else near[:MOST_FINALISTS]:
+    for _, entry in board[: spec.finalists] if spec.finalists else near:
         one = {"job": entry.trial, "role": SEARCHED, "prediction": entry.prediction, "score": entry.score}
         if any((one["job"], one["prediction"]) == (own["job"], own["prediction"]) for own in fixed):
             continue

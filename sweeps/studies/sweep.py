@@ -37,7 +37,7 @@ from sweeps.studies.enough import enough, noise_rounds
 from sweeps.studies.learning import learn, refuse_early
 from sweeps.studies.live import Live
 from sweeps.studies.memory import check_room, largest_configs
-from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds
+from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds, slow_rounds
 from tracking.recorder import Recorder, Status
 
 
@@ -92,6 +92,8 @@ def work(study: Study) -> Iterator[list[Job]]:
             live.proposed = proposed[-1].index + 1
         yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside, *live.take_up()]
         beside = []
+        if proposed and proposed[0].kind == Kind.SLOW and spec.shrinks:
+            yield from slow_rounds(study)
         if not study.budget_left:
             break
         if spec.stop == "auto" and live.proposed:

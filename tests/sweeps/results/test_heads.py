@@ -17,7 +17,8 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.page import Section
 from sweeps.report.sections import report_page
 from sweeps.report.terminal import show
-from sweeps.results.heads import head_scores, head_words, with_best_head
+from sweeps.results.heads import head_scores, head_words
+from sweeps.results.slow import with_best_head
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.studies.simulator import Rehearsal
@@ -74,7 +75,7 @@ def test_every_slow_setting_is_shown_once_with_its_best_head(log: SweepLog) -> N
     told = " ".join(text.getvalue().split())
     assert max(map(len, text.getvalue().splitlines())) <= 80
     assert "heads on the same features of 3 slow settings, average accuracy of the slow learner: gaussian" in told
-    assert "setting diag average slow" in told, "they have the same head, which needs no column"
+    assert "setting diag average seeds slow" in told, "they have the same head, which needs no column"
     assert "trial diag cross head temp." in told
     table = next(
         block

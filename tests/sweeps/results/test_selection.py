@@ -12,9 +12,10 @@ import pytest
 from safe.errors import UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import Ledger
-from sweeps.results.selection import choose, leaderboard, pareto, score_trial, slow_ranking
+from sweeps.results.selection import choose, leaderboard, pareto, score_trial, slow_objective
 from sweeps.results.statistics import summarise
 from sweeps.spec.configs import final_config
+from sweeps.spec.objective import Objective
 
 NewJob = Callable[..., JobLog]
 
@@ -145,20 +146,17 @@ def test_any_logged_metric_can_be_the_objective(job: NewJob) -> None:
     assert choose([], "accuracy", "val") is None
 
 
-def test_slow_settings_are_ranked_by_the_slow_learner(job: NewJob) -> None:
+def test_slow_settings_are_judged_by_the_slow_learner(job: NewJob) -> None:
     jobs = [job(f"slow-{i:02d}", [[]]) for i in range(4)]
     values = [(0.5, 0.3), (0.7, 0.1), (0.7, 0.2)]
     for trial, (average, forgetting) in zip(jobs, values, strict=False):
         alone = {"val/slow/average_accuracy": average, "val/slow/forgetting": forgetting}
         trial.sessions[-1] = replace(trial.sessions[-1], metrics={**trial.sessions[-1].metrics, **alone})
     jobs[3].status = "FAILED"
-    ranked = {
-        text: [trial.id for trial in slow_ranking(jobs, text, "val")]
-        for text in ("average_accuracy", "forgetting", "time/x")
-    }
-    assert ranked["average_accuracy"] == ["slow-01", "slow-02", "slow-00"]
-    assert ranked["forgetting"] == ["slow-01", "slow-02", "slow-00"]
-    assert ranked["time/x"] == ranked["average_accuracy"], "no learner's own, so by its average accuracy"
+    known = [trial for trial in jobs if trial.status == "FINISHED"]
+    assert slow_objective(known, "average_accuracy", "val") == Objective("slow/average_accuracy", True)
+    assert slow_objective(known, "forgetting", "val") == Objective("slow/forgetting", False)
+    assert slow_objective(known, "time/x", "val") == Objective("slow/average_accuracy", True), "no learner's own"
 
 
 def test_final_runs_use_all_training_images_and_shift_seed_and_class_order(

@@ -255,7 +255,7 @@ def test_defaults_follow_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {"name": "a", "dataset": "digits", "overrides": CPU}
     spec = build_spec(**asked)
     assert (spec.search, spec.selection, spec.objective) == ("staged", "holdout", "average_accuracy")
-    assert (spec.round_size, spec.slow_count, spec.carried_count) == (8, 8, 3)
+    assert (spec.round_size, spec.slow_count, spec.carried_count) == (8, 8, 2)
     assert (spec.stages, spec.control, spec.audit) == (True, True, True)
     assert build_spec(**asked, concurrency=2).round_size == 4
     assert not build_spec(**asked, stages=False).audit
