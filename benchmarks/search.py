@@ -1,24 +1,22 @@
-"""Searches at equal training cost, rehearsed over a table of real results on glyphs (`benchmarks.tabulate`).
+"""Searches at equal training cost, rehearsed over tables of real results (`benchmarks.tabulate`).
 
-A rehearsal decides exactly as a sweep does and looks its results up. The truth is what the seeds of the table give that
-were trained in full, on average; the regret of a choice is what its true accuracy lacks to the best of the grid. Every
-rehearsal has seeds of its own, one for its search and one for each repeat of its race: the truth and noise, which is
-drawn from the differences of two seeds that were trained. Sessions are those that the stage store does not save, of the
-search, the baselines and the race together.
+A rehearsal decides exactly as a sweep does and looks its results up. It has an order of the table's seeds of its own:
+the first is the search's, the next ones are the repeats of its race. The truth is the mean over all seeds; the regret
+of a choice is what its true accuracy lacks to the best of the grid. Sessions are those that the stage store does not
+save, of the search, the baselines and the race together.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 import random
 import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,18 +26,34 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from benchmarks import tabulate
-from benchmarks.tabulate import GRID, IMAGES, MAIN, OTHERS, SESSIONS, SLOW_ALONE, TEMPERATURES, Line, combinations
+from benchmarks.tabulate import (
+    GRID,
+    MAIN,
+    OTHERS,
+    SESSIONS,
+    SLOW,
+    SLOW_ALONE,
+    STREAMS,
+    TEMPERATURES,
+    Line,
+    Rows,
+    Stream,
+    best_of,
+    combinations,
+    objective,
+    settings_of,
+)
 from safe.errors import Notice, UserError
 from safe.types import Work
 from sweeps.ledger.jobs import SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
+from sweeps.results.racing import interaction_noise
 from sweeps.results.selection import choose
 from sweeps.search import tpe
 from sweeps.search.history import Observation
 from sweeps.search.random_ import draw
 from sweeps.spec.combinations import key
-from sweeps.spec.depth import acts_in_session_1
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.simulator import Rehearsal
@@ -52,7 +66,6 @@ TIE = 0.001  # of accuracy: choices that differ by less are equally good
 TRIALS = 24  # of a search that STOP may end
 TOLD = 2_000  # trials, where the time of a proposal is measured
 TRAINED = range(SLOW_ALONE)  # settings of prediction of a trial
-SLOW = [name for name in GRID if acts_in_session_1(name)]
 SPACE = {name: {"grid": list(values)} for name, values in GRID.items()}
 SPACE["aggregation.temperature"] = {"grid": list(TEMPERATURES)}
 LEARNED = "tpe that learned"
@@ -65,84 +78,81 @@ ALONE: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-Rows = list[list[list[float]]]  # correct pictures by session, setting of prediction and session group
-
-
 class Table:
-    """What every combination gives on some letters: the truth, and seeds about it.
+    """What every combination gives on some classes, seed by seed.
+
+    A run that the table lacks is as far from its own slow learner as with another seed, one that has it, so that the
+    truth is the mean of the slow learner over all seeds and of the rest over those that were trained.
 
     Attributes:
-        seeds: how many were trained in full; the truth is their mean.
-        pairs: combinations that two seeds have, from whose differences the noise of a seed is drawn.
-        spread: standard deviation of that noise in a trial's objective, as a fraction.
-        best: true objective of the best trial.
+        seeds: those that have the frozen head and all slow learners.
+        trained: how many seeds a combination was trained with, by combination.
+        truth: mean objective over the seeds at every setting of prediction, by combination.
+        best: the highest of a trial or baseline.
+        noise: standard deviation of an objective that is neither the combination's nor the seed's.
     """
 
-    def __init__(self, lines: Sequence[Line], first: int = MAIN) -> None:
-        by_seed: dict[str, dict[str, Rows]] = {}
-        for line in (line for line in lines if int(line["classes"]) == first):
-            name = "frozen" if line["kind"] == "frozen" else key({name: float(line[name]) for name in GRID})
-            rows: Rows = [[[float(n) for n in groups] for groups in session] for session in tabulate.counts(line)]
-            by_seed.setdefault(line["seed"], {})[name] = rows
-        names = {"frozen", *(key(settings) for settings in combinations())}
-        whole = [seed for seed in by_seed.values() if set(seed) == names]
-        if not whole:
-            raise UserError("the table has no seed with all combinations; make one: python -m benchmarks.tabulate")
-        self.seeds = len(whole)
-        self.rows = {name: _mean([seed[name] for seed in whole]) for name in names}
-        self._noise = _differences(list(by_seed.values()))
-        self.pairs = len(self._noise)
-        self.spread = statistics.fmean(objective(one, place) ** 2 for one in self._noise for place in TRAINED) ** 0.5
-        truth = {name: [objective(rows, place) for place in range(SLOW_ALONE + 1)] for name, rows in self.rows.items()}
-        self.truth = truth
-        self.best = max(truth[name][place] for name in names if name != "frozen" for place in TRAINED)
+    def __init__(self, stream: Stream, lines: Sequence[Line]) -> None:
+        self.stream = stream
+        self._runs: dict[tuple[str, int], Rows] = {}
+        slow: dict[tuple[str, int], Rows] = {}
+        for line in (line for line in lines if int(line["classes"]) == MAIN):
+            settings, run = dict(zip(GRID, settings_of(line), strict=True)), tabulate.rows(line, stream.images)
+            if line["kind"] != "slow":
+                self._runs["frozen" if line["kind"] == "frozen" else key(settings), int(line["seed"])] = run
+            if line["kind"] != "frozen":
+                slow[_slow_of(settings), int(line["seed"])] = run
+        names, learners = [key(one) for one in combinations()], {_slow_of(one) for one in combinations()}
+        self.seeds = sorted(
+            seed for name, seed in self._runs if name == "frozen" and all((one, seed) in slow for one in learners)
+        )
+        have = {name: [seed for seed in self.seeds if (name, seed) in self._runs] for name in names}
+        if not all(have.values()):
+            raise UserError(f"the table of {stream.name} is not whole; go on with: python -m benchmarks.tabulate")
+        self.trained = {name: len(seeds) for name, seeds in have.items()}
+        self.truth = {"frozen": [self._mean("frozen", place, self.seeds) for place in range(SLOW_ALONE + 1)]}
+        for name in names:
+            below = {seed: objective(slow[_slow_of(json.loads(name)), seed], SLOW_ALONE) for seed in self.seeds}
+            shift = statistics.fmean(below.values()) - statistics.fmean(below[seed] for seed in have[name])
+            self.truth[name] = [self._mean(name, place, have[name]) + shift for place in range(SLOW_ALONE + 1)]
+        for name, seed in itertools.product(names, self.seeds):
+            if seed not in have[name]:
+                there, which = random.Random(f"{name} {seed}").choice(have[name]), _slow_of(json.loads(name))
+                self._runs[name, seed] = _moved(self._runs[name, there], slow[which, there], slow[which, seed])
+        ranpac = self.truth[key(next(combinations()))][SLOW_ALONE]  # the first combination has no transfer loss
+        trials = max(self.truth[name][place] for name in names for place in TRAINED)
+        self.best = max(trials, ranpac, self.truth["frozen"][SLOW_ALONE])
+        scores = [{seed: objective(self.rows(name, seed), 1) for seed in self.seeds} for name in names]
+        self.noise = interaction_noise(scores) or 0.0
 
-    def seed(self, name: str, which: str) -> Rows:
-        """Return what a seed gives: the truth and noise, in session 1 and of the slow learner that of its settings."""
-        slow = "" if name == "frozen" else key({setting: json.loads(name)[setting] for setting in SLOW})
-        early, late = (random.Random(f"{which} {text}") for text in (f"slow {slow}", name))
-        ours, theirs = ((random.choice((-1, 1)), random.choice(self._noise)) for random in (early, late))
-        rows: Rows = []
-        for session, groups in enumerate(self.rows[name]):
-            rows.append([])
-            for place, right in enumerate(groups):
-                sign, noise = ours if session == 0 or place == SLOW_ALONE else theirs
-                added = zip(right, noise[session][place], strict=True)
-                rows[-1].append([min(max(n + sign * more, 0.0), IMAGES) for n, more in added])
-        return rows
+    def rows(self, name: str, seed: int) -> Rows:
+        """Return what a combination gives with a seed."""
+        return self._runs[name, seed]
+
+    def _mean(self, name: str, place: int, seeds: Sequence[int]) -> float:
+        return statistics.fmean(objective(self.rows(name, seed), place) for seed in seeds)
+
+    def order(self, repeat: int) -> list[int]:
+        """Return the seeds in the order of a rehearsal: the search's, then those of its race."""
+        return random.Random(repeat).sample(self.seeds, len(self.seeds))
 
     def regret(self, config: Mapping[str, Any], prediction: Mapping[str, Any]) -> float:
         """Return what a choice lacks to the best of the grid."""
         return self.best - self.truth[row_of(config)][place_of(config, prediction)]
 
 
-def objective(rows: Rows, place: int) -> float:
-    """Return the average accuracy of a run at one of its settings of prediction."""
-    return statistics.fmean(sum(groups[place]) / (IMAGES * number) for number, groups in enumerate(rows, start=1))
+def _slow_of(settings: Mapping[str, Any]) -> str:
+    return key({name: float(settings[name]) for name in SLOW})
 
 
-def _mean(tables: Sequence[Rows]) -> Rows:
-    return _each(lambda *values: statistics.fmean(values), *tables)
-
-
-def _differences(seeds: Sequence[Mapping[str, Rows]]) -> list[Rows]:
-    """Return the noise of single runs: of two seeds the differences less their mean, over the root of 2."""
-    noise: list[Rows] = []
-    for one, other in itertools.combinations(seeds, 2):
-        names = sorted((one.keys() & other.keys()) - {"frozen"})
-        apart = [_each(lambda a, b: (a - b) / math.sqrt(2), one[name], other[name]) for name in names]
-        if len(apart) > 1:
-            common, scale = _mean(apart), math.sqrt(len(apart) / (len(apart) - 1))
-            noise += [_each(lambda a, b, by=scale: by * (a - b), rows, common) for rows in apart]
-    if not noise:
-        raise UserError("the table has no two seeds of one combination; go on with: python -m benchmarks.tabulate")
-    return noise
-
-
-def _each(combine: Callable[..., float], *tables: Rows) -> Rows:
+def _moved(run: Rows, slow: Rows, to: Rows) -> Rows:
+    """Return a run with another slow learner below it, of which it keeps the distance."""
     return [
-        [[combine(*values) for values in zip(*groups, strict=True)] for groups in zip(*sessions, strict=True)]
-        for sessions in zip(*tables, strict=True)
+        [
+            [min(max(share - own + other, 0.0), 1.0) for share, own, other in zip(groups, *below, strict=True)]
+            for groups in session
+        ]
+        for session, below in ((run[t], (slow[t][SLOW_ALONE], to[t][SLOW_ALONE])) for t in range(SESSIONS))
     ]
 
 
@@ -165,11 +175,11 @@ class Lookup:
     """Gives the sessions of a job from the table, and says which of them have to be trained.
 
     Args:
-        which: of many seeds; jobs of the search and the repeats of the race have one each.
+        order: seed of the table for the search and each repeat of the race; where they run out they begin anew.
     """
 
-    def __init__(self, table: Table, which: str) -> None:
-        self._table, self._which = table, which
+    def __init__(self, table: Table, order: Sequence[int]) -> None:
+        self._table, self._order = table, order
         self._stages: set[tuple[Any, ...]] = set()
 
     def __call__(self, job: Job) -> list[SessionRecord]:
@@ -177,45 +187,44 @@ class Lookup:
         if job.kind not in (Kind.TRIAL, Kind.SLOW, Kind.BASELINE, Kind.RACE):
             return []
         seed, name = job.config["seed"], row_of(job.config)
-        rows = self._table.seed(name, f"{self._which} {seed}")
+        rows = self._table.rows(name, self._order[seed % len(self._order)])
         places = [place_of(job.config, prediction) for prediction in job.predictions]
         records = []
         for session in range(1, SESSIONS + 1):
             new = False
             if name != "frozen" and (session == 1 or job.config["fast.epochs"]):
-                slow = key({setting: float(job.config[setting]) for setting in SLOW})
+                slow = _slow_of(job.config)
                 stage = (seed, slow) if session == 1 else (seed, name, session)
                 new = stage not in self._stages
                 self._stages.add(stage)
-            records.append(_record(rows[:session], places, new))
+            records.append(_record(rows[:session], places, self._table.stream.images, new))
         return records
 
 
-def _record(rows: Rows, places: Sequence[int], new: bool) -> SessionRecord:
-    shares = [[n / IMAGES for n in groups] for groups in rows[-1]]
-    alone = {"average_accuracy": objective(rows, SLOW_ALONE), "accuracy": statistics.fmean(shares[SLOW_ALONE])}
+def _record(rows: Rows, places: Sequence[int], images: int, new: bool) -> SessionRecord:
+    alone = {"average_accuracy": objective(rows, SLOW_ALONE), "accuracy": statistics.fmean(rows[-1][SLOW_ALONE])}
     return SessionRecord(
         len(rows),
         SESSIONS,
         "val",
         {f"val/slow/{name}": value for name, value in alone.items()},
-        grid=tuple(tuple(shares[place]) for place in places),
+        grid=tuple(tuple(rows[-1][place]) for place in places),
         grid_metrics=tuple({} for _ in places),
-        counts=(IMAGES,) * len(rows),
+        counts=(images,) * len(rows),
         work=Work("trained" if new else "reused", 0.0),
     )
 
 
 @cache
-def specification() -> SweepSpec:
-    """Return the sweep that all rehearsals are variations of."""
+def specification(stream: str) -> SweepSpec:
+    """Return the sweep that all rehearsals over a table are variations of."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write("\n".join(f"{name}: {entry}" for name, entry in SPACE.items()))
         file.flush()
         return build_spec(
             name="bench-search",
-            dataset="quickstart",
-            overrides=dict(tabulate.BASE),
+            dataset={"glyphs": "quickstart"}.get(stream, stream),
+            overrides=STREAMS[stream].overrides,
             seeds=1,
             trials=len(list(combinations())),
             space=Path(file.name),
@@ -266,52 +275,78 @@ def alone(
 
 
 def _log(table: Table, repeat: int, learned: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> SweepLog:
-    spec = SweepSpec.model_validate({**specification().model_dump(), "round_size": 4, **asked})
+    spec = SweepSpec.model_validate({**specification(table.stream.name).model_dump(), "round_size": 4, **asked})
     rehearsal = Rehearsal(spec)
     if learned:
         rehearsal.append("learned", trials=list(learned))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Notice)  # what a sweep tells its user
-        return rehearsal.run(Lookup(table, f"{repeat}"))
+        return rehearsal.run(Lookup(table, table.order(repeat)))
 
 
-def lessons_of(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Return what trials on the other letters teach, as far as they are in the table."""
-    told = []
-    for line in (line for line in lines if int(line["classes"]) == OTHERS and line["kind"] == "trial"):
-        rows: Rows = [[[float(n) for n in groups] for groups in session] for session in tabulate.counts(line)]
-        best = max(objective(rows, place) for place in TRAINED)
-        told.append({"sweep": "others", "settings": {name: float(line[name]) for name in GRID}, "goodness": [best]})
-    return sorted(told, key=lambda one: one["goodness"], reverse=True)
+def lessons_of(stream: Stream, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Return what trials on the other classes teach, as far as they are in the table."""
+    told = [
+        {
+            "sweep": "others",
+            "settings": dict(zip(GRID, settings_of(line), strict=True)),
+            "goodness": [best_of(tabulate.rows(line, stream.images))],
+        }
+        for line in lines
+        if int(line["classes"]) == OTHERS and line["kind"] == "trial"
+    ]
+    return sorted(told, key=lambda one: float(one["goodness"][0]), reverse=True)
 
 
 def run(console: Console) -> list[dict[str, Any]]:
-    """Return the rows: every search at every budget, what STOP=auto saves, and the time of a proposal."""
-    lines = tabulate.read(Path(os.environ.get("SEARCH_TABLE") or tabulate.TABLE))
-    table, learned = Table(lines), lessons_of(lines)
+    """Return the rows of every table (every search at every budget, STOP=auto), and the time of a proposal."""
+    every: list[dict[str, Any]] = []
+    for stream in STREAMS.values():
+        if lines := tabulate.read(stream.table):
+            rows = over(stream, lines, console)
+            every += [{"table": stream.name, **one} for one in rows]
+    _draw(every, Path(os.environ.get("RESULTS") or "results") / "bench" / "search.svg")
+    proposal = {"name": f"a proposal of TPE, {TOLD} trials told, rounds of 4", "milliseconds": proposal_ms(TOLD)}
+    console.print(proposal)
+    return [*every, proposal]
+
+
+def over(stream: Stream, lines: Sequence[Line], console: Console) -> list[dict[str, Any]]:
+    """Return the rows of one table."""
+    table, learned = Table(stream, lines), lessons_of(stream, lines)
     rows: list[dict[str, Any]] = []
     for name, asked in ALONE.items():
         if name == LEARNED and not learned:
-            continue  # the table has no other letters
+            continue  # the table has no other classes
         told = learned if name == LEARNED else ()
-        curves = [alone(table, n, BUDGETS, learned=told, **asked) for n in range(REPEATS)]
-        rows += [
-            row(name, budget, outcomes) for budget, outcomes in zip(BUDGETS, zip(*curves, strict=True), strict=True)
-        ]
-    more: dict[str, Any]
+        groups = [(one,) for one in BUDGETS] if asked["search"] == "staged" else [BUDGETS]
+        for budgets in groups:
+            more = {**asked, "trials": affordable(asked["search"], budgets[-1])}
+            curves = [alone(table, n, budgets, learned=told, **more) for n in range(REPEATS)]
+            rows += [
+                row(name, each, outcomes) for each, outcomes in zip(budgets, zip(*curves, strict=True), strict=True)
+            ]
     for search, budget in itertools.product(("staged", "tpe"), BUDGETS):
         race = round(RACE_SHARE * budget)
         more = {"search": search, "max_sessions": budget - race, "race_sessions": max(1, race - BEFORE_RACE)}
+        more["trials"] = affordable(search, budget - race)
         rows.append(row(f"{search} + race", budget, [rehearse(table, n, **more) for n in range(REPEATS)]))
     _print(rows, table, console)
-    _draw(rows, Path(os.environ.get("RESULTS") or "results") / "bench" / "search.svg")
     stopped = _stopped(table)
     console.print(stopped)
-    proposal = {"name": f"a proposal of TPE, {TOLD} trials told, rounds of 4", "milliseconds": proposal_ms(TOLD)}
-    console.print(proposal)
-    facts = {"name": "the table", "combinations": len(table.truth) - 1, "seeds": table.seeds, "pairs": table.pairs}
-    facts |= {"noise_points": 100 * table.spread, "best_accuracy": table.best, "learned": len(learned)}
-    return [*rows, facts, stopped, proposal]
+    facts = {"name": "the table", "combinations": len(table.truth) - 1, "seeds": len(table.seeds)}
+    facts |= {"trained_with_seeds": [min(table.trained.values()), max(table.trained.values())]}
+    facts |= {"noise_points": 100 * table.noise, "best_accuracy": table.best, "learned": len(learned)}
+    return [*rows, facts, stopped]
+
+
+def affordable(search: str, sessions: int) -> int:
+    """Return the trials that a sweep of so many sessions asks for: a staged one is laid out by their number."""
+    combined = len(list(combinations()))
+    if search != "staged":
+        return combined
+    slow = len({_slow_of(settings) for settings in combinations()})
+    return min(combined, max(4, (sessions - slow) // (SESSIONS - 1)))
 
 
 def row(name: str, budget: int, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -359,10 +394,10 @@ def proposal_ms(told: int) -> float:
 
 
 def _print(rows: list[dict[str, Any]], table: Table, console: Console) -> None:
-    title = f"true regret in points (± standard error), and how often the choice is best or within {100 * TIE:g} points"
-    shown = Shown(
-        title=f"{title}; {REPEATS} repeats, noise of a seed {100 * table.spread:.2f}", title_justify="left", box=None
-    )
+    name, noise = table.stream.name, f"noise of a seed {100 * table.noise:.2f}"
+    within = f"how often the choice is best or within {100 * TIE:g} points"
+    title = f"{name}, {len(table.seeds)} seeds: true regret in points (± standard error), and {within}"
+    shown = Shown(title=f"{title}; {REPEATS} repeats, {noise}", title_justify="left", box=None)
     for column in ("search", "budget", "sessions", "regret", "p90", "best or tied"):
         shown.add_column(column, justify="left" if column == "search" else "right")
     for line in rows:
@@ -374,22 +409,26 @@ def _print(rows: list[dict[str, Any]], table: Table, console: Console) -> None:
 
 
 def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the true regret by budget, with its standard error, one line a search."""
+    """Draw the true regret by sessions, with its standard error, one panel a table and one line a search."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.8))
-    for name in dict.fromkeys(line["name"] for line in rows):
-        mine = [line for line in rows if line["name"] == name]
-        columns = ([line[column] for line in mine] for column in ("sessions", "regret_points", "standard_error"))
-        style = "-" if name.endswith("race") else "--"
-        axes.errorbar(*columns, fmt=style, marker="o", markersize=3, capsize=2, label=name)
-    axes.set_xlabel("training sessions, race and baselines included")
-    axes.set_ylabel("true regret, points")
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize="small")
+    tables = list(dict.fromkeys(line["table"] for line in rows))
+    figure, panels = pyplot.subplots(1, len(tables), figsize=(5 * len(tables), 3.8), squeeze=False)
+    for table, axes in zip(tables, panels[0], strict=True):
+        here = [line for line in rows if line["table"] == table and "budget" in line]
+        for name in dict.fromkeys(line["name"] for line in here):
+            mine = [line for line in here if line["name"] == name]
+            columns = ([line[column] for line in mine] for column in ("sessions", "regret_points", "standard_error"))
+            style = "-" if name.endswith("race") else "--"
+            axes.errorbar(*columns, fmt=style, marker="o", markersize=3, capsize=2, label=name)
+        axes.set_title(table)
+        axes.set_xlabel("training sessions, race and baselines included")
+        axes.set_ylim(bottom=0)
+    panels[0][0].set_ylabel("true regret, points")
+    panels[0][0].legend(frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
