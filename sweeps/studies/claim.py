@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from safe.config import load_config, validate
+from safe.config import load_config, parse_overrides, validate
 from safe.config.loading import preset
 from safe.errors import UserError
 from safe.io.tables import Column, Table
@@ -45,7 +45,7 @@ def claim_spec(
     Args:
         dataset: name, alias or folder.
         config: YAML file of the claimed configuration; what it does not say is as in the data set's preset.
-        space: what else could have been chosen; None is the preset's.
+        space: what else could have been chosen; None is the preset's, without what `overrides` set.
         overrides: settings of the claim and of every trial.
         asked: other options of a sweep.
 
@@ -60,10 +60,14 @@ def claim_spec(
     changed = {name: value for name, value in claimed.items() if value != before[name] and name not in OF_THE_SWEEP}
     raw = space.raw if isinstance(space, Space) else space
     entries = dict(raw) if isinstance(raw, Mapping) else read_space(None if raw is None else Path(raw), dataset)
+    if raw is None:
+        typed = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+        entries = {name: entry for name, entry in entries.items() if name not in typed}
     fixed = {name: value for name, value in changed.items() if name not in entries}
     spec = sweep_spec(dataset, space=entries, overrides=fixed, **{**asked, "control": True, "audit": True})
     searched = {name: changed[name] for name in entries if name in changed}
-    return spec.model_copy(update={"base": validate({**spec.base, **searched}).flat()})
+    base = validate({**spec.base, **searched}).flat()
+    return spec.model_copy(update={"base": base, "space_asked": raw is not None})
 
 
 @dataclass(frozen=True)

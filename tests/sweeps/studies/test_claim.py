@@ -39,6 +39,14 @@ def test_the_control_is_the_claim_and_trials_search_the_space_from_there(claimed
     assert claim_spec("digits", claimed, name="claim", results="results").base["fast.cross_weight"] == 0.25
 
 
+def test_what_is_typed_for_the_claim_and_every_trial_is_not_searched_in_the_presets_space(claimed: Path) -> None:
+    spec = claim_spec("digits", claimed, overrides=["head.kind=ridge"], name="claim", results="results")
+    wide = claim_spec("digits", claimed, name="claim", results="results")
+    assert set(wide.space) - set(spec.space) == {"head.kind"}
+    assert spec.base == wide.base
+    assert not spec.space_asked, "called again it goes on in the space that it began with"
+
+
 def test_what_would_leave_the_table_without_a_row_is_refused(claimed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="audited by the holdout, got --selection test"):
         claim_spec("digits", claimed, selection="test", results="results")
