@@ -18,7 +18,7 @@ from sweeps.cli.common import add_results
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_log, sweep_names
 from sweeps.ledger.lock import locked
-from sweeps.model.stored import folder_size, remove_files, size_of, stored_bytes, surplus_models
+from sweeps.model.stored import folder_size, model_size, remove_files, stored_bytes, surplus_models
 from tracking.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -109,26 +109,33 @@ def _in_mlflow(client: MlflowClient, folders: Folders, name: str, keep: int) -> 
     log, _ = known_log(folders.results, name)
     if not log.finished or (log.model or {}).get("later"):
         raise UserError(f"{name!r} is not finished, so MLflow keeps its states; without --mlflow the rest can go")
-    models = surplus_models(client, name, keep)
-    told = f"states of {len(models)} sessions in MLflow, whose numbers stay"
-    yield Removal(name, told, sum(size_of(m.artifact_location) for m in models), lambda: remove_files(client, models))
+    artifacts = _artifacts(folders)
+    models = surplus_models(client, name, keep, artifacts)
+    size, told = sum(model_size(model, artifacts) for model in models), f"states of {len(models)} sessions in MLflow"
+    yield Removal(name, f"{told}, whose numbers stay", size, lambda: remove_files(client, models, artifacts))
+
+
+def _artifacts(folders: Folders) -> Path:
+    """Return the folder of MLflow's artefacts on this disk, where its database is on it."""
+    from tracking.mlflow_backend import artifact_folder, sqlite_path
+
+    database = sqlite_path(folders.tracking_uri())
+    assert database is not None, "there is a client of it"
+    return artifact_folder(database)
 
 
 def _show_stored(
     console: Console, client: MlflowClient, names: Iterable[str], folders: Folders, *, everything: bool
 ) -> None:
     """Show how much lies in MLflow's artefacts, by sweep and kind, and what nothing here knows of."""
-    from tracking.mlflow_backend import artifact_folder, sqlite_path
-
-    rows = [(name, size, what) for name in names for what, size in stored_bytes(client, name).items()]
-    database = sqlite_path(folders.tracking_uri())
-    assert database is not None, "there is a client of it"
-    rest = folder_size(artifact_folder(database)) - sum(size for _, size, _ in rows)
+    artifacts = _artifacts(folders)
+    rows = [(name, size, what) for name in names for what, size in stored_bytes(client, name, artifacts).items()]
+    rest = folder_size(artifacts) - sum(size for _, size, _ in rows)
     if everything and rest > 0:
         rows.append(("-", rest, "deleted there, or of no sweep here; `mlflow gc` removes what is deleted"))
     if rows:
         cells = [[name, f"{size / 1e6:.1f}", what] for name, size, what in rows]
-        console.print(f"in {artifact_folder(database)}:", soft_wrap=True)
+        console.print(f"in {artifacts}:", soft_wrap=True)
         console.print(Table(["sweep", "MB", "what"], cells).on_terminal(console.width))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +156,25 @@ def test_a_copy_of_a_version_that_is_deleted_and_a_path_are_registered_too(store
     store.register("demo", "trial-00-session-01", lambda model: str(model.artifact_location).removeprefix("file://"))
     assert prune(store, "--mlflow", "--keep", "0", "--yes") == 0
     assert store.with_files("demo") == {"final-00-0-session-01", "trial-00-session-01"}
+
+
+@pytest.mark.parametrize("place", ["photos", "mlartifacts", "mlartifacts/models", "mlartifacts/../photos", "linked"])
+def test_a_folder_that_is_not_a_model_s_own_among_the_artefacts_is_never_removed(store: Store, place: str) -> None:
+    photo = store.results / "photos" / "artifacts" / "photo.png"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"x" * MODEL_BYTES)
+    model = find_sweep_models(store.client, "demo")[0]
+    (store.results / "mlartifacts" / model.model_id).symlink_to(store.results / "photos")
+    named = store.results / (f"mlartifacts/{model.model_id}/artifacts" if place == "linked" else place)
+    with closing(sqlite3.connect(store.results / "mlflow.db")) as connection, connection:
+        uri = f"file://{named}"
+        connection.execute("UPDATE logged_models SET artifact_location = ? WHERE model_id = ?", (uri, model.model_id))
+    before = {path for path in store.results.rglob("*") if path.is_file()}
+    assert prune(store, "--mlflow", "--keep", "0", "--yes") == 0
+    assert photo.exists()
+    gone = before - {path for path in store.results.rglob("*") if path.is_file()}
+    assert {path.name for path in gone} == {"session.pt"}
+    assert len(gone) == len(RUNS) * SESSIONS - 1, "of the others"
 
 
 def test_sweeps_that_run_or_are_not_finished_keep_theirs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
