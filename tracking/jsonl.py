@@ -12,12 +12,18 @@ from pathlib import Path
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, call, read_records
 from tracking.memory import MemoryRecorder
+from tracking.packed import PackedPoints
 from tracking.recorder import DatasetInput, ModelFiles, ModelOutput, Point, Status, points_of
 from tracking.state import RunState, check_directory, check_files, check_key, check_model, check_status, cut_description
 
 
 class _Memory(MemoryRecorder):
     """What is known of runs without their artefacts: where these lie, which need not be any more."""
+
+    def finish(self, run_key: str, status: Status) -> None:
+        """Pack the points: few runs get others after their end."""
+        super().finish(run_key, status)
+        self.runs[run_key].metrics = PackedPoints(self.runs[run_key].metrics)
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()

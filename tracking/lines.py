@@ -13,10 +13,13 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+_END = b', "crc": "00000000"}\n'
 
 
 class MisplacedError(ValueError):
@@ -40,23 +43,31 @@ def encode(record: Mapping[str, object], number: int) -> bytes:
     """Return a record as the line `number` of its file. Raises ValueError for NaN and infinity."""
     # Bytes of a file name that are no text come out as the escapes that JSON has for them.
     body = json.dumps({**record, "line": number}, ensure_ascii=False, allow_nan=False).encode(errors="backslashreplace")
-    return body[:-1] + b', "crc": "%08x"}\n' % zlib.crc32(body)
+    return body[:-1] + _checksum(body)
 
 
 def decode(line: bytes) -> dict[str, Any]:
     """Return the record of a line. Raises ValueError for a line without checksum, or with another."""
-    body, separator, crc = line.rpartition(b', "crc": "')
-    body += b"}"
-    if not separator or crc != b'%08x"}\n' % zlib.crc32(body):
+    body = line[: -len(_END)] + b"}"
+    if line[-len(_END) :] != _checksum(body):
         raise ValueError("wrong checksum")
-    from pydantic_core import from_json  # here, since commands of a cluster's host run without any package
-
     record: dict[str, Any]
     try:
-        record = from_json(body, cache_strings="all")  # what thousands of lines name is one text
+        record = _parser()(body, cache_strings="all")  # what thousands of lines name is one text
     except ValueError:
         record = json.loads(body)  # reads escapes of bytes that are no text, too
     return record
+
+
+def _checksum(body: bytes) -> bytes:
+    return b', "crc": "%08x"}\n' % zlib.crc32(body)
+
+
+@cache
+def _parser() -> Callable[..., dict[str, Any]]:
+    from pydantic_core import from_json  # here, since commands of a cluster's host run without any package
+
+    return from_json
 
 
 def take_number(record: dict[str, Any], number: int) -> None:

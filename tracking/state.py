@@ -16,6 +16,7 @@ from pathlib import Path
 from sys import intern
 
 from tracking.errors import ConflictError, TrackingError
+from tracking.packed import PackedPoints
 from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, ModelOutput, Point, Status
 
 MAX_KEY = 250
@@ -100,7 +101,7 @@ class RunState:
     parent: str | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    metrics: dict[str, dict[int, float]] = field(default_factory=dict)  # key -> step -> value
+    metrics: dict[str, dict[int, float]] | PackedPoints = field(default_factory=dict)  # key -> step -> value
     inputs: list[DatasetInput] = field(default_factory=list)
     models: dict[str, ModelOutput] = field(default_factory=dict)  # by name, in order of creation
     description: str = ""
@@ -161,6 +162,8 @@ class RunState:
 
     def add_points(self, points: Iterable[Point]) -> None:
         """Take over points that are now recorded; of two at one key and step the first stays."""
+        if isinstance(self.metrics, PackedPoints):
+            self.metrics = self.metrics.unpacked()
         for point in points:
             self.metrics.setdefault(intern(point.key), {}).setdefault(point.step, point.value)
 

@@ -19,7 +19,7 @@ from sweeps.ledger.jobs import ADDED, DROPPED, SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
-from sweeps.results.selection import score_trial, shown_sessions
+from sweeps.results.selection import pack, score_trial, shown_sessions
 from sweeps.spec.configs import absolute, final_config, refit_config
 from sweeps.spec.objective import objectives
 from sweeps.spec.space import PREDICTION_SETTINGS
@@ -121,6 +121,7 @@ class Bookkeeper:
         self.ledger.append("recorded", job=job_id)
         self.models.drop_states_of_others(self._job(job_id))
         self._show(job_id)
+        self._put_away(self._job(job_id))
 
     def stopped(self, job_id: str, reason: str) -> None:
         """A job that does not run any more will not go on either."""
@@ -153,6 +154,8 @@ class Bookkeeper:
                 self._record_job(job)
             self._show(job.id)
         self._record_best(self.ledger.log.jobs.values())
+        for job in self.ledger.log.jobs.values():
+            self._put_away(job)
 
     def _record_job(self, job: JobLog) -> None:
         if job.id in self.ledger.log.dropped and not job.over:
@@ -167,6 +170,15 @@ class Bookkeeper:
             self._record(job, record)
         self._end_run(job)
         self.ledger.append("recorded", job=job.id)
+
+    def take_out(self) -> None:
+        """The work is done, and what is told of it asks for all sessions many times."""
+        for job in self.ledger.log.jobs.values():
+            job.sessions = list(job.sessions)
+
+    def _put_away(self, job: JobLog) -> None:
+        if job.over and job.kind in SEARCH_KINDS:  # the others are few
+            pack(job)
 
     def run_key(self, job_id: str) -> str:
         """Return the recorder's key of a job."""

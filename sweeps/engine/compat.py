@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ import ray
 from ray._private import services, worker
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, RpcError
+from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
+from ray.tune.trainable.metadata import _CheckpointManager
 
 SEEN_WITH = ("2.60.0",)
 VITAL = ("raylet", "gcs_server")  # without these nothing goes on; others write logs
 TOGETHER_S = 1.0  # within which processes begin to end that are ended together
+UNRESOLVED = "_Trial__unresolved_config"  # in which Tune keeps a trial's configuration once more
 ANSWER_S = 10.0  # in which a GCS answers that is there, also on a machine with too much to do
 # Ray's words for how a process ended; its exceptions have no field that tells.
 NODE_DIED = "its node has died"
@@ -132,11 +136,20 @@ def kill_worker(trial: Trial) -> None:
 def forget(trial: Trial) -> None:
     """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
     trial.config = trial.evaluated_params = {}
-    trial.run_metadata.metric_analysis.clear()
-    trial.run_metadata.metric_n_steps.clear()
-    if (newest := trial.latest_checkpoint_result) is not None:
-        newest.metrics.clear()
-    trial.run_metadata.invalidate_cache()
+    vars(trial)[UNRESOLVED] = {}
+    trial._default_result_or_future = None  # what the worker said of itself at its start, the configuration in it
+    known = trial.run_metadata
+    known.last_result = {}
+    known.metric_analysis.clear()
+    known.metric_n_steps.clear()
+    known.checkpoint_manager = _CheckpointManager(None)
+    trial.placement_group_factory = _one(trial.placement_group_factory)
+
+
+@cache
+def _one(place: PlacementGroupFactory) -> PlacementGroupFactory:
+    """Return one of all that are equal: every trial has its own."""
+    return place
 
 
 @contextmanager

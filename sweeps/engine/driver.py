@@ -201,6 +201,7 @@ class Driver:
         if job.id not in self._trials:
             return  # stopped before it began
         log = self.books.ledger.log.jobs[job.id]
+        checkpoints = set(log.checkpoints.values())
         reason = self._stopped.pop(job.id, DROPPED if job.id in self.books.ledger.log.dropped else None)
         if job.id in self._broken:
             self._end(job, Status.FAILED, self._broken.pop(job.id))
@@ -211,7 +212,7 @@ class Driver:
         else:
             self._end(job, Status.KILLED, INTERRUPTED)
         if log.over:
-            self._remove(set(log.checkpoints.values()))
+            self._remove(checkpoints)
 
     @_kept
     def failed(self, trial: Trial) -> None:

@@ -188,3 +188,4 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
             trial_timeout=spec.trial_timeout,
             early=early_stopping(log),
         )
+    books.take_out()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ class JobLog:
         predictions: settings of prediction, by dotted name, that every session is scored at; empty where settled.
         trial, repeat, variant: which one of its kind it is; see `sweeps.ledger.jobs.Job`.
         sessions: one record per finished session, in order.
-        checkpoints: folder of the resume checkpoint after a session, by session.
+        checkpoints: folder of the resume checkpoint after a session, by session; empty once it is over.
         recorded: whether the recorder has the run to its end.
         completed: how many sessions the search had when it was complete for the first time; None before.
         scored: what `sweeps.results.selection` reckoned from the sessions; a copy does not take it over.
@@ -36,7 +36,7 @@ class JobLog:
     variant: str | None = None
     status: Status = Status.RUNNING
     reason: str | None = None
-    sessions: list[SessionRecord] = field(default_factory=list)
+    sessions: Sequence[SessionRecord] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     recorded: bool = False
     completed: int | None = None

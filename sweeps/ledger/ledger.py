@@ -28,6 +28,7 @@ A `spec` record extends a sweep: the newest counts, it is no longer finished. `c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +92,7 @@ class SweepLog:
     sessions_reused: int = 0
     sessions_searched: int = 0
     began_as: Spec = field(init=False)
+    _predictions: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.began_as = self.spec
@@ -158,11 +160,16 @@ class SweepLog:
                 fields = {key: record[key] for key in ("title", "config", "predictions")}
                 if not self.spec.base.keys() <= fields["config"].keys():  # written before there was every setting
                     fields["config"] = completed(fields["config"])
+                if fields["predictions"] == self._predictions:  # thousands of jobs are scored at the same
+                    fields["predictions"] = self._predictions
+                self._predictions = fields["predictions"]
                 place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
                 self.jobs[id] = JobLog(id, kind, **fields, **place)
             case "status":
                 job = self.jobs[record["job"]]
                 job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False
+                if job.over:
+                    job.checkpoints.clear()
                 if job.status == Status.FINISHED and not job.complete:
                     raise ValueError("its last sessions are missing")
             case "recorded":
@@ -174,14 +181,14 @@ class SweepLog:
             case "session":
                 self._take_session(self.jobs[record["job"]], SessionRecord.from_json(record))
             case "checkpoint":
-                self.jobs[record["job"]].checkpoints[record["session"]] = str(self.folder / record["path"])
+                self.jobs[record["job"]].checkpoints[record["session"]] = os.path.join(self.folder, record["path"])
 
     def _take_session(self, job: JobLog, session: SessionRecord) -> None:
         """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
         if session.session > len(job.sessions) + 1:
             raise ValueError("the session before it is missing")
         replaced = job.sessions[session.session - 1 :]
-        job.sessions[session.session - 1 :] = [session]
+        job.sessions = [*job.sessions[: session.session - 1], session]
         if job.kind in SEARCH_KINDS:
             for one, by in ((session, 1), *((old, -1) for old in replaced)):
                 self.sessions_trained += by * one.trained

@@ -114,7 +114,7 @@ class SessionRecord:
             sessions=line["sessions"],
             split=line["split"],
             metrics=line["metrics"],
-            losses=tuple((step, terms) for step, terms in line["losses"]),
+            losses=tuple(map(tuple, line["losses"])),
             row=tuple(line["row"]),
             grid=tuple(map(tuple, line["grid"])),
             grid_metrics=tuple(line["grid_metrics"]),

@@ -50,19 +50,16 @@ def _training(job: JobLog) -> int:
 
 
 def _costs(jobs: Iterable[JobLog], spec: RunsSpec) -> dict[str, Any]:
-    records = [record for job in jobs for record in job.sessions]
-    hours = {"cpu": 0.0, "gpu": 0.0}
-    for record in records:
+    costs: dict[str, Any] = dict.fromkeys(("sessions_trained", "sessions_reused", "seconds", "seconds_saved"), 0)
+    costs |= {"cpu_hours": 0.0, "gpu_hours": 0.0}
+    for record in (record for job in jobs for record in job.sessions):
+        costs["sessions_trained"] += record.trained
+        costs["sessions_reused"] += record.reused
+        costs["seconds"] += record.work.seconds
+        costs["seconds_saved"] += record.work.saved_seconds
         # A run that waits for another holds its place.
         held = (record.work.seconds + record.work.waited_seconds) / 3600
-        hours["cpu"] += held * spec.threads
+        costs["cpu_hours"] += held * spec.threads
         if "memory/total_mib" in record.metrics:  # of a GPU; the memory of a machine is not one run's
-            hours["gpu"] += held * (spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0)
-    return {
-        "sessions_trained": sum(record.trained for record in records),
-        "sessions_reused": sum(record.reused for record in records),
-        "seconds": sum(record.work.seconds for record in records),
-        "seconds_saved": sum(record.work.saved_seconds for record in records),
-        "cpu_hours": hours["cpu"],
-        "gpu_hours": hours["gpu"],
-    }
+            costs["gpu_hours"] += held * (spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0)
+    return costs

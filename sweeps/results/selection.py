@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from safe.types import with_split
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
+from sweeps.ledger.packed import PackedSessions
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.objective import Objective, objectives
 from tracking.recorder import Status
@@ -34,7 +35,7 @@ class Scored:
     prediction: dict[str, Any]
     values: tuple[float | None, ...]
     goodness: tuple[float, ...]
-    records: tuple[SessionRecord, ...] = field(compare=False, repr=False)
+    records: Sequence[SessionRecord] = field(compare=False, repr=False)
     index: int
 
     @property
@@ -85,12 +86,31 @@ def score_points(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
     Raises:
         ValueError: no session is finished, or a session was judged on other images than `split` allows.
     """
-    points: tuple[Scored, ...]
-    sessions, points = job.scored.get((objective, split), ([], ()))
-    if not points or sessions != job.sessions:  # of equal records most are the same ones, which takes no time
+    points = _known(job, objective, split)
+    if len(points) < max(1, len(job.predictions)):
         points = _scored(job, objective, split)
-        job.scored[objective, split] = list(job.sessions), points
+        _keep(job, objective, split, points)
     return points
+
+
+def pack(job: JobLog) -> None:
+    """Keep of a job that is over its sessions packed, and of what was reckoned from them the best point."""
+    best = {wanted: points[0] for wanted, (_, points) in job.scored.items() if _known(job, *wanted)}
+    job.sessions = PackedSessions(job.sessions)
+    for (objective, split), point in best.items():
+        _keep(job, objective, split, (replace(point, records=job.sessions),))
+
+
+def _known(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
+    """Return the points that were reckoned from the sessions as they are: all, the best one or none."""
+    sessions, points = job.scored.get((objective, split), ((), ()))
+    # Of equal records most are the same ones, which takes no time.
+    return points if sessions is job.sessions or sessions == job.sessions else ()
+
+
+def _keep(job: JobLog, objective: str, split: str, points: tuple[Scored, ...]) -> None:
+    packed = isinstance(job.sessions, PackedSessions)
+    job.scored[objective, split] = (job.sessions, points[:1]) if packed else (list(job.sessions), points)
 
 
 def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
@@ -98,7 +118,8 @@ def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
         raise ValueError(f"{job.id} has no finished session")
     if wrong := {record.split for record in job.sessions} - {split}:
         raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
-    wanted, points, records = objectives(objective), [], tuple(job.sessions)
+    wanted, points = objectives(objective), []
+    records = job.sessions if isinstance(job.sessions, PackedSessions) else tuple(job.sessions)
     for index, prediction in enumerate(job.predictions):
         metrics = _after(records, index)
         values = tuple(measured(job, wish.name, split, metrics) for wish in wanted)
@@ -109,7 +130,7 @@ def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
 
 def score_trial(job: JobLog, objective: str, split: str) -> Scored:
     """Return the trial at the settings of prediction that are best by the objective; see `score_points`."""
-    return score_points(job, objective, split)[0]
+    return (_known(job, objective, split) or score_points(job, objective, split))[0]
 
 
 def point_at(job: JobLog, prediction: Mapping[str, Any], objective: str, split: str) -> Scored | None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tracking import InUseError, JsonlRecorder, Point, Status, TrackingError
+from tracking import ConflictError, InUseError, JsonlRecorder, Point, Status, TrackingError
 from tracking.journal_file import read_records
 from tracking.jsonl import read_journal
+from tracking.packed import PackedPoints
 
 
 @pytest.fixture
@@ -47,6 +48,29 @@ def test_one_line_a_call_and_none_for_nothing_new(journal: Path) -> None:
         {"call": "log_points", "run_key": "demo", "points": [["val/accuracy", 0.5, 1], ["val/loss", 1.5, 1]]},
         {"call": "finish", "run_key": "demo", "status": "FINISHED"},
     ]
+
+
+def test_points_of_a_run_that_has_ended_are_packed_and_known_and_others_may_come(journal: Path) -> None:
+    awkward = {"val/accuracy": {1: 0.1 + 0.2, 2: 5e-324}, "train/ce": {7: 1 / 3, 70: -0.0}}
+    recorder = JsonlRecorder(journal)
+    recorder.start("demo/a", {}, {}, parent="demo")
+    points = [Point(key, value, step) for key, steps in awkward.items() for step, value in steps.items()]
+    recorder.log_points("demo/a", points)
+    recorder.finish("demo/a", Status.FINISHED)
+    run = recorder.runs["demo/a"]
+    for known in (run, read_journal(journal)["demo/a"]):
+        assert isinstance(known.metrics, PackedPoints)
+        assert {key: dict(steps) for key, steps in known.metrics.items()} == awkward
+        assert known.metrics == awkward
+    size = journal.stat().st_size
+    recorder.log_points("demo/a", points)
+    assert journal.stat().st_size == size, "nothing is new"
+    with pytest.raises(ConflictError, match=r"recorded as 0\.3"):
+        recorder.log_metrics("demo/a", {"val/accuracy": 0.5}, step=1)
+    assert isinstance(run.metrics, PackedPoints)
+    recorder.log_metrics("demo/a", {"val/accuracy": 0.75}, step=3)
+    assert run.metrics == {**awkward, "val/accuracy": {**awkward["val/accuracy"], 3: 0.75}}
+    recorder.close()
 
 
 @pytest.mark.parametrize("line", range(4))

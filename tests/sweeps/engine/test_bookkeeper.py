@@ -20,6 +20,7 @@ from sweeps.engine.parent_run import start_parent
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, DROPPED, Job, Kind, place_of
 from sweeps.ledger.ledger import Ledger, read_ledger
+from sweeps.ledger.packed import PackedSessions
 from sweeps.results.selection import Scored, score_trial
 from sweeps.spec.configs import final_config
 from tracking.memory import MemoryRecorder, MemoryRun
@@ -495,6 +496,19 @@ def test_the_policy_says_which_sessions_are_models(
     for run in recorder.runs.values():
         for name, model in run.models.items():
             assert bool(model.files) is (policy != "none"), name
+
+
+def test_trials_that_are_over_are_put_away_until_the_work_is_done(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    _trials(books, make_session, predictions, [0.5, 0.7])
+    start(books, predictions, "trial-02")
+    books.session("trial-02", make_session(1, [[0.8], [0.9], [0.7]]))
+    log = books.ledger.log
+    packed = {id: isinstance(job.sessions, PackedSessions) for id, job in log.jobs.items()}
+    assert packed == {"trial-00": True, "trial-01": True, "trial-02": False}
+    books.take_out()
+    assert [job.sessions for job in log.jobs.values()] == [job.sessions for job in read_ledger(tmp_path).jobs.values()]
 
 
 def test_a_trial_that_ends_has_no_other_one_scored_again(

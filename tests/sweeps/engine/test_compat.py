@@ -31,11 +31,12 @@ from ray.exceptions import (
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment.trial import Trial, _TemporaryTrialState
-from ray.tune.trainable.metadata import _TrainingRunMetadata
+from ray.tune.trainable.metadata import _CheckpointManager, _TrainingRunMetadata
 from ray.tune.utils.object_cache import _ObjectCache
 
 from sweeps.engine.compat import (
     SEEN_WITH,
+    UNRESOLVED,
     VITAL,
     LostActorError,
     RayLost,
@@ -114,8 +115,10 @@ INTERFACES = {
     "where Tune keeps a trial's worker": lambda: _TemporaryTrialState().ray_actor is None,
     "what Tune keeps of a trial": lambda: (
         _TrainingRunMetadata().metric_analysis == _TrainingRunMetadata().metric_n_steps == {}
-        and parameters(_TrainingRunMetadata.invalidate_cache) == ["self"]
-        and isinstance(Trial.latest_checkpoint_result, property)
+        and {"last_result", "checkpoint_manager"} <= vars(_TrainingRunMetadata()).keys()
+        and UNRESOLVED in vars(Trial("stub", stub=True))
+        and "self._default_result_or_future = ray_actor.get_auto_filled_metrics" in inspect.getsource(Trial)
+        and type(Trial("stub", stub=True).run_metadata.checkpoint_manager) is type(_CheckpointManager(None))
     ),
     "where it keeps the logs of workers": lambda: parameters(node.Node.get_logs_dir_path) == ["self"],
 }

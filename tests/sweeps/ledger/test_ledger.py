@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from safe.errors import UserError
-from sweeps.ledger.jobs import PLACE, Job, Kind, job_id
+from sweeps.ledger.jobs import BUDGET, PLACE, Job, Kind, job_id
 from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
 from sweeps.search.history import read_history
 from sweeps.search.layout import Round
@@ -69,6 +69,25 @@ def test_the_checkpoints_that_exist_are_resumed_newest_first(tmp_path: Path, mak
     (tmp_path / "2").mkdir()
     assert job.resumable() == [str(tmp_path / "2"), str(tmp_path / "1")]
     assert job.resumable({str(tmp_path / "2")}) == [str(tmp_path / "1")]
+
+
+def test_jobs_share_their_settings_of_prediction_and_those_that_are_over_have_no_checkpoints(
+    tmp_path: Path, make_spec: Make, make_session: Make
+) -> None:
+    ledger = Ledger.create(tmp_path, make_spec())
+    for id, predictions in (("trial-00", [{"a": 1}]), ("trial-01", [{"a": 1}]), ("trial-02", [{"a": 2}])):
+        ledger.append("job", job=id, kind="trial", title="t", config={}, predictions=predictions)
+        for session in (1, 2):
+            ledger.append("session", job=id, **make_session(session, [[0.5] * session]).to_json())
+        ledger.append("checkpoint", job=id, session=2, path=f"ray/{id}")
+    ledger.append("status", job="trial-00", status="FINISHED", reason=None)
+    ledger.append("status", job="trial-01", status="STOPPED", reason=BUDGET)
+    for log in (ledger.log, read_ledger(tmp_path)):
+        first, second, third = log.jobs.values()
+        assert first.predictions is second.predictions
+        assert third.predictions == [{"a": 2}]
+        there = {2: str(tmp_path / "ray" / "trial-01")}
+        assert (first.checkpoints, second.checkpoints) == ({}, there), "a larger budget goes on with it"
 
 
 def test_texts_of_a_ledger_are_one_object_each_and_may_be_no_utf8(finished_sweep: Callable[[], Ledger]) -> None:

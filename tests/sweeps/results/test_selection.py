@@ -12,7 +12,7 @@ import pytest
 from safe.errors import UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import Ledger
-from sweeps.results.selection import choose, leaderboard, pareto, score_trial, slow_objective
+from sweeps.results.selection import choose, leaderboard, pack, pareto, score_points, score_trial, slow_objective
 from sweeps.results.statistics import summarise
 from sweeps.spec.configs import final_config
 from sweeps.spec.objective import Objective
@@ -40,6 +40,25 @@ def test_the_temperature_with_the_highest_average_accuracy_is_taken(job: NewJob)
     assert scored.sessions[0]["accuracy"] == 0.8
     assert scored.sessions[1]["accuracy"] == pytest.approx(0.65)
     assert scored.sessions[1]["forgetting"] == pytest.approx(0.0)
+
+
+def test_a_job_that_is_packed_is_scored_as_before_and_only_its_best_point_is_kept(job: NewJob) -> None:
+    grids = [[[0.8], [0.9], [0.7]], [[0.8, 0.6], [0.2, 0.6], [0.7, 0.7]]]
+    trial, untouched = job("trial-00", grids), job("trial-00", grids)
+    best = score_trial(trial, "average_accuracy", "val")
+    curve = best.sessions
+    pack(trial)
+    ((_, kept),) = trial.scored.values()
+    assert (kept, "sessions" in vars(kept[0])) == ((best,), False)
+    assert score_trial(trial, "average_accuracy", "val") is kept[0]
+    assert score_trial(trial, "average_accuracy", "val").sessions == curve
+    assert score_points(trial, "average_accuracy", "val") == score_points(untouched, "average_accuracy", "val")
+    assert score_trial(trial, "accuracy", "val") == score_trial(untouched, "accuracy", "val")
+    assert {len(points) for _, points in trial.scored.values()} == {1}
+    assert trial.complete
+    trial.sessions = list(trial.sessions)
+    assert trial.sessions == untouched.sessions
+    assert score_points(trial, "average_accuracy", "val") == score_points(untouched, "average_accuracy", "val")
 
 
 def test_forgetting_at_a_setting_has_the_parts_that_the_grid_tells(job: NewJob) -> None:
