@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracking.errors import TrackingError
-from tracking.journal_file import JournalFile, call, experiment_of, read_header, read_records
+from tracking.journal_file import JournalFile, call, experiment_of, read_header, read_records, told_models
 from tracking.jsonl import read_journal
 from tracking.mlflow_backend import sqlite_path
 from tracking.mlflow_errors import shown
@@ -122,8 +122,9 @@ class Delivery:
 
     def _gone(self, record: dict[str, Any]) -> Path:
         """Return the place of a record's files that is not there."""
-        named = [record["directory"]] if "directory" in record else [path for path, _ in record["model"]["files"]]
-        places = [self.path.parent / place for place in named]
+        if "directory" in record:
+            return self.path.parent / record["directory"]
+        places = [self.path.parent / path for model in told_models(record) for path, _ in model["files"]]
         return next((place for place in places if not place.exists()), places[0])
 
     def _offsets(self) -> dict[str, int]:

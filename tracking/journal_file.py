@@ -183,19 +183,26 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             "artifact_path": artifact_path,
         }:
             recorder.log_directory(key, folder / directory, artifact_path, without=record.get("without", ()))
-        case {
-            "call": "log_model",
-            "run_key": str(key),
-            "model": dict(model),
-            "points": list(points),
-        }:
-            files = tuple(ModelFiles(folder / path, inside) for path, inside in model["files"])
-            output = ModelOutput(**{**model, "files": files})
-            recorder.log_model(key, output, [Point(*point) for point in points])
+        case {"call": "log_models" | "log_model", "run_key": str(key), "points": list(points)}:
+            recorder.log_models(key, _models(record, folder), [Point(*point) for point in points])
+        case {"call": "link_model", "run_key": str(key), "of": str(of), "name": str(name), "step": int(step)}:
+            recorder.link_model(key, of, name, step)
         case {"call": "finish", "run_key": str(key), "status": str(status)}:
             recorder.finish(key, Status(status))
         case _:
             raise ValueError(f"unknown record {record.get('call')!r}")
+
+
+def told_models(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the models of a record as it tells them; older journals have one a record."""
+    return record["models"] if "models" in record else [record["model"]]
+
+
+def _models(record: dict[str, Any], folder: Path) -> list[ModelOutput]:
+    return [
+        ModelOutput(**{**told, "files": tuple(ModelFiles(folder / path, inside) for path, inside in told["files"])})
+        for told in told_models(record)
+    ]
 
 
 def _parsed(path: Path, begin: int, line: bytes, number: int | None) -> tuple[dict[str, Any], int]:

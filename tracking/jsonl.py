@@ -30,10 +30,11 @@ class _Memory(MemoryRecorder):
     ) -> None:
         """Only the recorder of a store needs them."""
 
-    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
+    def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
         """Keep all but the files."""
         self.log_points(run_key, points)
-        self.runs[run_key].models.setdefault(model.name, model)
+        for model in models:
+            self.runs[run_key].models.setdefault(model.name, model)
 
 
 class JsonlRecorder:
@@ -130,23 +131,30 @@ class JsonlRecorder:
         kept = self._keep(key, Path(directory).absolute(), path, without)
         self._write("log_directory", key, directory=self._relative(kept), artifact_path=path, without=[*without])
 
-    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
-        """See `Recorder.log_model`; waits for the disk."""
-        check_model(model)
-        check_files(model)
+    def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
+        """See `Recorder.log_models`; waits for the disk."""
+        if not models:
+            self.log_points(run_key, points)
+            return
+        for model in models:
+            check_model(model)
+            check_files(model)
         run, points = self.runs[run_key], list(points)
         new = run.new_points(points)
-        if not new and model.name in run.models:
+        if not new and all(model.name in run.models for model in models):
             return
         run.add_points(new)
-        if model.name not in run.models:
-            files = tuple(self._keep_part(run.key, model.name, part) for part in model.files)
-            run.models[model.name] = model = replace(model, files=files)
-        entry = {**vars(model), "tags": dict(model.tags)}
-        entry["files"] = [[self._relative(part.path), part.folder] for part in model.files]
-        # Points that were there before belong to the model from now on, so they are told again.
-        self._write("log_model", run.key, model=entry, points=[[p.key, p.value, p.step] for p in points])
+        entries = [self._entry(run, model) for model in models]
+        # Points that were there before belong to the models from now on, so they are told again.
+        self._write("log_models", run.key, models=entries, points=[[p.key, p.value, p.step] for p in points])
         self._file.sync()
+
+    def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
+        """See `Recorder.link_model`."""
+        known = (of, name) in self.runs[run_key].linked
+        self._memory.link_model(run_key, of, name, step)
+        if not known:
+            self._write("link_model", run_key, of=of, name=name, step=step)
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`; waits for the disk."""
@@ -159,6 +167,14 @@ class JsonlRecorder:
     def close(self) -> None:
         """See `Recorder.close`; waits for the disk. Closing twice is fine."""
         self._file.close()
+
+    def _entry(self, run: RunState, model: ModelOutput) -> dict[str, object]:
+        """Keep the files of a model that is new and return it as the file tells it."""
+        if model.name not in run.models:
+            files = tuple(self._keep_part(run.key, model.name, part) for part in model.files)
+            run.models[model.name] = model = replace(model, files=files)
+        places = [[self._relative(part.path), part.folder] for part in model.files]
+        return {**vars(model), "tags": dict(model.tags), "files": places}
 
     def _keep(self, run_key: str, directory: Path, artifact_path: str | None, without: Sequence[str]) -> Path:
         """Copy a folder of artefacts and return where the copy lies."""

@@ -100,19 +100,26 @@ class MemoryRecorder:
         read = {path: content for path, content in _contents(directory) if path.parts[0] not in without}
         run.artefacts |= {(prefix / path).as_posix(): content for path, content in read.items()}
 
-    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
-        """See `Recorder.log_model`."""
-        check_model(model)
-        check_files(model)
+    def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
+        """See `Recorder.log_models`."""
+        for model in models:
+            check_model(model)
+            check_files(model)
         self.log_points(run_key, points)
         run = self.runs[run_key]
-        if model.name not in run.models:
-            run.models[model.name] = model
-            run.model_files[model.name] = {
-                (Path(part.folder) / path).as_posix(): content
-                for part in model.files
-                for path, content in _contents(part.path)
-            }
+        for model in models:
+            if model.name not in run.models:
+                run.models[model.name] = model
+                run.model_files[model.name] = {
+                    (Path(part.folder) / path).as_posix(): content
+                    for part in model.files
+                    for path, content in _contents(part.path)
+                }
+
+    def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
+        """See `Recorder.link_model`."""
+        self.runs[of].models[name]  # a KeyError where there is none
+        self.runs[run_key].linked.setdefault((of, name), step)
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""

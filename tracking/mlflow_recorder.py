@@ -191,14 +191,20 @@ class MlflowRecorder:
                 else:
                     self.client.log_artifact(run_id, str(entry), folder or None)
 
-    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
-        """See `Recorder.log_model`.
+    def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
+        """See `Recorder.log_models`; what is wanted of all models together takes one call.
 
         A model is READY once everything of it is there, so one that is left otherwise, FAILED when its files did not
         get through, is completed by doing the same again.
         """
-        check_model(model)
-        self._known(run_key).log_model(model, list(points), self._now())
+        for model in models:
+            check_model(model)
+        self._known(run_key).log_models(models, list(points), self._now())
+
+    def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
+        """See `Recorder.link_model`."""
+        known, model = self._known(run_key), self._known(of).known_models()[name]
+        known.link([(model.model_id, step)])
 
     def finish(self, run_key: str, status: Status) -> None:
         """See `Recorder.finish`."""

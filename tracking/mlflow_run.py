@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 from tracking.errors import TrackingError
 from tracking.mlflow_errors import in_words, uploading
 from tracking.mlflow_pages import charted
 from tracking.mlflow_reader import EXTERNAL_TAG, RUN_KEY_TAG, dataset_name, find_models, read_metrics
-from tracking.recorder import ModelOutput, Point
+from tracking.recorder import ModelFiles, ModelOutput, Point
 from tracking.state import RunState, check_files
 
 if TYPE_CHECKING:
@@ -68,59 +71,59 @@ class MlflowRun:
         self,
         points: Sequence[Point],
         now: int,
-        model: ModelOutput | None = None,
-        about: Mapping[str, str] | None = None,
+        about: Callable[[Point], Mapping[str, str]] = lambda _: {},
     ) -> None:
         """Write points, each with the time of the first time.
 
         Args:
             now: milliseconds since 1970.
-            model: the points that it owns are told to be its own, by the fields `about`.
+            about: fields that tell of a point which model's it is, and which data judged it.
         """
         from mlflow.entities import Metric
 
         for chunk in chunks(points, METRICS_PER_CALL):
             times = {(point.key, point.step): self.times.get((point.key, point.step), now) for point in chunk}
-            owned = [about or {} if model is not None and model.owns(point) else {} for point in chunk]
             metrics = [
-                Metric(self._name(point.key), point.value, times[point.key, point.step], point.step, **fields)
-                for point, fields in zip(chunk, owned, strict=True)
+                Metric(self._name(point.key), point.value, times[point.key, point.step], point.step, **about(point))
+                for point in chunk
             ]
             with in_words(self.tracking_uri):
                 self.client.log_batch(self.id, metrics=metrics, synchronous=True)
             self.state.add_points(chunk)
             self.times |= times
 
-    def log_model(self, model: ModelOutput, points: Sequence[Point], now: int) -> None:
-        """See `Recorder.log_model`.
+    def log_models(self, models: Sequence[ModelOutput], points: Sequence[Point], now: int) -> None:
+        """See `Recorder.log_models`.
 
         READY is the last that a model becomes, so one that is left otherwise, FAILED when its files did not get
         through, is completed by doing the same again.
         """
-        new = self.new_points(points)
-        logged = self._open(model)
-        ready = str(logged.status) == READY
-        if ready and not new:
+        new = set(self.new_points(points))
+        logged = {model.name: self._open(model) for model in models}
+        unready = [model for model in models if str(logged[model.name].status) != READY]
+        if not unready and not new:
             return
-        about, judged = {"model_id": logged.model_id}, self.state.input_of(model.context)
-        if judged:
-            about |= {"dataset_name": dataset_name(judged.name, judged.context), "dataset_digest": judged.digest}
+        owner = {point: model for point in points for model in models if model.owns(point)}
+
+        def about(point: Point) -> dict[str, str]:
+            return self._about(owner[point], logged[owner[point].name]) if point in owner else {}
+
         # The store takes a point of the same time for the one that the run has; the model gets it all the same.
-        self.log_points([point for point in points if model.owns(point) or point in new], now, model, about)
-        if not ready:
-            self._complete(model, logged)
+        self.log_points([point for point in points if point in owner or point in new], now, about)
+        self.link([(logged[model.name].model_id, model.step) for model in unready])
+        for model in unready:
+            self._complete(model, logged[model.name])
 
     def _name(self, metric: str) -> str:
         return self.names.get(metric) or charted(metric)
 
     def _open(self, model: ModelOutput) -> LoggedModel:
         """Return the model, made when the run has none of its name."""
-        with in_words(self.tracking_uri):
-            if self.models is None:
-                self.models = find_models(self.client, self.experiment_id, self.id, self.state.key)
-            if model.name not in self.models:
-                external = {} if model.files else {EXTERNAL_TAG: "true"}
-                self.models[model.name] = self.client.create_logged_model(
+        known = self.known_models()
+        if model.name not in known:
+            external = {} if model.files else {EXTERNAL_TAG: "true"}
+            with in_words(self.tracking_uri):
+                known[model.name] = self.client.create_logged_model(
                     self.experiment_id,
                     model.name,
                     self.id,
@@ -128,29 +131,65 @@ class MlflowRun:
                     params=self.state.params,
                     model_type=MODEL_TYPE,
                 )
-        return self.models[model.name]
+        return known[model.name]
 
-    def _complete(self, model: ModelOutput, logged: LoggedModel) -> None:
-        """Link a model to the run, bring its files, and have it READY."""
+    def known_models(self) -> dict[str, LoggedModel]:
+        """Return the models of the run by name, of which the store is asked once."""
+        if self.models is None:
+            with in_words(self.tracking_uri):
+                self.models = find_models(self.client, self.experiment_id, self.id, self.state.key)
+        return self.models
+
+    def _about(self, model: ModelOutput, logged: LoggedModel) -> dict[str, str]:
+        """Return the fields of a model's points."""
+        about, judged = {"model_id": logged.model_id}, self.state.input_of(model.context)
+        if judged:
+            about |= {"dataset_name": dataset_name(judged.name, judged.context), "dataset_digest": judged.digest}
+        return about
+
+    def link(self, models: Sequence[tuple[str, int]]) -> None:
+        """Have the run show models, by id and step, among its outputs; MLflow would write a link a second time."""
         from mlflow.entities import LoggedModelOutput
 
-        assert self.models is not None, "asked before"
-        if logged.model_id not in self.outputs:  # MLflow would write the link a second time
+        new = [LoggedModelOutput(id, step=step) for id, step in models if id not in self.outputs]
+        if new:
             with in_words(self.tracking_uri):
-                self.client.log_outputs(self.id, [LoggedModelOutput(logged.model_id, step=model.step)])
-            self.outputs.add(logged.model_id)
+                self.client.log_outputs(self.id, new)
+            self.outputs |= {output.model_id for output in new}
+
+    def _complete(self, model: ModelOutput, logged: LoggedModel) -> None:
+        """Bring the files of a model, and have it READY."""
+        known = self.known_models()
         try:
             check_files(model)
-            with uploading(self.tracking_uri):
-                for part in model.files:
-                    upload = self.client.log_model_artifacts if part.path.is_dir() else self.client.log_model_artifact
-                    upload(logged.model_id, str(part.path), part.folder or None)
+            if model.files:
+                with uploading(self.tracking_uri), _together(model.files) as folder:
+                    self.client.log_model_artifacts(logged.model_id, str(folder))
         except (NotADirectoryError, TrackingError):
             with suppress(TrackingError), in_words(self.tracking_uri):
-                self.models[model.name] = self.client.finalize_logged_model(logged.model_id, "FAILED")
+                known[model.name] = self.client.finalize_logged_model(logged.model_id, "FAILED")
             raise
         with in_words(self.tracking_uri):
-            self.models[model.name] = self.client.finalize_logged_model(logged.model_id, READY)
+            known[model.name] = self.client.finalize_logged_model(logged.model_id, READY)
+
+
+@contextmanager
+def _together(files: Sequence[ModelFiles]) -> Iterator[Path]:
+    """Give a folder of links in which the parts of a model lie as in the model: a call to MLflow is asked for each."""
+    with TemporaryDirectory() as scratch:
+        for part in files:
+            place, path = Path(scratch) / part.folder, part.path.absolute()
+            if path.is_dir():
+                shutil.copytree(path, place, copy_function=_link, dirs_exist_ok=True)
+            else:
+                place.mkdir(parents=True, exist_ok=True)
+                _link(path, place / path.name)
+        yield Path(scratch)
+
+
+def _link(file: str | Path, place: str | Path) -> None:
+    Path(place).unlink(missing_ok=True)  # a folder among the parts may hold another part too
+    Path(place).symlink_to(file)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:

@@ -181,15 +181,22 @@ class Recorder(Protocol):
         """
         ...
 
-    def log_model(self, run_key: str, model: ModelOutput, points: Iterable[Point]) -> None:
-        """Record points as `log_points` does, and a model that the run gave, to which those belong that it owns.
+    def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
+        """Record points as `log_points` does, and models that the run gave, to which those belong that they own.
 
-        Points that the run has already become the model's too. A model of that name which is there already is left as
-        it is, but for points that are new. It has the run's params.
+        Points that the run has already become the models' too. A model whose name is there already is left as it is,
+        but for points that are new. Models have the run's params. Without any, it is `log_points`.
 
         Raises:
-            ValueError: the name is none of a model, besides what `log_points` raises.
-            NotADirectoryError: a file of it is not there.
+            ValueError: a name is none of a model, besides what `log_points` raises.
+            NotADirectoryError: a file of one is not there.
+        """
+        ...
+
+    def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
+        """Have a run show a model that the run `of` gave after `step` among its outputs too; repeating does nothing.
+
+        Raises KeyError when that run has no such model.
         """
         ...
 

@@ -104,6 +104,7 @@ class RunState:
     metrics: dict[str, dict[int, float]] | PackedPoints = field(default_factory=dict)  # key -> step -> value
     inputs: list[DatasetInput] = field(default_factory=list)
     models: dict[str, ModelOutput] = field(default_factory=dict)  # by name, in order of creation
+    linked: dict[tuple[str, str], int] = field(default_factory=dict)  # models of others, by run and name: their steps
     description: str = ""
     view: Mapping[str, object] = field(default_factory=dict)  # of the table of runs
     status: str = Status.RUNNING  # MLflow has a word of its own more

@@ -27,7 +27,7 @@ from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name, param, run_name
 from sweeps.worker.artifacts import CHECKPOINTS, TABLES
 from tracking.mlflow_pages import shown_as_tables
-from tracking.recorder import Point, Recorder, Status
+from tracking.recorder import ModelOutput, Point, Recorder, Status
 
 CLOCK_SECONDS = 1.0  # the ledger is told the time at most this often
 # Which data of a run are those of its study, unless they are searched.
@@ -207,26 +207,21 @@ class Bookkeeper:
         if record.session == 1:
             self._provenance(job, record)  # first, because models name the data that judge them
         model = None if job.predictions else self.models.at_once(job, record)
-        if model is None:
-            self.recorder.log_points(key, points)
-        else:
-            self.recorder.log_model(key, model, points)
+        self.recorder.log_models(key, [model] if model else [], points)
 
     def _record_settled(self, job: JobLog, *, with_models: bool) -> None:
         """Record what a trial's settings of prediction settle, which are chosen after it, for all its sessions."""
         key, split = self.run_key(job.id), job.sessions[-1].split
         best = score_trial(job, self.ledger.log.sweep_spec.objective, split)
         self.recorder.log_params(key, best.prediction)
-        rest: list[Point] = []
+        models, points, before = list[ModelOutput](), list[Point](), list[Point]()
         for record, metrics in zip(job.sessions, best.sessions, strict=True):
-            points = [Point(with_split(split, name), value, record.session) for name, value in metrics.items()]
-            model = self.models.of(job, record) if with_models else self.models.at_once(job, record)
-            if model is None:
-                rest += points
-            else:
-                # What judges the whole first: a page of models has its columns in this order.
-                self.recorder.log_model(key, model, [*points, *session_points(job, record)])
-        self.recorder.log_points(key, rest)
+            points += [Point(with_split(split, name), value, record.session) for name, value in metrics.items()]
+            if model := self.models.of(job, record) if with_models else self.models.at_once(job, record):
+                models.append(model)
+                before += session_points(job, record)  # which become the model's
+        # What judges the whole first: a page of models has its columns in this order.
+        self.recorder.log_models(key, models, [*points, *before])
 
     def _end_run(self, job: JobLog) -> None:
         key = self.run_key(job.id)

@@ -27,7 +27,7 @@ from tracking.recorder import Point, Status
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
     from sweeps.ledger.folders import Folders
@@ -85,7 +85,8 @@ def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, record
     uri, key = folders.tracking_uri(), f"{log.spec.name}/{job.id}"
     record = job.sessions[-1]
     points = [Point(name, value, record.session) for name, value in record.metrics.items()]
-    recorder.log_model(key, last, [point for point in points if last.owns(point)])  # unless it has it already
+    recorder.log_models(key, [last], [point for point in points if last.owns(point)])  # unless it has it already
+    recorder.link_model(log.spec.name, key, last.name, record.session)
     if isinstance(recorder, JournalRecorder):
         recorder.drain()  # it may still be delivering it
     client = connect(uri)
@@ -99,9 +100,6 @@ def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, record
         entry = _registered(client, name, key) or _register(client, name, logged, _version_tags(log, job, key))
         address = f"models:/{name}/{entry.version}"
         client.update_model_version(name, entry.version, card(log, job, address))
-        parent = find_run(client, experiment.experiment_id, log.spec.name)
-        if parent:
-            _link(client, parent, logged.model_id, record.session)
         champion, why = _crown(client, name, entry, log)
     words = f"{name} version {entry.version} is {'the champion' if champion else 'registered without alias'}: {why}"
     return {
@@ -153,15 +151,6 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[st
         model.model_id, {"mlflow.modelVersions": json.dumps([{"name": name, "version": entry.version}])}
     )
     return entry
-
-
-def _link(client: MlflowClient, run: Run, model_id: str, step: int) -> None:
-    """Have a run show a model among its outputs."""
-    from mlflow.entities import LoggedModelOutput
-
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if model_id not in {output.model_id for output in outputs}:
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, step)])
 
 
 def _crown(client: MlflowClient, name: str, entry: ModelVersion, log: SweepLog) -> tuple[bool, str]:

@@ -65,15 +65,15 @@ class Modelled:
             lambda: target.start(key, {"lr": 0.1}, {}, parent="demo"),
             lambda: target.log_input(key, "digits", "abc", "holdout"),
             lambda: target.log_params(key, {"temperature": 1.0, "lr": 0.5}),
-            lambda: target.log_model(key, model(1), points(1)),
+            lambda: target.log_models(key, [model(1)], points(1)),
             lambda: target.log_points(key, points(2)),
             lambda: target.log_metrics("demo", {"best/val/accuracy": 0.2}, 2),
             lambda: target.finish(key, Status.FINISHED),
             lambda: target.log_params("demo", {"lr": 0.1}),
             lambda: target.log_input("demo", "digits", "abc", "holdout"),
             lambda: target.set_view("demo", {"columns": ["lr"]}),
-            lambda: target.log_model(key, model(2), [*points(2), *later]),
-            lambda: target.log_model(key, model(3, ()), points(3)),
+            lambda: target.log_models(key, [model(2), model(3, ())], [*points(2), *later, *points(3)]),
+            lambda: target.link_model("demo", key, "trial-00-session-02", 2),
         ]
 
     def check(self, seen: dict[str, Any]) -> None:
@@ -83,6 +83,7 @@ class Modelled:
         parent = seen["demo"]
         assert (parent["params"], parent["view"]) == ({"lr": "0.1"}, {"columns": ["lr"]})
         assert parent["metrics"] == {"best/val/accuracy": {2: 0.2}}
+        assert parent["linked"] == {("demo/trial-00", "trial-00-session-02"): 2}
         assert [(entry["name"], entry["context"]) for entry in parent["inputs"]] == [("digits", "holdout")]
 
     def expected(self) -> dict[str, Any]:
@@ -146,6 +147,7 @@ def _observe(tracking_uri: str, experiment_name: str) -> dict[str, Any]:
             "status": Status.STOPPED if tags.get("stopped_early") == "true" else run.info.status,
             "artefacts": _artefacts(client, run.info.run_id),
             "models": _models(client, experiment.experiment_id, run),
+            "linked": _linked(client, run),
         }
     return seen
 
@@ -156,7 +158,7 @@ def _models(client: Any, experiment_id: str, run: Any) -> dict[str, Any]:
     of_key = client.search_logged_models([experiment_id], f"tags.`safe.run_key` = '{key}'")
     models = [model for model in of_key if model.source_run_id == run.info.run_id]
     assert len({model.name for model in models}) == len(models), "a model was duplicated"
-    links = [(output.model_id, output.step) for output in run.outputs.model_outputs] if run.outputs else []
+    links = [(id, step) for id, step in _links(run) if client.get_logged_model(id).source_run_id == run.info.run_id]
     steps = dict(links)
     assert sorted(steps) == sorted(model.model_id for model in models), "every model is linked"
     assert len(steps) == len(links), "a link was duplicated"
@@ -179,6 +181,18 @@ def _models(client: Any, experiment_id: str, run: Any) -> dict[str, Any]:
             "status": str(model.status),
         }
     return seen
+
+
+def _links(run: Any) -> list[tuple[str, int]]:
+    return [(output.model_id, output.step) for output in run.outputs.model_outputs] if run.outputs else []
+
+
+def _linked(client: Any, run: Any) -> dict[tuple[str, str], int]:
+    """Return the steps of the models of others that a run shows, by run key and name; none may be doubled."""
+    models = [(client.get_logged_model(id), step) for id, step in _links(run)]
+    others = [(m.tags["safe.run_key"], m.name, step) for m, step in models if m.source_run_id != run.info.run_id]
+    assert len({(key, name) for key, name, _ in others}) == len(others), "a link was duplicated"
+    return {(key, name): step for key, name, step in others}
 
 
 def _input(entry: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from tracking import ConflictError, InUseError, JsonlRecorder, Point, Status, TrackingError
-from tracking.journal_file import read_records
+from tracking.journal_file import JournalFile, read_records
 from tracking.jsonl import read_journal
 from tracking.packed import PackedPoints
+
+from .conftest import Modelled
 
 
 @pytest.fixture
@@ -71,6 +73,24 @@ def test_points_of_a_run_that_has_ended_are_packed_and_known_and_others_may_come
     recorder.log_metrics("demo/a", {"val/accuracy": 0.75}, step=3)
     assert run.metrics == {**awkward, "val/accuracy": {**awkward["val/accuracy"], 3: 0.75}}
     recorder.close()
+
+
+def test_models_of_a_run_are_one_line_and_one_a_line_in_older_journals(journal: Path, modelled: Modelled) -> None:
+    recorder = JsonlRecorder(journal)
+    for call in modelled.calls(recorder):
+        call()
+    told = {name: run.models for name, run in recorder.runs.items()}
+    recorder.close()
+    records = [record for _, record in read_records(journal)]
+    assert [len(record["models"]) for record in records if record["call"] == "log_models"] == [1, 2]
+
+    older = JournalFile(journal.with_name("older.jsonl"))
+    for record in records:
+        for model in record.pop("models", [None]):
+            older.append(**(record if model is None else {**record, "call": "log_model", "model": model}))
+    older.close()
+    assert {name: run.models for name, run in read_journal(older.path).items()} == told
+    assert len(told["demo/trial-00"]) == 3
 
 
 @pytest.mark.parametrize("line", range(4))

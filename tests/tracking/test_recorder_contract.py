@@ -156,6 +156,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "description": "# Demo\n\n| a | b |",
             "view": {"columns": ["a", "b"], "ascending": False},
             "models": {},
+            "linked": {},
             "status": Status.RUNNING,
             "artefacts": {
                 "a.json": b"{}\n",
@@ -180,6 +181,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
             "description": "",
             "view": {},
             "models": {},
+            "linked": {},
             "status": Status.STOPPED,
             "artefacts": {},
         },
@@ -319,9 +321,11 @@ def test_runs_never_started_are_a_bug(recorder: Recorder, tmp_path: Path) -> Non
         lambda: recorder.set_tags("nobody", {}),
         lambda: recorder.set_description("nobody", ""),
         lambda: recorder.log_directory("nobody", tmp_path),
-        lambda: recorder.log_model("nobody", ModelOutput("session-01", 1, "val/"), []),
+        lambda: recorder.log_models("nobody", [ModelOutput("session-01", 1, "val/")], []),
+        lambda: recorder.link_model("demo", "nobody", "session-01", 1),
         lambda: recorder.finish("nobody", Status.FINISHED),
     ]
+    recorder.start("demo", {}, {})
     for call in calls:
         with pytest.raises(KeyError, match="nobody"):
             call()
@@ -358,7 +362,7 @@ def test_models_have_their_metrics_and_files(kind: Kind, recorder: Recorder, mod
     assert run["metrics"]["val/average_accuracy"] == {2: 0.25}
 
 
-@pytest.mark.parametrize("kept", range(0, 14, 2))
+@pytest.mark.parametrize("kept", range(0, 15, 2))
 def test_killed_between_any_two_calls_and_done_again_twice_nothing_is_doubled(
     kind: Kind, recorder: Recorder, modelled: Modelled, kept: int
 ) -> None:
@@ -378,7 +382,7 @@ def test_killed_between_any_two_calls_and_done_again_twice_nothing_is_doubled(
 def test_names_that_no_model_can_have_are_refused(recorder: Recorder, name: str) -> None:
     recorder.start("demo", {}, {})
     with pytest.raises(ValueError, match=r"a key is|the name of a model"):
-        recorder.log_model("demo", ModelOutput(name, 1, "val/"), [])
+        recorder.log_models("demo", [ModelOutput(name, 1, "val/")], [])
 
 
 def test_files_overwrite_and_must_exist(kind: Kind, recorder: Recorder, tmp_path: Path) -> None:

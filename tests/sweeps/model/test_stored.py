@@ -58,7 +58,7 @@ class Store:
                 files = (ModelFiles(self.state, "artifacts/state"),)
                 tags = {"sweep": name, "kind": kind, "session": str(session)}
                 model = ModelOutput(f"{run}-session-{session:02d}", session, "val/", tags=tags, files=files)
-                self.recorder.log_model(key, model, [Point("val/accuracy", session / 10, session)])
+                self.recorder.log_models(key, [model], [Point("val/accuracy", session / 10, session)])
         return folder
 
     def register(self, sweep: str, name: str, source: Callable[[Any], str]) -> None:
@@ -139,7 +139,7 @@ def test_old_states_go_and_what_is_registered_stays(
         fetch_state(f"models:/{gone.model_id}", store.uri, tmp_path)
     again = MlflowRecorder(store.uri, "digits")  # a history that is written once more brings no file back
     files = (ModelFiles(store.state, "artifacts/state"),)
-    again.log_model("demo/trial-00", ModelOutput(gone.name, 2, "val/", files=files), [Point("val/accuracy", 0.2, 2)])
+    again.log_models("demo/trial-00", [ModelOutput(gone.name, 2, "val/", files=files)], [Point("val/accuracy", 0.2, 2)])
     assert store.with_files("demo") == kept
 
     assert prune(store, "--mlflow", "--keep", "0", "--yes") == 0
