@@ -28,7 +28,9 @@ from safe.io.writable import require_writable
 # Suites of pairs: `items()` of the module of that name proves that both ways agree and returns them to be timed.
 PAIRED = ("step", "head", "evaluate", "data", "trial")
 # Suites that measure in their own way: `run(console)` of the module of that name prints tables and returns the rows.
-OWN: tuple[str, ...] = ("sweep", "search", "tracking", "memory", "scale", "digest", "schedule", "mlflow_pages")
+OWN: tuple[str, ...] = (
+    "sweep", "default_sweep", "search", "tracking", "memory", "scale", "digest", "schedule", "mlflow_pages",
+)  # fmt: skip
 SUITES = (*PAIRED, *OWN)
 
 
