@@ -8,6 +8,7 @@ keeps models of all sessions that hold metrics alone, without files.
 from __future__ import annotations
 
 import shutil
+from heapq import nlargest
 from pathlib import Path
 
 from safe.types import with_split
@@ -36,7 +37,9 @@ class SessionModels:
         self.log = log
         self.folder = folder
         self.states = states
-        self._goodness: dict[str, tuple[float, ...]] = {}  # of finished trials
+        self._ranks: dict[
+            str, tuple[tuple[float, ...], tuple[int, ...]]
+        ] = {}  # of finished trials; of equals the first is higher
         self._droppable: set[str] = set()  # trials of this call, whose states nobody else knows of
 
     def at_once(self, job: JobLog, record: SessionRecord) -> ModelOutput | None:
@@ -75,12 +78,12 @@ class SessionModels:
         """Return the trials whose sessions are kept by the policy `best`, best first."""
         if self.log.spec.checkpoints != "best":
             return []
-        trials = [job for job in self.log.of_kind(Kind.TRIAL) if job.status == Status.FINISHED]
         spec = self.log.sweep_spec
-        for job in trials:
-            if job.id not in self._goodness:
-                self._goodness[job.id] = score_trial(job, spec.objective, spec.split).goodness
-        return sorted(trials, key=lambda job: self._goodness[job.id], reverse=True)[:BEST_TRIALS]
+        for job in self.log.jobs.values():  # of ten thousand, at the end of each: nothing is sorted
+            if job.kind == Kind.TRIAL and job.status == Status.FINISHED and job.id not in self._ranks:
+                goodness = score_trial(job, spec.objective, spec.split).goodness
+                self._ranks[job.id] = goodness, tuple(-place for place in job.order)
+        return [self.log.jobs[id] for id in nlargest(BEST_TRIALS, self._ranks, key=self._ranks.__getitem__)]
 
     def drop_states_of_others(self, ended: JobLog) -> None:
         """Delete the states of trials that are not among the best, now that one has ended."""

@@ -459,6 +459,13 @@ def test_the_best_three_trials_give_models_and_the_others_lose_their_states(
     assert sum(name.startswith("artifacts/state/pet-") for name in files) == 1
 
 
+def test_of_equal_trials_the_first_are_the_best(
+    books: Bookkeeper, make_session: Make, predictions: list[dict[str, Any]]
+) -> None:
+    _trials(books, make_session, predictions, [0.5, 0.7, 0.5, 0.5, 0.5])
+    assert [job.id for job in books.models.best()] == ["trial-01", "trial-00", "trial-02"]
+
+
 @pytest.mark.parametrize(
     ("policy", "trial", "final"),
     [
