@@ -38,6 +38,9 @@ PID = re.compile(r"^\tpid: (\d+)$", re.MULTILINE)
 CRASH = re.compile(r"\*\*\* (SIG[A-Z]+) received")  # in the worker's own log; SIGKILL lets nobody write any
 
 
+_NO_CHECKPOINTS = _CheckpointManager(None)
+
+
 class RayLost(KeyboardInterrupt):
     """A process of our own Ray is gone, and the runs with it: as after any interrupt, the study can go on later."""
 
@@ -142,7 +145,7 @@ def forget(trial: Trial) -> None:
     known.last_result = {}
     known.metric_analysis.clear()
     known.metric_n_steps.clear()
-    known.checkpoint_manager = _CheckpointManager(None)
+    known.checkpoint_manager = _NO_CHECKPOINTS
     trial.placement_group_factory = _one(trial.placement_group_factory)
 
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 from safe.config import Config, validate
 from sweeps.ledger.jobs import Job
 
+MOST_CONFIGS = 256  # kept of the newest jobs; a key is much smaller, and asked for again and again
+
 T = TypeVar("T")
 
 
@@ -25,6 +27,8 @@ class JobKeys:
         if (job.id, session) not in self._keys:
             if job.id not in self._configs:
                 self._configs[job.id] = validate(job.config)
+                if len(self._configs) > MOST_CONFIGS:
+                    del self._configs[next(iter(self._configs))]
             self._keys[job.id, session] = sharing_key(self._configs[job.id], session)
         return self._keys[job.id, session]
 
