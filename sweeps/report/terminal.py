@@ -278,4 +278,6 @@ def _cut(rows: Sequence[Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and param(value) is value:
+        return f"[{', '.join(map(short_value, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(param(value))

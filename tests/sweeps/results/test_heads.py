@@ -107,3 +107,20 @@ def test_a_head_is_told_by_what_has_an_effect() -> None:
 def test_without_a_choice_of_heads_there_is_nothing_to_compare() -> None:
     spec = build_spec(name="a", dataset="digits", overrides=["runtime.device=cpu", "head.kind=ridge"])
     assert head_scores(SweepLog(spec)) == ("slow/average_accuracy", [])
+
+
+def test_a_list_that_every_trial_has_is_told_shortly(fake: Any) -> None:
+    spec = build_spec(
+        name="a",
+        dataset="digits",
+        space={"slow.diag_weight": {"grid": DIAG}, "head.ridge_grid": [10, 1e3, 1e8]},
+        search="random",
+        trials=2,
+        seeds=1,
+        finalists=0,
+        audit=False,
+        overrides=["runtime.device=cpu", "runtime.threads=1"],
+    )
+    text = io.StringIO()
+    show(Rehearsal(spec).run(fake(level)), Path("results/sweeps/a"), Console(file=text, width=300))
+    assert "head.ridge_grid=[10, 1000, 1e8]" in text.getvalue()
