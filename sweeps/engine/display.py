@@ -157,9 +157,15 @@ class LiveDisplay:
             if job in self._rows
         ]
         more = f"; and {len(told) - _MOST_TOLD} more" if len(told) > _MOST_TOLD else ""
-        running = sum(row.running for row in list(self._rows.values()))
-        starting = f"{running} {'run' if running == 1 else 'runs'} starting" if running else self._between
-        self._print(f"{'; '.join(told[:_MOST_TOLD]) or starting}{more}  [{self._progress()}]")
+        self._print(f"{'; '.join(told[:_MOST_TOLD]) or self._idle()}{more}  [{self._progress()}]")
+
+    def _idle(self) -> str:
+        """Return what is done while no run tells how far it is."""
+        running = [row for row in list(self._rows.values()) if row.running]
+        if not running:
+            return self._between
+        doing = "between sessions" if any(row.sessions for row in running) else "starting"
+        return f"{len(running)} {'run' if len(running) == 1 else 'runs'} {doing}"
 
     def ending(self) -> None:
         """All runs are over, and what they gave is written down."""

@@ -253,9 +253,12 @@ def test_runs_tell_how_far_they_are_after_ten_silent_seconds_and_what_is_left_fr
     books.session("final-00-0", make_session(1, []))
     display.working("final-00-0", Working(1, 2, "closing", 4, 4, 99, 0))
     assert told not in "".join(lines_at(70)), "what is over is not told again"
+    for number in (1, 2, 3):
+        books.session(f"final-0{number}-0", make_session(1, []))
+    assert lines_at(90)[0].startswith("4 runs between sessions  [")
     books.close_open("KILLED", "interrupted")
     display.ending()
-    assert lines_at(90)[0].startswith("writing what it gave  [")
+    assert lines_at(110)[0].startswith("writing what it gave  [")
 
 
 def test_an_interrupted_run_is_paused(books: Bookkeeper, make_session: Make) -> None:
