@@ -201,9 +201,9 @@ def test_slow_settings_judged_alone_are_ranked() -> None:
     made = sections(log)["slow-settings"]
     # 0.8 + 0.1 sin(1.7 index) less 0.75 points over the sessions and 2 points for the slow learner.
     assert [list(row) for row in tables(made)[0].rows] == [
-        ["slow-01", "0.01", "87.2", "carried on"],
-        ["slow-00", "1e-3", "77.2", ""],
-        ["slow-02", "0.1", "74.7", ""],
+        ["slow-01", "0.01", "87.2", "1", "carried on"],
+        ["slow-00", "1e-3", "77.2", "1", ""],
+        ["slow-02", "0.1", "74.7", "1", ""],
     ]
 
 
