@@ -54,6 +54,7 @@ from sweeps.search import tpe
 from sweeps.search.history import Observation
 from sweeps.search.random_ import draw
 from sweeps.spec.combinations import key
+from sweeps.spec.configs import own_prediction
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.simulator import Rehearsal
@@ -69,6 +70,8 @@ TRAINED = range(SLOW_ALONE)  # settings of prediction of a trial
 SPACE = {name: {"grid": list(values)} for name, values in GRID.items()}
 SPACE["aggregation.temperature"] = {"grid": list(TEMPERATURES)}
 LEARNED = "tpe that learned"
+# Another preset, with both weights that cost most in the last place where the slow learner still is good.
+POOR = {"slow.offdiag_weight": 1.0, "fast.cross_weight": 6.0}
 ALONE: Mapping[str, Mapping[str, Any]] = {
     "random": {"search": "random"},
     "asha over random": {"search": "random", "stop": "asha"},
@@ -135,6 +138,14 @@ class Table:
     def order(self, repeat: int) -> list[int]:
         """Return the seeds in the order of a rehearsal: the search's, then those of its race."""
         return random.Random(repeat).sample(self.seeds, len(self.seeds))
+
+    def fixed(self) -> dict[str, float]:
+        """Return the regret of what needs no search: the preset, a poor one, RanPAC and the frozen head."""
+        spec = specification(self.stream.name)
+        known = {"preset": spec.base, "poor_preset": {**spec.base, **POOR}}
+        known |= {"ranpac": {**spec.base, **dict.fromkeys(SLOW, 0.0), "fast.epochs": 0}}
+        known |= {"frozen": {**spec.base, "pet.kind": "none"}}
+        return {name: self.regret(config, own_prediction(config)) for name, config in known.items()}
 
     def regret(self, config: Mapping[str, Any], prediction: Mapping[str, Any]) -> float:
         """Return what a choice lacks to the best of the grid."""
@@ -250,6 +261,13 @@ def rehearse(table: Table, repeat: int, *, learned: Sequence[Mapping[str, Any]] 
     return Outcome(trained, table.regret(chosen.config, log.selected["prediction"]))
 
 
+def raced(table: Table, repeat: int, search: str, budget: int, **asked: Any) -> Outcome:
+    """Return the outcome of a sweep whose search, baselines and race together have a budget."""
+    race = round(RACE_SHARE * budget)
+    more: dict[str, Any] = {"max_sessions": budget - race, "race_sessions": max(1, race - BEFORE_RACE)}
+    return rehearse(table, repeat, search=search, trials=affordable(search, budget - race), **more, **asked)
+
+
 def alone(
     table: Table, repeat: int, budgets: Sequence[int], *, learned: Sequence[Mapping[str, Any]] = (), **asked: Any
 ) -> list[Outcome]:
@@ -275,7 +293,8 @@ def alone(
 
 
 def _log(table: Table, repeat: int, learned: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> SweepLog:
-    spec = SweepSpec.model_validate({**specification(table.stream.name).model_dump(), "round_size": 4, **asked})
+    own = specification(table.stream.name)
+    spec = SweepSpec.model_validate({**own.model_dump(), "round_size": 4, **asked})
     rehearsal = Rehearsal(spec)
     if learned:
         rehearsal.append("learned", trials=list(learned))
@@ -327,14 +346,18 @@ def over(stream: Stream, lines: Sequence[Line], console: Console) -> list[dict[s
                 row(name, each, outcomes) for each, outcomes in zip(budgets, zip(*curves, strict=True), strict=True)
             ]
     for search, budget in itertools.product(("staged", "tpe"), BUDGETS):
-        race = round(RACE_SHARE * budget)
-        more = {"search": search, "max_sessions": budget - race, "race_sessions": max(1, race - BEFORE_RACE)}
-        more["trials"] = affordable(search, budget - race)
-        rows.append(row(f"{search} + race", budget, [rehearse(table, n, **more) for n in range(REPEATS)]))
+        rows.append(row(f"{search} + race", budget, [raced(table, n, search, budget) for n in range(REPEATS)]))
+    last, poor = BUDGETS[-1], dict[str, Any](base={**specification(stream.name).base, **POOR})
+    for name, rehearsed in {
+        "tpe, poor preset": lambda n: alone(table, n, (last,), search="tpe", **poor)[0],
+        "staged + race, poor preset": lambda n: raced(table, n, "staged", last, **poor),
+    }.items():
+        rows.append(row(name, last, [rehearsed(n) for n in range(REPEATS)]))
     _print(rows, table, console)
     stopped = _stopped(table)
     console.print(stopped)
     facts = {"name": "the table", "combinations": len(table.truth) - 1, "seeds": len(table.seeds)}
+    facts |= {f"regret_{name}": 100 * regret for name, regret in table.fixed().items()}
     facts |= {"trained_with_seeds": [min(table.trained.values()), max(table.trained.values())]}
     facts |= {"noise_points": 100 * table.noise, "best_accuracy": table.best, "learned": len(learned)}
     return [*rows, facts, stopped]
