@@ -54,7 +54,7 @@ class StubTrainable(tune.Trainable):
         if config.get("faults", {}).get(str(self.session)) == "nan":
             record = replace(record, metrics={**record.metrics, "val/accuracy": float("nan")})
         record = replace(record, provenance={"pid": str(os.getpid())})
-        return {"session": record.to_json(), "done": self.session == config["sessions"]}
+        return {"session": record, "done": self.session == config["sessions"]}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the state."""

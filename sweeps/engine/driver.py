@@ -1,15 +1,16 @@
 """What happens to Tune's trials, taken down for the bookkeeper, and what Tune is to do next.
 
-`Driver` holds everything that Tune has to know; Tune sees it through the adapters in `sweeps.engine.tune_adapters`.
+`Driver` holds everything that Tune has to know. It hears Tune's events itself; jobs and workers go to Tune through
+`sweeps.engine.tune_adapters`.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import math
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray import tune
 
 from safe.errors import UserError
 from safe.io.writable import no_room
@@ -57,8 +59,12 @@ def _kept(hook: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(eq=False)
-class Driver:
+class Driver(tune.Callback, tune.Stopper):
     """Takes down what happens to Tune's trials and says what Tune is to do next.
+
+    It is a stopper too because Tune asks stoppers first, and with the last result of a trial too, which no scheduler
+    gets. Callbacks come last: early stopping ranks a result in the ledger, and would come a session too late if a
+    callback took it there.
 
     Args:
         stop: file that asks the running jobs to pause; see `interrupt`.
@@ -94,6 +100,17 @@ class Driver:
         """Tune pickles what it is given in order to restore an experiment; ours is restored from the ledger."""
         return {}
 
+    def setup(self, **info: Any) -> None:
+        """Take Ctrl-C from Tune, which would drop the running sessions; the third one ends Python as usual."""
+
+        def on_interrupt(*_: object) -> None:
+            self.interrupt()
+            if self.interrupts > 1:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, on_interrupt)
+
     def interrupt(self) -> None:
         """The user asked to stop: running jobs pause at the next chance. Asked again, everything ends at once."""
         self.interrupts += 1
@@ -111,7 +128,7 @@ class Driver:
             self._jobs[trial_id] = job
         return job
 
-    def step(self) -> None:
+    def on_step_begin(self, **info: Any) -> None:
         """Do what is due at every turn of Tune's loop.
 
         Raises:
@@ -141,7 +158,7 @@ class Driver:
         self.queue.listen()
 
     @_kept
-    def begun(self, trial: Trial) -> None:
+    def on_trial_start(self, *, trial: Trial, **info: Any) -> None:
         """A job begins."""
         job = self._jobs[trial.trial_id]
         self._trials[job.id] = trial
@@ -151,17 +168,16 @@ class Driver:
             self.heartbeat.started(job.id, Path(job.heartbeat))
 
     @_kept
-    def result(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """A session has a result, or a job paused without one; return whether the job stops here."""
         job = self._jobs[trial_id]
         # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
-        told = result.pop("session", None)
+        record: SessionRecord | None = result.pop("session", None)
         result.pop("config", None)
-        if told is None:
+        if record is None:
             return True
-        record = SessionRecord.from_json(told)
         self.heartbeat.sign(job.id)
-        if (broken := _not_finite(record)) is not None:
+        if (broken := record.not_finite()) is not None:
             self._broken[job.id] = broken
             return True
         self.books.session(job.id, record)
@@ -181,20 +197,24 @@ class Driver:
                 self._stopped[job.id] = reason
         return job.id in self._stopped or (self.queue.draining and self.interrupts > 0)
 
+    def stop_all(self) -> bool:
+        """Whether the experiment ends here."""
+        return self.error is not None
+
     @_kept
-    def saved(self, trial_id: str, path: str) -> None:
-        """The job can be resumed from `path`."""
-        job = self._jobs[trial_id]
+    def on_checkpoint(self, *, trial: Trial, checkpoint: tune.Checkpoint, **info: Any) -> None:
+        """The job can be resumed from a checkpoint."""
+        job = self._jobs[trial.trial_id]
         if job.id in self._broken:
             return
         log = self.books.ledger.log.jobs[job.id]
         before = set(log.checkpoints.values())
-        self.books.checkpoint(job.id, path)
+        self.books.checkpoint(job.id, checkpoint.path)
         newest = sorted(log.checkpoints.items())[-KEPT_CHECKPOINTS:]
         self._remove(before - {path for _, path in newest})
 
     @_kept
-    def completed(self, trial: Trial) -> None:
+    def on_trial_complete(self, *, trial: Trial, **info: Any) -> None:
         """The job is over: in the end of its stream, or stopped, or paused."""
         job = self._jobs.pop(trial.trial_id)
         forget(trial)
@@ -215,7 +235,7 @@ class Driver:
             self._remove(checkpoints)
 
     @_kept
-    def failed(self, trial: Trial) -> None:
+    def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
         """The job failed.
 
         Raises:
@@ -277,13 +297,3 @@ class Driver:
             self.books.clock(self.queue.budget.seconds)
         self.books.ended(job.id, status, reason)
         self.queue.ended(job.id, error, counts=counts)
-
-
-def _not_finite(record: SessionRecord) -> str | None:
-    """Return in words what of a session's record is NaN or infinite, which no ledger takes; None when nothing is."""
-    try:
-        json.dumps(record.to_json(), allow_nan=False)
-    except ValueError:
-        names = [name for name, value in record.metrics.items() if not math.isfinite(value)]
-        return f"session {record.session} gave {', '.join(names) or 'a value'} that is not finite"
-    return None

@@ -1,12 +1,10 @@
-"""Tune's hooks, each a small adapter that asks and tells the driver (`sweeps.engine.driver`)."""
+"""What gives Tune its jobs and keeps its workers. Its events go to the driver itself (`sweeps.engine.driver`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -62,55 +60,3 @@ class JobScheduler(FIFOScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """Return nothing: Tune then takes pending trials in their order, without a search through all trials."""
-
-
-class ResultReceiver(tune.Stopper):
-    """Takes every result to the driver and says whether its trial stops there.
-
-    It is a stopper because Tune asks stoppers first, and with the last result of a trial too, which no scheduler gets.
-    Callbacks come last: early stopping ranks a result in the ledger, and would come a session too late if a callback
-    took it there.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self.driver = driver
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return bool(self.driver.result(trial_id, result))
-
-    def stop_all(self) -> bool:
-        return self.driver.error is not None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class TuneCallback(tune.Callback):
-    """Hands Tune's other events to the driver."""
-
-    def __init__(self, driver: Driver, on_setup: Callable[[], None]) -> None:
-        self.driver = driver
-        self.on_setup = on_setup
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def setup(self, *args: Any, **info: Any) -> None:
-        self.on_setup()
-
-    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self.driver.step()
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.driver.begun(trial)
-
-    def on_checkpoint(
-        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: tune.Checkpoint, **info: Any
-    ) -> None:
-        self.driver.saved(trial.trial_id, checkpoint.path)
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.driver.completed(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.driver.failed(trial)

@@ -30,8 +30,6 @@ from tracking.recorder import Status
 if TYPE_CHECKING:
     from ray import tune
 
-    from sweeps.engine.driver import Driver
-
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs travel by value and states over files: the smallest store is enough
 
 
@@ -117,7 +115,7 @@ def run_work(
 
     from sweeps.engine.compat import causes, every_error_is_a_trials, keep_variables
     from sweeps.engine.driver import Driver
-    from sweeps.engine.tune_adapters import JobScheduler, JobSearcher, ResultReceiver, TuneCallback
+    from sweeps.engine.tune_adapters import JobScheduler, JobSearcher
     from sweeps.worker.trainable import SafeTrainable
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
@@ -143,8 +141,8 @@ def run_work(
         run_config=tune.RunConfig(
             name=f"{datetime.now():%Y%m%d-%H%M%S-%f}",
             storage_path=str(storage),
-            callbacks=[TuneCallback(driver, on_setup=lambda: _take_interrupts(driver))],
-            stop=ResultReceiver(driver),
+            callbacks=[driver],
+            stop=driver,
             # Retries and old checkpoints are ours: a job tried again may need another checkpoint, or more memory.
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
@@ -164,15 +162,3 @@ def run_work(
         books.close_open(Status.KILLED, INTERRUPTED)
     if driver.interrupts:
         raise KeyboardInterrupt
-
-
-def _take_interrupts(driver: Driver) -> None:
-    """Take Ctrl-C from Tune, which would drop the running sessions; the third one ends Python as usual."""
-
-    def on_interrupt(*_: object) -> None:
-        driver.interrupt()
-        if driver.interrupts > 1:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, on_interrupt)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
@@ -136,6 +138,15 @@ class SessionRecord:
     def reused(self) -> bool:
         """Whether its training came from the stage store."""
         return self.work.training == "reused"
+
+    def not_finite(self) -> str | None:
+        """Return in words what of it is NaN or infinite, which no ledger takes; None when nothing is."""
+        try:
+            json.dumps(self.to_json(), allow_nan=False)
+        except ValueError:
+            names = [name for name, value in self.metrics.items() if not math.isfinite(value)]
+            return f"session {self.session} gave {', '.join(names) or 'a value'} that is not finite"
+        return None
 
     def metric(self, name: str) -> float | None:
         """Return a metric of the evaluation by its name without split, or None where it is undefined."""

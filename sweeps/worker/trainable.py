@@ -30,7 +30,7 @@ class SafeTrainable(tune.Trainable):
     """Trains one job of a sweep.
 
     The Tune config holds one entry, `job`: the fields of `sweeps.ledger.jobs.Job`. Every result carries under
-    `session` its `SessionRecord` as JSON, or says `paused` when the job was asked to stop within one.
+    `session` its `SessionRecord`, or says `paused` when the job was asked to stop within one.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ class SafeTrainable(tune.Trainable):
         session = self._record(event)
         with naming(Path(self.job["states"])):
             keep_session(self.job, self.trainer, session)
-        return {"session": session.to_json(), "done": event.session >= session.sessions}
+        return {"session": session, "done": event.session >= session.sessions}
 
     def _record(self, result: SessionResult) -> SessionRecord:
         from safe.evaluation.logits import score_grid

@@ -58,7 +58,7 @@ def step(config, *imports):
     worker = SafeTrainable({{"job": asdict(job)}})
     while "session" not in (result := worker.step()):
         pass
-    return result["session"]["metrics"]["test/accuracy"]
+    return result["session"].metrics["test/accuracy"]
 
 print(step(config | {{"dataset": "stripes", "pet.kind": "gain"}}, "examples.own_data", "examples.own_pet"))
 try:

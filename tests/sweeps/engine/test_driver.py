@@ -24,8 +24,11 @@ from sweeps.ledger.ledger import Ledger
 from tracking.memory import MemoryRecorder
 
 NOTICES = {
-    "check_processes": [lambda driver, trial: driver.step(), lambda driver, trial: driver.failed(trial)],
-    "check_answer": [lambda driver, trial: driver.step()],
+    "check_processes": [
+        lambda driver, trial: driver.on_step_begin(),
+        lambda driver, trial: driver.on_trial_error(trial=trial),
+    ],
+    "check_answer": [lambda driver, trial: driver.on_step_begin()],
 }
 
 
@@ -48,12 +51,12 @@ def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
         assert begun is not None
         assert begun.id == "trial-0"
         trial = SimpleNamespace(trial_id="tune-1", set_experiment_tag=lambda tag: None)
-        driver.begun(trial)
+        driver.on_trial_start(trial=trial)
 
         def gone() -> None:
             raise RayLost("Ray's raylet is gone")
 
-        driver.step()  # all is well
+        driver.on_step_begin()  # all is well
         monkeypatch.setattr(sweeps.engine.driver, check, gone)
         monkeypatch.setattr(driver, "_asked", time.monotonic() - ASK_S)
         with pytest.raises(RayLost, match=r"^Ray's raylet is gone$"):

@@ -124,8 +124,13 @@ def test_tune_keeps_nothing_of_a_job_that_is_over(engine: Engine, monkeypatch: p
     from sweeps.engine.driver import Driver
 
     over: list[Any] = []
-    completed = Driver.completed
-    monkeypatch.setattr(Driver, "completed", lambda self, trial: over.append(trial) or completed(self, trial))
+    completed = Driver.on_trial_complete
+
+    def complete(driver: Driver, *, trial: Any, **info: Any) -> None:
+        over.append(trial)
+        completed(driver, trial=trial, **info)
+
+    monkeypatch.setattr(Driver, "on_trial_complete", complete)
     settings = {f"setting.{i}": i / 7 for i in range(1000)}
     engine.run([engine.job(f"trial-{i}", **settings) for i in range(2)])
     assert len(over) == 2
