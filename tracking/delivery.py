@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tracking.errors import TrackingError
-from tracking.journal_file import JournalFile, call, experiment_of, read_header, read_records, told_models
-from tracking.jsonl import read_journal
+from tracking.journal_file import JournalFile, experiment_of, read_header, read_records
+from tracking.jsonl import call, read_journal, told_models
 from tracking.mlflow_backend import sqlite_path
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder

@@ -22,7 +22,6 @@ from typing import Any
 
 from tracking import lines
 from tracking.errors import InUseError, TrackingError
-from tracking.recorder import ModelFiles, ModelOutput, Point, Recorder, Status
 
 FORMAT = "tracking-journal"
 VERSION = 3
@@ -147,62 +146,6 @@ def read_records(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, An
                     case _:
                         raise _damaged(path, number, "no record of this format version")
             number += 1
-
-
-def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
-    """Do with `recorder` what a record says; folders of artefacts are relative to `folder`, the journal's own.
-
-    Raises ValueError for a record that says nothing known, besides what the recorder raises.
-    """
-    match record:
-        case {
-            "call": "start",
-            "run_key": str(key),
-            "params": dict(params),
-            "tags": dict(tags),
-            "name": (str() | None) as name,
-            "parent": (str() | None) as parent,
-        }:
-            recorder.start(key, params, tags, name=name, parent=parent)
-        case {"call": "log_params", "run_key": str(key), "params": dict(params)}:
-            recorder.log_params(key, params)
-        case {"call": "set_view", "run_key": str(key), "view": dict(view)}:
-            recorder.set_view(key, view)
-        case {"call": "log_points", "run_key": str(key), "points": list(points)}:
-            recorder.log_points(key, [Point(*point) for point in points])
-        case {"call": "log_input", "run_key": str(key), "input": dict(dataset)}:
-            recorder.log_input(key, **dataset)
-        case {"call": "set_tags", "run_key": str(key), "tags": dict(tags)}:
-            recorder.set_tags(key, tags)
-        case {"call": "set_description", "run_key": str(key), "markdown": str(markdown)}:
-            recorder.set_description(key, markdown)
-        case {
-            "call": "log_directory",
-            "run_key": str(key),
-            "directory": str(directory),
-            "artifact_path": artifact_path,
-        }:
-            recorder.log_directory(key, folder / directory, artifact_path, without=record.get("without", ()))
-        case {"call": "log_models" | "log_model", "run_key": str(key), "points": list(points)}:
-            recorder.log_models(key, _models(record, folder), [Point(*point) for point in points])
-        case {"call": "link_model", "run_key": str(key), "of": str(of), "name": str(name), "step": int(step)}:
-            recorder.link_model(key, of, name, step)
-        case {"call": "finish", "run_key": str(key), "status": str(status)}:
-            recorder.finish(key, Status(status))
-        case _:
-            raise ValueError(f"unknown record {record.get('call')!r}")
-
-
-def told_models(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the models of a record as it tells them; older journals have one a record."""
-    return record["models"] if "models" in record else [record["model"]]
-
-
-def _models(record: dict[str, Any], folder: Path) -> list[ModelOutput]:
-    return [
-        ModelOutput(**{**told, "files": tuple(ModelFiles(folder / path, inside) for path, inside in told["files"])})
-        for told in told_models(record)
-    ]
 
 
 def _parsed(path: Path, begin: int, line: bytes, number: int | None) -> tuple[dict[str, Any], int]:

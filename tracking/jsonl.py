@@ -8,12 +8,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tracking.errors import TrackingError
-from tracking.journal_file import JournalFile, call, read_records
+from tracking.journal_file import JournalFile, read_records
 from tracking.memory import MemoryRecorder
 from tracking.packed import PackedPoints
-from tracking.recorder import DatasetInput, ModelFiles, ModelOutput, Point, Status, points_of
+from tracking.recorder import DatasetInput, ModelFiles, ModelOutput, Point, Recorder, Status
 from tracking.state import RunState, check_directory, check_files, check_key, check_model, check_status, cut_description
 
 
@@ -37,7 +38,7 @@ class _Memory(MemoryRecorder):
             self.runs[run_key].models.setdefault(model.name, model)
 
 
-class JsonlRecorder:
+class JsonlRecorder(Recorder):
     """`Recorder` over the journal file `path` (see `tracking.journal_file`), made when absent, else continued.
 
     Artefacts of a run are copied to `<stem>.artifacts/<run key>/` beside the file ("/" in the key as "%2F", so that
@@ -70,21 +71,15 @@ class JsonlRecorder:
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        """See `Recorder.start`."""
         self._memory.start(run_key, params, tags, name=name, parent=parent)
         texts = {key: str(value) for key, value in params.items()}
         self._write("start", run_key, params=texts, tags=dict(tags), name=name, parent=parent)
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
-        """See `Recorder.log_params`."""
         new = self.runs[run_key].added_params(params)
         if new:
             self._memory.log_params(run_key, new)
             self._write("log_params", run_key, params=new)
-
-    def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
-        """See `Recorder.log_metrics`."""
-        self.log_points(run_key, points_of(metrics, step))
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
         """See `Recorder.log_points`; waits for the disk."""
@@ -98,7 +93,6 @@ class JsonlRecorder:
     def log_input(
         self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
     ) -> None:
-        """See `Recorder.log_input`."""
         run = self.runs[run_key]
         new = run.new_input(DatasetInput(name, digest, context, source, rows))
         if new:
@@ -106,17 +100,14 @@ class JsonlRecorder:
             self._write("log_input", run_key, input=vars(new))
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
-        """See `Recorder.set_tags`."""
         self._memory.set_tags(run_key, tags)
         self._write("set_tags", run_key, tags=dict(tags))
 
     def set_description(self, run_key: str, markdown: str) -> None:
-        """See `Recorder.set_description`."""
         self._memory.set_description(run_key, markdown)
         self._write("set_description", run_key, markdown=cut_description(markdown))
 
     def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
-        """See `Recorder.set_view`."""
         if self.runs[run_key].view != view:
             self._memory.set_view(run_key, view)
             self._write("set_view", run_key, view=dict(view))
@@ -124,7 +115,6 @@ class JsonlRecorder:
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
     ) -> None:
-        """See `Recorder.log_directory`."""
         key = self.runs[run_key].key
         check_directory(directory)
         path = check_key(artifact_path) if artifact_path else None
@@ -150,7 +140,6 @@ class JsonlRecorder:
         self._file.sync()
 
     def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
-        """See `Recorder.link_model`."""
         known = (of, name) in self.runs[run_key].linked
         self._memory.link_model(run_key, of, name, step)
         if not known:
@@ -230,3 +219,59 @@ def _remembered(path: Path) -> MemoryRecorder:
                 "that goes on writes it anew"
             ) from error
     return memory
+
+
+def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
+    """Do with `recorder` what a record says; folders of artefacts are relative to `folder`, the journal's own.
+
+    Raises ValueError for a record that says nothing known, besides what the recorder raises.
+    """
+    match record:
+        case {
+            "call": "start",
+            "run_key": str(key),
+            "params": dict(params),
+            "tags": dict(tags),
+            "name": (str() | None) as name,
+            "parent": (str() | None) as parent,
+        }:
+            recorder.start(key, params, tags, name=name, parent=parent)
+        case {"call": "log_params", "run_key": str(key), "params": dict(params)}:
+            recorder.log_params(key, params)
+        case {"call": "set_view", "run_key": str(key), "view": dict(view)}:
+            recorder.set_view(key, view)
+        case {"call": "log_points", "run_key": str(key), "points": list(points)}:
+            recorder.log_points(key, [Point(*point) for point in points])
+        case {"call": "log_input", "run_key": str(key), "input": dict(dataset)}:
+            recorder.log_input(key, **dataset)
+        case {"call": "set_tags", "run_key": str(key), "tags": dict(tags)}:
+            recorder.set_tags(key, tags)
+        case {"call": "set_description", "run_key": str(key), "markdown": str(markdown)}:
+            recorder.set_description(key, markdown)
+        case {
+            "call": "log_directory",
+            "run_key": str(key),
+            "directory": str(directory),
+            "artifact_path": artifact_path,
+        }:
+            recorder.log_directory(key, folder / directory, artifact_path, without=record.get("without", ()))
+        case {"call": "log_models" | "log_model", "run_key": str(key), "points": list(points)}:
+            recorder.log_models(key, _models(record, folder), [Point(*point) for point in points])
+        case {"call": "link_model", "run_key": str(key), "of": str(of), "name": str(name), "step": int(step)}:
+            recorder.link_model(key, of, name, step)
+        case {"call": "finish", "run_key": str(key), "status": str(status)}:
+            recorder.finish(key, Status(status))
+        case _:
+            raise ValueError(f"unknown record {record.get('call')!r}")
+
+
+def told_models(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the models of a record as it tells them; older journals have one a record."""
+    return record["models"] if "models" in record else [record["model"]]
+
+
+def _models(record: dict[str, Any], folder: Path) -> list[ModelOutput]:
+    return [
+        ModelOutput(**{**told, "files": tuple(ModelFiles(folder / path, inside) for path, inside in told["files"])})
+        for told in told_models(record)
+    ]

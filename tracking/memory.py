@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tracking.recorder import DatasetInput, ModelOutput, Point, Status, points_of
+from tracking.recorder import DatasetInput, ModelOutput, Point, Recorder, Status
 from tracking.state import (
     RunState,
     check_directory,
@@ -28,7 +28,7 @@ class MemoryRun(RunState):
     model_files: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by name of the model
 
 
-class MemoryRecorder:
+class MemoryRecorder(Recorder):
     """`Recorder` in memory; read `runs`, keyed by run key in order of creation."""
 
     def __init__(self) -> None:
@@ -43,7 +43,6 @@ class MemoryRecorder:
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        """See `Recorder.start`."""
         if parent is not None:
             self.runs[parent]  # a parent never started is a KeyError
         run = self.runs.get(run_key) or MemoryRun(check_key(run_key), name=run_key, parent=parent)
@@ -55,45 +54,34 @@ class MemoryRecorder:
         self.runs[run_key] = run
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
-        """See `Recorder.log_params`."""
         run = self.runs[run_key]
         run.params |= run.added_params(params)
 
-    def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
-        """See `Recorder.log_metrics`."""
-        self.log_points(run_key, points_of(metrics, step))
-
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
-        """See `Recorder.log_points`."""
         run = self.runs[run_key]
         run.add_points(run.new_points(points))
 
     def log_input(
         self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
     ) -> None:
-        """See `Recorder.log_input`."""
         run = self.runs[run_key]
         dataset = run.new_input(DatasetInput(name, digest, context, source, rows))
         if dataset:
             run.inputs.append(dataset)
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
-        """See `Recorder.set_tags`."""
         self.runs[run_key].tags |= check_tags(tags)
 
     def set_description(self, run_key: str, markdown: str) -> None:
-        """See `Recorder.set_description`."""
         self.runs[run_key].description = cut_description(markdown)
 
     def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
-        """See `Recorder.set_view`."""
         check_view(view)
         self.runs[run_key].view = dict(view)
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
     ) -> None:
-        """See `Recorder.log_directory`."""
         run = self.runs[run_key]
         check_directory(directory)
         prefix = Path(check_key(artifact_path)) if artifact_path else Path()
@@ -101,7 +89,6 @@ class MemoryRecorder:
         run.artefacts |= {(prefix / path).as_posix(): content for path, content in read.items()}
 
     def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
-        """See `Recorder.log_models`."""
         for model in models:
             check_model(model)
             check_files(model)
@@ -117,12 +104,10 @@ class MemoryRecorder:
                 }
 
     def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
-        """See `Recorder.link_model`."""
         self.runs[of].models[name]  # a KeyError where there is none
         self.runs[run_key].linked.setdefault((of, name), step)
 
     def finish(self, run_key: str, status: Status) -> None:
-        """See `Recorder.finish`."""
         check_status(status)
         self.runs[run_key].status = status
 

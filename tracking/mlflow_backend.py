@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"\?|%[0-9A-Fa-f]{2}|[\ud800-\udfff]")  # surrogates stand for bytes of a name that are no text
 BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
+# Tells the UI that the experiment holds training runs, so that it need not guess.
+_UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 # Trying again is the journal's task, which tells it once; MLflow would report every try, and print links and bars.
 _CLIENT_DEFAULTS = {
@@ -108,6 +110,29 @@ def connect(tracking_uri: str) -> MlflowClient:
     with _locked(path), _quiet(), in_words(tracking_uri):
         _prepare(path)
         return MlflowClient(sqlite_uri(path), registry_uri=sqlite_uri(path))
+
+
+def open_experiment(client: MlflowClient, tracking_uri: str, name: str, artifact_root: Path | None) -> str:
+    """Return the id of the experiment, made when absent; TrackingError when it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    with in_words(tracking_uri):
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            location = artifact_root.absolute().as_uri() if artifact_root else None
+            try:
+                return str(client.create_experiment(name, artifact_location=location, tags=_UI_TAGS))
+            except MlflowException as error:
+                experiment = client.get_experiment_by_name(name)  # another process was faster
+                if experiment is None:
+                    raise error
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"the experiment {name!r} was deleted from MLflow; restore it with: MLFLOW_TRACKING_URI="
+            f"'{shown(tracking_uri)}' mlflow experiments restore -x {experiment.experiment_id}, "
+            "or choose another name"
+        )
+    return str(experiment.experiment_id)
 
 
 def checkpoint(path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracking.compat import model_and_version
 from tracking.errors import TrackingError
@@ -24,8 +24,6 @@ NOTE_TAG = "mlflow.note.content"
 CONTEXT_TAG = "mlflow.data.context"
 EXTERNAL_TAG = "mlflow.model.isExternal"  # of a model whose files are not in MLflow
 
-_PAGE = 1000
-
 
 def find_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run | None:
     """Return the run of a key, None when there is none that is not deleted."""
@@ -36,22 +34,13 @@ def find_run(client: MlflowClient, experiment_id: str, run_key: str) -> Run | No
 
 def find_runs(client: MlflowClient, sweep: str) -> list[Run]:
     """Return the runs of a sweep in every experiment, in order of creation: its own and those below its key."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=_PAGE)]
-    runs: list[Run] = []
-    for pattern in (f"= '{sweep}'", f"LIKE '{sweep}/%'"):
-        token = None
-        while True:
-            page = client.search_runs(
-                experiments,
-                f"tags.`{RUN_KEY_TAG}` {pattern}",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                break
+    experiments = [experiment.experiment_id for experiment in _all(client.search_experiments)]
+    order = ["attributes.start_time ASC"]
+    runs = [
+        run
+        for pattern in (f"= '{sweep}'", f"LIKE '{sweep}/%'")
+        for run in _all(client.search_runs, experiments, f"tags.`{RUN_KEY_TAG}` {pattern}", order_by=order)
+    ]
     # "_" in a name stands for any letter in LIKE.
     return [run for run in runs if f"{run.data.tags[RUN_KEY_TAG]}/".startswith(f"{sweep}/")]
 
@@ -82,31 +71,25 @@ def read_metrics(client: MlflowClient, run_id: str, names: Iterable[str]) -> lis
 
 def find_sweep_models(client: MlflowClient, sweep: str) -> list[LoggedModel]:
     """Return the models of a sweep in every experiment."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=_PAGE)]
+    experiments = [experiment.experiment_id for experiment in _all(client.search_experiments)]
     return [
         model
-        for model in _models(client, experiments, f"tags.`{RUN_KEY_TAG}` LIKE '{sweep}/%'")
+        for model in _all(client.search_logged_models, experiments, f"tags.`{RUN_KEY_TAG}` LIKE '{sweep}/%'")
         if model.tags[RUN_KEY_TAG].startswith(f"{sweep}/")  # "_" in a name stands for any letter in LIKE
     ]
 
 
 def registered_sources(client: MlflowClient) -> set[str]:
     """Return where the files of all registered versions lie: addresses, paths, or `models:/<id>`."""
-    sources: set[str] = set()
-    token = None
-    while True:
-        page = client.search_model_versions("", page_token=token)
-        sources |= {str(version.source) for version in page}
-        # The source of a copy is another version, which may be deleted by now.
-        sources |= {client.get_model_version_download_uri(version.name, version.version) for version in page}
-        token = page.token
-        if not token:
-            return sources
+    versions = list(_all(client.search_model_versions, ""))
+    # The source of a copy is another version, which may be deleted by now.
+    files = {client.get_model_version_download_uri(version.name, version.version) for version in versions}
+    return {str(version.source) for version in versions} | files
 
 
 def find_models(client: MlflowClient, experiment_id: str, run_id: str, run_key: str) -> dict[str, LoggedModel]:
     """Return the models that a run gave, by name; not those of a deleted run of the same key."""
-    models = _models(client, [experiment_id], f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
+    models = _all(client.search_logged_models, [experiment_id], f"tags.`{RUN_KEY_TAG}` = '{run_key}'")
     return {model.name: model for model in models if model.source_run_id == run_id}
 
 
@@ -134,10 +117,11 @@ def download(client: MlflowClient, address: str, folder: Path) -> Path:
     return Path(download_artifacts(place, dst_path=str(folder), tracking_uri=uri, registry_uri=uri))
 
 
-def _models(client: MlflowClient, experiments: list[str], query: str) -> Iterator[LoggedModel]:
+def _all(search: Callable[..., Any], *words: Any, **options: Any) -> Iterator[Any]:
+    """Yield what one of the client's searches finds, page by page."""
     token = None
     while True:
-        page = client.search_logged_models(experiments, query, page_token=token)
+        page = search(*words, **options, page_token=token)
         yield from page
         token = page.token
         if not token:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tracking.errors import TrackingError
-from tracking.mlflow_backend import artifact_folder, checkpoint, connect, sqlite_path, sqlite_uri
-from tracking.mlflow_errors import in_words, shown, uploading
+from tracking.mlflow_backend import artifact_folder, checkpoint, connect, open_experiment, sqlite_path, sqlite_uri
+from tracking.mlflow_errors import in_words, uploading
 from tracking.mlflow_pages import VIEW_TAG, uncharted
 from tracking.mlflow_reader import (
     CONTEXT_TAG,
@@ -28,8 +27,8 @@ from tracking.mlflow_reader import (
     find_run,
     read_state,
 )
-from tracking.mlflow_run import MlflowRun, chunks
-from tracking.recorder import DatasetInput, ModelOutput, Point, Status, points_of
+from tracking.mlflow_run import READY, MlflowRun
+from tracking.recorder import DatasetInput, ModelOutput, Point, Recorder, Status
 from tracking.state import (
     RunState,
     check_directory,
@@ -41,12 +40,12 @@ from tracking.state import (
     cut_description,
 )
 
-# Tells the UI that the experiment holds training runs, so that it need not guess.
-UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-PARAMS_PER_CALL = 100
+PARAMS_PER_CALL, METRICS_PER_CALL = 100, 1000
+
+T = TypeVar("T")
 
 
-class MlflowRecorder:
+class MlflowRecorder(Recorder):
     """`Recorder` over an MLflow experiment, which is created when absent.
 
     STOPPED, which MLflow does not know, is written as FINISHED with the tag `stopped_early`. A run deleted in MLflow
@@ -78,7 +77,7 @@ class MlflowRecorder:
             artifact_root = artifact_root or artifact_folder(self._database)
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment
-        self.experiment_id = self._open_experiment(experiment, artifact_root)
+        self.experiment_id = open_experiment(self.client, tracking_uri, experiment, artifact_root)
         self._clock = clock
         self._runs: dict[str, MlflowRun] = {}
 
@@ -95,7 +94,6 @@ class MlflowRecorder:
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        """See `Recorder.start`."""
         nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}
         known = self._find(check_key(run_key))
         state = known.state if known else RunState(run_key, name=name or run_key)
@@ -116,18 +114,13 @@ class MlflowRecorder:
         self.set_tags(run_key, new_tags)
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
-        """See `Recorder.log_params`."""
         known = self._known(run_key)
         self._add_params(known, known.state.added_params(params))
-
-    def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
-        """See `Recorder.log_metrics`."""
-        self.log_points(run_key, points_of(metrics, step))
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
         """See `Recorder.log_points`; many points take several calls."""
         known = self._known(run_key)
-        known.log_points(known.new_points(list(points)), self._now())
+        self._log_points(known, known.new_points(list(points)))
 
     def log_input(
         self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
@@ -153,17 +146,15 @@ class MlflowRecorder:
         known.state.inputs.append(new)
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
-        """See `Recorder.set_tags`."""
         from mlflow.entities import RunTag
 
         run_id = self._known(run_key).id
         labels = [RunTag(key, value) for key, value in check_tags(tags).items()]
         with in_words(self.tracking_uri):
-            for chunk in chunks(labels, PARAMS_PER_CALL):
+            for chunk in _chunks(labels, PARAMS_PER_CALL):
                 self.client.log_batch(run_id, tags=chunk, synchronous=True)
 
     def set_description(self, run_key: str, markdown: str) -> None:
-        """See `Recorder.set_description`."""
         self.set_tags(run_key, {NOTE_TAG: cut_description(markdown)})
 
     def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
@@ -175,7 +166,6 @@ class MlflowRecorder:
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
     ) -> None:
-        """See `Recorder.log_directory`."""
         run_id = self._known(run_key).id
         check_directory(directory)
         folder = check_key(artifact_path) if artifact_path else ""
@@ -199,15 +189,28 @@ class MlflowRecorder:
         """
         for model in models:
             check_model(model)
-        self._known(run_key).log_models(models, list(points), self._now())
+        known, points = self._known(run_key), list(points)
+        new = set(known.new_points(points))
+        logged = {model.name: known.open_model(model) for model in models}
+        unready = [model for model in models if str(logged[model.name].status) != READY]
+        if not unready and not new:
+            return
+        owner = {point: model for point in points for model in models if model.owns(point)}
+
+        def about(point: Point) -> dict[str, str]:
+            return known.about(owner[point], logged[owner[point].name]) if point in owner else {}
+
+        # The store takes a point of the same time for the one that the run has; the model gets it all the same.
+        self._log_points(known, [point for point in points if point in owner or point in new], about)
+        known.link([(logged[model.name].model_id, model.step) for model in unready])
+        for model in unready:
+            known.complete(model, logged[model.name])
 
     def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
-        """See `Recorder.link_model`."""
         known, model = self._known(run_key), self._known(of).known_models()[name]
         known.link([(model.model_id, step)])
 
     def finish(self, run_key: str, status: Status) -> None:
-        """See `Recorder.finish`."""
         check_status(status)
         known = self._known(run_key)
         if known.state.status == status:
@@ -227,26 +230,23 @@ class MlflowRecorder:
             with suppress(sqlite3.OperationalError):  # a reader holds on to the log: it stays, and nothing is lost
                 checkpoint(self._database)
 
-    def _open_experiment(self, name: str, artifact_root: Path | None) -> str:
-        from mlflow.exceptions import MlflowException
+    def _log_points(
+        self, known: MlflowRun, points: Sequence[Point], about: Callable[[Point], Mapping[str, str]] = lambda _: {}
+    ) -> None:
+        """Write points, each with the time of the first time, and the fields `about` it (see `MlflowRun.about`)."""
+        from mlflow.entities import Metric
 
-        with in_words(self.tracking_uri):
-            experiment = self.client.get_experiment_by_name(name)
-            if experiment is None:
-                location = artifact_root.absolute().as_uri() if artifact_root else None
-                try:
-                    return str(self.client.create_experiment(name, artifact_location=location, tags=UI_TAGS))
-                except MlflowException as error:
-                    experiment = self.client.get_experiment_by_name(name)  # another process was faster
-                    if experiment is None:
-                        raise error
-        if experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"the experiment {name!r} was deleted from MLflow; restore it with: MLFLOW_TRACKING_URI="
-                f"'{shown(self.tracking_uri)}' mlflow experiments restore -x {experiment.experiment_id}, "
-                "or choose another name"
-            )
-        return str(experiment.experiment_id)
+        now = self._now()
+        for chunk in _chunks(points, METRICS_PER_CALL):
+            times = {(point.key, point.step): known.times.get((point.key, point.step), now) for point in chunk}
+            metrics = [
+                Metric(known.name(point.key), point.value, times[point.key, point.step], point.step, **about(point))
+                for point in chunk
+            ]
+            with in_words(self.tracking_uri):
+                self.client.log_batch(known.id, metrics=metrics, synchronous=True)
+            known.state.add_points(chunk)
+            known.times |= times
 
     def _known(self, run_key: str) -> MlflowRun:
         known = self._find(run_key)
@@ -274,7 +274,7 @@ class MlflowRecorder:
         from mlflow.entities import Param
 
         with in_words(self.tracking_uri):
-            for chunk in chunks([Param(key, value) for key, value in params.items()], PARAMS_PER_CALL):
+            for chunk in _chunks([Param(key, value) for key, value in params.items()], PARAMS_PER_CALL):
                 self.client.log_batch(known.id, params=chunk, synchronous=True)
         known.state.params |= params
 
@@ -285,3 +285,8 @@ class MlflowRecorder:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """Return the items in lists of at most `size`."""
+    return (list(items[start : start + size]) for start in range(0, len(items), size))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tracking.errors import TrackingError
 from tracking.mlflow_errors import in_words, uploading
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 MODEL_TYPE = "safe-session"
 READY = "READY"
-METRICS_PER_CALL = 1000
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -61,63 +58,17 @@ class MlflowRun:
         unread = self.unread & {point.key for point in points}
         if unread:
             with in_words(self.tracking_uri):
-                timed = read_metrics(self.client, self.id, map(self._name, sorted(unread)))
+                timed = read_metrics(self.client, self.id, map(self.name, sorted(unread)))
             self.state.add_points(point for point, _ in timed)
             self.times |= {(point.key, point.step): time for point, time in timed}
             self.unread -= unread
         return self.state.new_points(points)
 
-    def log_points(
-        self,
-        points: Sequence[Point],
-        now: int,
-        about: Callable[[Point], Mapping[str, str]] = lambda _: {},
-    ) -> None:
-        """Write points, each with the time of the first time.
-
-        Args:
-            now: milliseconds since 1970.
-            about: fields that tell of a point which model's it is, and which data judged it.
-        """
-        from mlflow.entities import Metric
-
-        for chunk in chunks(points, METRICS_PER_CALL):
-            times = {(point.key, point.step): self.times.get((point.key, point.step), now) for point in chunk}
-            metrics = [
-                Metric(self._name(point.key), point.value, times[point.key, point.step], point.step, **about(point))
-                for point in chunk
-            ]
-            with in_words(self.tracking_uri):
-                self.client.log_batch(self.id, metrics=metrics, synchronous=True)
-            self.state.add_points(chunk)
-            self.times |= times
-
-    def log_models(self, models: Sequence[ModelOutput], points: Sequence[Point], now: int) -> None:
-        """See `Recorder.log_models`.
-
-        READY is the last that a model becomes, so one that is left otherwise, FAILED when its files did not get
-        through, is completed by doing the same again.
-        """
-        new = set(self.new_points(points))
-        logged = {model.name: self._open(model) for model in models}
-        unready = [model for model in models if str(logged[model.name].status) != READY]
-        if not unready and not new:
-            return
-        owner = {point: model for point in points for model in models if model.owns(point)}
-
-        def about(point: Point) -> dict[str, str]:
-            return self._about(owner[point], logged[owner[point].name]) if point in owner else {}
-
-        # The store takes a point of the same time for the one that the run has; the model gets it all the same.
-        self.log_points([point for point in points if point in owner or point in new], now, about)
-        self.link([(logged[model.name].model_id, model.step) for model in unready])
-        for model in unready:
-            self._complete(model, logged[model.name])
-
-    def _name(self, metric: str) -> str:
+    def name(self, metric: str) -> str:
+        """Return what MLflow calls a metric of the run."""
         return self.names.get(metric) or charted(metric)
 
-    def _open(self, model: ModelOutput) -> LoggedModel:
+    def open_model(self, model: ModelOutput) -> LoggedModel:
         """Return the model, made when the run has none of its name."""
         known = self.known_models()
         if model.name not in known:
@@ -140,8 +91,8 @@ class MlflowRun:
                 self.models = find_models(self.client, self.experiment_id, self.id, self.state.key)
         return self.models
 
-    def _about(self, model: ModelOutput, logged: LoggedModel) -> dict[str, str]:
-        """Return the fields of a model's points."""
+    def about(self, model: ModelOutput, logged: LoggedModel) -> dict[str, str]:
+        """Return the fields that tell of a point which model's it is, and which data judged it."""
         about, judged = {"model_id": logged.model_id}, self.state.input_of(model.context)
         if judged:
             about |= {"dataset_name": dataset_name(judged.name, judged.context), "dataset_digest": judged.digest}
@@ -157,7 +108,7 @@ class MlflowRun:
                 self.client.log_outputs(self.id, new)
             self.outputs |= {output.model_id for output in new}
 
-    def _complete(self, model: ModelOutput, logged: LoggedModel) -> None:
+    def complete(self, model: ModelOutput, logged: LoggedModel) -> None:
         """Bring the files of a model, and have it READY."""
         known = self.known_models()
         try:
@@ -190,8 +141,3 @@ def _together(files: Sequence[ModelFiles]) -> Iterator[Path]:
 def _link(file: str | Path, place: str | Path) -> None:
     Path(place).unlink(missing_ok=True)  # a folder among the parts may hold another part too
     Path(place).symlink_to(file)
-
-
-def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Return the items in lists of at most `size`."""
-    return (list(items[start : start + size]) for start in range(0, len(items), size))

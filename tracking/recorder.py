@@ -91,11 +91,6 @@ class ModelOutput:
         return point.step == self.step and point.key.startswith(self.judged)
 
 
-def points_of(metrics: Mapping[str, float], step: int) -> list[Point]:
-    """Return the metrics of one step as points."""
-    return [Point(key, value, step) for key, value in metrics.items()]
-
-
 class Recorder(Protocol):
     """Writes down runs, their settings, metrics and files. One recorder belongs to one thread.
 
@@ -133,7 +128,7 @@ class Recorder(Protocol):
 
     def log_metrics(self, run_key: str, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics that share one step; the rules are those of `log_points`."""
-        ...
+        self.log_points(run_key, [Point(key, value, step) for key, value in metrics.items()])
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
         """Record points in one call to the store; a point already there is not written again.
