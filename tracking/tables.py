@@ -43,23 +43,6 @@ class SweepTables:
     metrics: pd.DataFrame
     sessions: pd.DataFrame
 
-    def to_csv(self, folder: Path | str) -> list[Path]:
-        """Write `runs.csv`, `metrics.csv` and `sessions.csv` into a folder, made when absent; return their paths."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        frames = {"runs": self.runs, "metrics": self.metrics, "sessions": self.sessions}
-        for name, frame in frames.items():
-            frame.to_csv(folder / f"{name}.csv", index=False)
-        return [folder / f"{name}.csv" for name in frames]
-
-    def to_markdown(self) -> str:
-        """Return a table of the runs: how each ended, the params in which they differ, and its last session."""
-        shown = self.runs[self.runs["run"] != ""]
-        params = sorted(shown.columns[len(_RUN_COLUMNS) :])
-        varied = [name for name in params if shown[name].map(repr).nunique() > 1]
-        last = self.sessions.groupby("run").tail(1)
-        return _markdown(shown[["run", "kind", "status", *varied]].merge(last, on="run", how="left"))
-
 
 def load_sweep(name: str, results: Path | str = "results", tracking_uri: str | None = None) -> SweepTables:
     """Return the sweep called `name`, finished or not.
@@ -90,7 +73,13 @@ def tables(name: str, runs: Mapping[str, RunState]) -> SweepTables:
 
     states = {key[len(name) + 1 :]: run for key, run in runs.items() if f"{key}/".startswith(f"{name}/")}
     own = [
-        {"run": key, "kind": run.tags.get("kind"), "name": run.name, "status": str(run.status), "reason": _reason(run)}
+        {
+            "run": key,
+            "kind": run.tags.get("kind"),
+            "name": run.name,
+            "status": str(run.status),
+            "reason": run.tags.get("reason") or None,
+        }
         | {param: _value(text) for param, text in run.params.items()}
         for key, run in states.items()
     ]
@@ -109,10 +98,6 @@ def tables(name: str, runs: Mapping[str, RunState]) -> SweepTables:
 
 def _columns(rows: Iterable[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys([*_RUN_COLUMNS, *(column for row in rows for column in row)]))
-
-
-def _reason(run: RunState) -> str | None:
-    return run.tags.get("reason") or None
 
 
 def _value(text: str) -> object:
@@ -138,16 +123,3 @@ def _from_mlflow(name: str, tracking_uri: str) -> Mapping[str, RunState]:
     if not runs:
         raise TrackingError(f"MLflow at {shown(tracking_uri)} has no sweep called {name!r}")
     return runs
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    lines = [list(table.columns), ["---"] * len(table.columns), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _cell(value: object) -> str:
-    if value is None or value != value:  # NaN
-        return ""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -47,7 +47,7 @@ def save_state(state: dict[str, Any], path: str | Path) -> None:
         os.fsync(file.fileno())
 
 
-def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> dict[str, Any]:
+def load_state(path: str | Path) -> dict[str, Any]:
     """Return the state in `path`.
 
     Raises:
@@ -72,7 +72,7 @@ def load_state(path: str | Path, map_location: str | torch.device = "cpu") -> di
     if _checksum(version, payload) != header[-32:]:
         raise UserError(f"the checkpoint {path} is damaged (its checksum does not match)")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=map_location, weights_only=True)
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError):
         raise UserError(f"the checkpoint {path} holds something other than plain data and was not loaded") from None
     if not isinstance(state, dict):

@@ -170,12 +170,12 @@ def curve(label: str, jobs: Sequence[JobLog], metric: str) -> Curve | None:
     return Curve(label, [s["mean"] for s in stats], [s["std"] for s in stats], len(jobs))
 
 
-def curves(gathered: Gathered, metric: str = "accuracy") -> list[Curve]:
-    """Return what was chosen, its learners and the control over the final runs."""
+def curves(gathered: Gathered) -> list[Curve]:
+    """Return the accuracy of what was chosen, its learners and the control over the final runs."""
     rows = gathered.learners if gathered.finals else ()
-    drawn = [curve(label, gathered.finals, f"{prefix}{metric}") for label, prefix in rows]
+    drawn = [curve(label, gathered.finals, f"{prefix}accuracy") for label, prefix in rows]
     if gathered.controls:
-        drawn.append(curve("control", gathered.controls, metric))
+        drawn.append(curve("control", gathered.controls, "accuracy"))
     return [entry for entry in drawn if entry is not None]
 
 

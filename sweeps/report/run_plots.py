@@ -20,9 +20,9 @@ LEAST_SPAN = 20.0  # points from one end of the scale to the other, so that 99.1
 UNSEEN = "#d0d7de"
 
 
-def sessions(curves: Sequence[Curve], y: str = "accuracy on all classes so far (%)") -> go.Figure:
-    """Return a metric by session, one line a curve, with a band of one standard deviation where there is one."""
-    figure = empty(380, "session", y)
+def sessions(curves: Sequence[Curve]) -> go.Figure:
+    """Return accuracy by session, one line a curve, with a band of one standard deviation where there is one."""
+    figure = empty(380, "session", "accuracy on all classes so far (%)")
     for index, curve in enumerate(curves):
         colour, dash, symbol = style(curve.label, index)
         steps = list(range(1, len(curve.mean) + 1))

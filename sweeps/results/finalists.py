@@ -22,7 +22,6 @@ from sweeps.spec.objective import Objective, objectives
 from tracking.recorder import Status
 
 SEARCHED = "searched"
-FRACTION = 100.0  # points of a share
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ same session, where all of them have seen the same classes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,33 +21,24 @@ REDUCTION = 3
 GRACE = 1
 
 
-def rungs(sessions: int, reduction: int = REDUCTION, grace: int = GRACE) -> tuple[int, ...]:
-    """Return the sessions after which trials are compared: grace x reduction^k below the last of `sessions`.
+def rungs(sessions: int) -> tuple[int, ...]:
+    """Return the sessions after which trials are compared: GRACE x REDUCTION^k below the last of `sessions`.
 
     After the last session nothing is saved by stopping, so it is no rung.
-
-    Raises:
-        ValueError: `reduction` is below 2 or `grace` below 1.
     """
-    if reduction < 2 or grace < 1:
-        raise ValueError(f"needs reduction >= 2 and grace >= 1, got {reduction} and {grace}")
-    marks = []
-    rung = grace
-    while rung < sessions:
-        marks.append(rung)
-        rung *= reduction
-    return tuple(marks)
+    powers = (GRACE * REDUCTION**k for k in itertools.count())
+    return tuple(itertools.takewhile(lambda rung: rung < sessions, powers))
 
 
-def survives(score: float, reached: Sequence[float], reduction: int = REDUCTION) -> bool:
-    """Return whether `score` is among the best ceil(n / reduction) of the n scores at a rung.
+def survives(score: float, reached: Sequence[float]) -> bool:
+    """Return whether `score` is among the best ceil(n / REDUCTION) of the n scores at a rung.
 
     Args:
         score: of the trial that has just reached the rung.
         reached: scores of all trials that have reached it so far, this one included. Equal scores stand together, so
             the first trial to arrive always goes on.
     """
-    return sum(other > score for other in reached) < math.ceil(len(reached) / reduction)
+    return sum(other > score for other in reached) < math.ceil(len(reached) / REDUCTION)
 
 
 class Halving:

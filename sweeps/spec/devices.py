@@ -13,12 +13,11 @@ SHARE = 0.4
 
 @dataclass(frozen=True)
 class Device:
-    """Peaks of one GPU in TFLOP/s: matrix products in bf16 with float32 sums, and float32; memory in GB."""
+    """Peaks of one GPU in TFLOP/s: matrix products in bf16 with float32 sums, and float32."""
 
     name: str
     bf16: float
     float32: float
-    gigabytes: int
 
     def seconds(self, network: float, head: float) -> float:
         """Return the seconds that floating point operations take: of networks in bf16, of heads in float32."""
@@ -28,11 +27,11 @@ class Device:
 DEVICES = {
     device.name: device
     for device in (
-        Device("h100", 989, 67, 80),
-        Device("h200", 989, 67, 141),
-        Device("a100", 312, 19.5, 80),
-        Device("l40s", 362, 91.6, 48),
-        Device("4090", 165, 82.6, 24),
+        Device("h100", 989, 67),
+        Device("h200", 989, 67),
+        Device("a100", 312, 19.5),
+        Device("l40s", 362, 91.6),
+        Device("4090", 165, 82.6),
     )
 }
 

@@ -25,7 +25,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,22 +93,6 @@ def read_records(folder: Path) -> list[SessionRecord]:
             f"{file} has version {header['version']}; this installation reads up to {VERSION}: upgrade it"
         )
     return records
-
-
-@dataclass(frozen=True)
-class DiskUse:
-    """What inference states take: of how many runs, in how many files and bytes."""
-
-    runs: int
-    files: int
-    bytes: int
-
-
-def disk_use(runs: Path) -> DiskUse:
-    """Return what the kept states below `runs`, one folder a run, take of the disk."""
-    folders = list(runs.glob(f"*/{CHECKPOINTS}"))
-    files = [file for folder in folders for file in folder.iterdir() if file.is_file()]
-    return DiskUse(len(folders), len(files), sum(file.stat().st_size for file in files))
 
 
 def run_log(title: str, records: Sequence[SessionRecord]) -> str:
