@@ -7,7 +7,6 @@ away: what MLflow does not have yet lies in the journal and is delivered later, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 from tracking.delivery import Delivery, Open, tell
@@ -15,7 +14,6 @@ from tracking.errors import ConflictError, TrackingError, UnreachableError
 from tracking.jsonl import JsonlRecorder
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
-from tracking.recorder import ModelFiles
 
 CONTACT_S = 15.0  # for the first contact, before anything is recorded
 DRAIN_S = 30.0  # for at least one more record to be delivered
@@ -128,12 +126,6 @@ class JournalRecorder(JsonlRecorder):
                 f"{waiting} records for MLflow at {shown(self.tracking_uri)} wait in {self.path}; the next command "
                 "that opens the sweep delivers them, as does: python -m tracking deliver"
             )
-
-    def _keep(self, run_key: str, directory: Path, artifact_path: str | None, without: Sequence[str]) -> Path:
-        return directory
-
-    def _keep_part(self, run_key: str, model: str, part: ModelFiles) -> ModelFiles:
-        return part
 
     def _write(self, method: str, run_key: str, **arguments: object) -> None:
         super()._write(method, run_key, **arguments)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +39,7 @@ class _Memory(MemoryRecorder):
 class JsonlRecorder(Recorder):
     """`Recorder` over the journal file `path` (see `tracking.journal_file`), made when absent, else continued.
 
-    Artefacts of a run are copied to `<stem>.artifacts/<run key>/` beside the file ("/" in the key as "%2F", so that
-    runs never share a folder).
+    Of artefacts and models it says where their files lie, which must stay there.
 
     Raises:
         TrackingError: the file is no such journal, is damaged, has another format version, or is being written.
@@ -118,8 +115,7 @@ class JsonlRecorder(Recorder):
         key = self.runs[run_key].key
         check_directory(directory)
         path = check_key(artifact_path) if artifact_path else None
-        kept = self._keep(key, Path(directory).absolute(), path, without)
-        self._write("log_directory", key, directory=self._relative(kept), artifact_path=path, without=[*without])
+        self._write("log_directory", key, directory=self._relative(directory), artifact_path=path, without=[*without])
 
     def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
         """See `Recorder.log_models`; waits for the disk."""
@@ -134,9 +130,11 @@ class JsonlRecorder(Recorder):
         if not new and all(model.name in run.models for model in models):
             return
         run.add_points(new)
-        entries = [self._entry(run, model) for model in models]
+        for model in models:
+            run.models.setdefault(model.name, model)
         # Points that were there before belong to the models from now on, so they are told again.
-        self._write("log_models", run.key, models=entries, points=[[p.key, p.value, p.step] for p in points])
+        entries, told = [self._entry(model) for model in models], [[p.key, p.value, p.step] for p in points]
+        self._write("log_models", run.key, models=entries, points=told)
         self._file.sync()
 
     def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
@@ -157,32 +155,10 @@ class JsonlRecorder(Recorder):
         """See `Recorder.close`; waits for the disk. Closing twice is fine."""
         self._file.close()
 
-    def _entry(self, run: RunState, model: ModelOutput) -> dict[str, object]:
-        """Keep the files of a model that is new and return it as the file tells it."""
-        if model.name not in run.models:
-            files = tuple(self._keep_part(run.key, model.name, part) for part in model.files)
-            run.models[model.name] = model = replace(model, files=files)
+    def _entry(self, model: ModelOutput) -> dict[str, object]:
+        """Return a model as the file tells it."""
         places = [[self._relative(part.path), part.folder] for part in model.files]
         return {**vars(model), "tags": dict(model.tags), "files": places}
-
-    def _keep(self, run_key: str, directory: Path, artifact_path: str | None, without: Sequence[str]) -> Path:
-        """Copy a folder of artefacts and return where the copy lies."""
-        target = artifact_directory(self.path, run_key) / (artifact_path or "")
-
-        def left_out(folder: str, names: list[str]) -> list[str]:
-            return [name for name in names if name in without] if Path(folder) == directory else []
-
-        shutil.copytree(directory, target, dirs_exist_ok=True, ignore=left_out)
-        return target
-
-    def _keep_part(self, run_key: str, model: str, part: ModelFiles) -> ModelFiles:
-        """Copy a part of a model and return where the copy lies."""
-        target = model_directory(self.path, run_key, model) / part.folder
-        if part.path.is_dir():
-            shutil.copytree(part.path, target, dirs_exist_ok=True)
-            return replace(part, path=target)
-        target.mkdir(parents=True, exist_ok=True)
-        return replace(part, path=Path(shutil.copy(part.path, target)))
 
     def _relative(self, path: Path) -> str:
         """Return a path as the file names it: as seen from its folder, so that a results folder can be moved."""
@@ -191,16 +167,6 @@ class JsonlRecorder(Recorder):
 
     def _write(self, method: str, run_key: str, **arguments: object) -> None:
         self._file.append(call=method, run_key=run_key, **arguments, at=time.time())
-
-
-def artifact_directory(path: Path, run_key: str) -> Path:
-    """Return the folder that holds the artefacts of a run of the journal `path` (absent until there are any)."""
-    return path.with_name(f"{path.stem}.artifacts") / run_key.replace("/", "%2F")
-
-
-def model_directory(path: Path, run_key: str, model: str) -> Path:
-    """Return the folder that holds the files of a model of the journal `path`."""
-    return path.with_name(f"{path.stem}.models") / run_key.replace("/", "%2F") / model
 
 
 def read_journal(path: Path) -> Mapping[str, RunState]:

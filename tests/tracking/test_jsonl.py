@@ -178,10 +178,11 @@ def test_another_version_is_refused(journal: Path) -> None:
             JsonlRecorder(journal)
 
 
-def test_artefacts_lie_beside_the_file(journal: Path, tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
-    (tmp_path / "files" / "a").write_text("a")
+def test_artefacts_below_its_folder_are_named_as_seen_from_there(journal: Path, tmp_path: Path) -> None:
     recorder = JsonlRecorder(journal)
     recorder.start("demo/trial-00", {}, {})
-    recorder.log_directory("demo/trial-00", tmp_path / "files", "results")
-    assert (journal.parent / "journal.artifacts" / "demo%2Ftrial-00" / "results" / "a").read_text() == "a"
+    for folder in (journal.parent / "runs" / "files", tmp_path / "files"):
+        folder.mkdir(parents=True)
+        recorder.log_directory("demo/trial-00", folder, "results")
+    named = [record["directory"] for _, record in read_records(journal) if record["call"] == "log_directory"]
+    assert named == ["runs/files", str(tmp_path / "files")]

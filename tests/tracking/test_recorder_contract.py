@@ -19,9 +19,10 @@ from tracking import (
     Recorder,
     Status,
     TrackingError,
+    jsonl,
     sqlite_uri,
 )
-from tracking.jsonl import artifact_directory, model_directory, read_journal
+from tracking.journal_file import read_records
 from tracking.recorder import ModelOutput
 from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, MAX_VIEW, RunState
 
@@ -56,19 +57,10 @@ def observe_memory(recorder: Any) -> dict[str, Any]:
 
 
 def observe_jsonl(recorder: Any) -> dict[str, Any]:
-    runs = {}
-    for key, run in read_journal(recorder.path).items():  # what the file says, not what the object remembers
-        folder = artifact_directory(recorder.path, key)
-        files = (file for file in folder.rglob("*") if file.is_file())
-        contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-        places = {name: model_directory(recorder.path, key, name) for name in run.models}
-        kept = {
-            name: {file.relative_to(place).as_posix(): file.read_bytes() for file in place.rglob("*.*")}
-            for name, place in places.items()
-        }
-        own = {name: value for name, value in asdict(run).items() if name != "model_files"}
-        runs[key] = {**own, "artefacts": contents, "models": models(run, kept)}
-    return runs
+    memory = MemoryRecorder()
+    for _, record in read_records(recorder.path):  # what the file says, not what the object remembers
+        jsonl.call(record, memory, recorder.path.parent)
+    return observe_memory(memory)
 
 
 @dataclass
