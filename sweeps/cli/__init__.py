@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 import safe
 from safe.cli.parser import Parser
 from safe.errors import command_line, print_notices_once
 from safe.io.sources import import_own
+from sweeps.cli.common import KNOWN, Run
 from tracking.errors import TrackingError
 
 # In the order of the help; the module of a command is called after it, unless it is named here.
@@ -19,8 +20,6 @@ COMMANDS = (
     "report", "compare", "list", "export", "predict", "serve", "prune", "ui", "doctor", "completion",
 )  # fmt: skip
 MODULES = {"add": "live", "drop": "live", "variants": "ablation", "list": "list_"}
-
-Command = Callable[[argparse.Namespace], int]
 
 
 @command_line(TrackingError)
@@ -34,15 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(exit.code or 0)
     print_notices_once()
     import_own(getattr(arguments, "imports", ()))  # they may bring what else is asked for
-    command: Command = arguments.command
-    return command(arguments)
+    run: Run = arguments.run
+    return run(arguments)
 
 
 def parser(among: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """Return the parser of some commands; each registers itself with its function as `command`."""
+    """Return the parser of some commands, which has the function of the one that is asked for as `run`."""
     top = Parser(prog="python -m sweeps", description="Search, record and show sweeps of SAFE.")
     top.add_argument("--version", action="version", version=f"sweeps {safe.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in dict.fromkeys(MODULES.get(command, command.replace("-", "_")) for command in among):
-        import_module(f"{__name__}.{module}").register(commands)
+    for name in among:
+        import_module(f"{__name__}.{MODULES.get(name, name.replace('-', '_'))}")
+        command = commands.add_parser(name, help=KNOWN[name].help)
+        for add_options in KNOWN[name].options:
+            add_options(command)
+        command.set_defaults(run=KNOWN[name].run, commands=commands.choices)
     return top

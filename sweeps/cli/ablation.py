@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from safe.cli.parser import Parser
 from sweeps.cli.asking import add_asking, asked_options
-from sweeps.cli.common import add_detail, carry_out
+from sweeps.cli.common import add_detail, carry_out, command
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.ablation import CATALOGUES, build_ablation, run_ablation
 
@@ -16,15 +16,11 @@ ABOUT = {
 }
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the commands to the parser."""
-    for catalogue, about in ABOUT.items():
-        known = ", ".join(CATALOGUES[catalogue].variants)
-        command = commands.add_parser(catalogue, help=about)
-        add_asking(command, AblationSpec)
-        command.add_argument("--variants", default="", help=f"comma-separated, of {known} (default: all)")
-        add_detail(command)
-        command.set_defaults(command=_ablation, catalogue=catalogue)
+def _options(catalogue: str, parser: argparse.ArgumentParser) -> None:
+    add_asking(parser, AblationSpec)
+    known = ", ".join(CATALOGUES[catalogue].variants)
+    parser.add_argument("--variants", default="", help=f"comma-separated, of {known} (default: all)")
+    parser.set_defaults(catalogue=catalogue)
 
 
 def _ablation(arguments: argparse.Namespace) -> int:
@@ -33,3 +29,7 @@ def _ablation(arguments: argparse.Namespace) -> int:
     variants = [variant for variant in arguments.variants.split(",") if variant]
     spec = build_ablation(catalogue=arguments.catalogue, variants=variants, **asked)
     return carry_out(lambda: run_ablation(spec, results, detail=arguments.detail), spec.name, arguments)
+
+
+for catalogue, about in ABOUT.items():
+    command(catalogue, about, partial(_options, catalogue), add_detail)(_ablation)

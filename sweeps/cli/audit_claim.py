@@ -7,32 +7,31 @@ from pathlib import Path
 
 from rich.console import Console
 
-from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
 from sweeps.cli.asking import add_asking, asked_options
-from sweeps.cli.common import add_detail, carry_out
+from sweeps.cli.common import add_detail, carry_out, command
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.ledger import read_ledger
 from sweeps.spec.names import default_name
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser(
-        "audit-claim", help="put a published configuration beside selection by test and beside an honest search"
-    )
-    add_asking(command)
-    command.add_argument(
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--config",
         type=Path,
         required=True,
         metavar="FILE",
         help="the claimed configuration in YAML",
     )
-    add_detail(command)
-    command.set_defaults(command=_audit_claim)
 
 
+@command(
+    "audit-claim",
+    "put a published configuration beside selection by test and beside an honest search",
+    add_asking,
+    _options,
+    add_detail,
+)
 def _audit_claim(arguments: argparse.Namespace) -> int:
     from sweeps.studies.claim import claim_spec, show_claim
     from sweeps.studies.sweep import run_sweep

@@ -6,7 +6,8 @@ import argparse
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,31 @@ from sweeps.spec.specs import DEFAULT_DATASET, Spec, SweepSpec
 from sweeps.spec.typed import typed
 
 EXIT_FAILED = 1
+
+Run = Callable[[argparse.Namespace], int]
+"""Does what a command line asks for; returns the exit code."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its words in the help, what gives its parser options, in their order, and what it does."""
+
+    help: str
+    options: Sequence[Callable[[argparse.ArgumentParser], None]]
+    run: Run
+
+
+KNOWN: dict[str, Command] = {}  # by name, of the modules that are imported
+
+
+def command(name: str, help: str, *options: Callable[[argparse.ArgumentParser], None]) -> Callable[[Run], Run]:
+    """Make a function the command of a name; see `Command`."""
+
+    def add(run: Run) -> Run:
+        KNOWN[name] = Command(help, options, run)
+        return run
+
+    return add
 
 
 def add_dataset(command: argparse.ArgumentParser) -> None:

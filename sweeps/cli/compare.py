@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_results, command
 from sweeps.ledger.known import known_sweep
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("compare", help="set two sweeps side by side, one HTML page")
-    command.add_argument("first", metavar="A")
-    command.add_argument("second", metavar="B")
-    add_results(command)
-    command.set_defaults(command=_compare)
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="A")
+    parser.add_argument("second", metavar="B")
 
 
+@command("compare", "set two sweeps side by side, one HTML page", _options, add_results)
 def _compare(arguments: argparse.Namespace) -> int:
     from sweeps.report import write_comparison
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from safe.cli.parser import Parser
 from safe.config import setting_names
+from sweeps.cli.common import command
 
 SHELLS = ("bash", "zsh")
 SWEEP_NAMES = '$(ls "${RESULTS:-results}/sweeps" 2>/dev/null)'
@@ -31,31 +31,29 @@ complete -o default -F _sweeps sweeps
 """
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser(
-        "completion", help='print what completes the words of `sweeps` in a shell: eval "$(sweeps completion bash)"'
-    )
-    command.add_argument("shell", choices=SHELLS, metavar="SHELL", help=" or ".join(SHELLS))
-    command.set_defaults(command=lambda arguments: _print(arguments, commands))
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=" or ".join(SHELLS))
 
 
-def _print(arguments: argparse.Namespace, commands: argparse._SubParsersAction[Parser]) -> int:
+@command(
+    "completion", 'print what completes the words of `sweeps` in a shell: eval "$(sweeps completion bash)"', _options
+)
+def _completion(arguments: argparse.Namespace) -> int:
     if arguments.shell == "zsh":
         print("autoload -U +X bashcompinit && bashcompinit")
-    print(script(commands), end="")
+    print(script(arguments.commands), end="")
     return 0
 
 
-def script(commands: argparse._SubParsersAction[Parser]) -> str:
+def script(commands: Mapping[str, argparse.ArgumentParser]) -> str:
     """Return the functions of a shell that complete commands, options, their choices, settings and names of sweeps."""
     choices = [
         f'      "{name} {option}") words="{" ".join(values)}" ;;'
-        for name, parser in commands.choices.items()
+        for name, parser in commands.items()
         for option, values in _choices(parser)
     ]
-    options = [f'      {name}) words="{" ".join(_words(parser))}" ;;' for name, parser in commands.choices.items()]
-    listed = {"commands": " ".join(commands.choices), "choices": "\n".join(choices), "options": "\n".join(options)}
+    options = [f'      {name}) words="{" ".join(_words(parser))}" ;;' for name, parser in commands.items()]
+    listed = {"commands": " ".join(commands), "choices": "\n".join(choices), "options": "\n".join(options)}
     return FRAME.format(**listed)
 
 

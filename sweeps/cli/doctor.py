@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import EXIT_FAILED, add_dataset, add_results
+from sweeps.cli.common import EXIT_FAILED, add_dataset, add_results, command
 
 if TYPE_CHECKING:
     from sweeps.doctor.examine import Wants
@@ -18,16 +17,14 @@ if TYPE_CHECKING:
 _COLOURS = {"ok": "green", "note": "yellow", "bad": "red"}
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("doctor", help="whether this machine, or every node of a cluster, can run a sweep")
-    add_dataset(command)
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("settings", nargs="*", metavar="key=value", help="settings that the sweep will have")
-    add_results(command)
-    command.set_defaults(command=_doctor)
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings that the sweep will have")
 
 
+@command(
+    "doctor", "whether this machine, or every node of a cluster, can run a sweep", add_dataset, _options, add_results
+)
 def _doctor(arguments: argparse.Namespace) -> int:
     from sweeps.doctor.examine import ThisMachine
     from sweeps.doctor.findings import as_json, diagnose, healthy

@@ -7,24 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.documents import yaml_text
-from sweeps.cli.common import add_name, named_sweep
+from sweeps.cli.common import add_name, command, named_sweep
 from sweeps.ledger.known import known_log
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.specs import data_origins, located
 from sweeps.spec.typed import typed
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("export", help="write the chosen configuration for: python -m safe train --config")
-    command.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: standard output)")
-    add_name(command)
-    command.set_defaults(command=_export)
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: standard output)")
 
 
+@command("export", "write the chosen configuration for: python -m safe train --config", _options, add_name)
 def _export(arguments: argparse.Namespace) -> int:
     log, _ = named_sweep(arguments, known_log)
     text = f"# The configuration that the sweep {arguments.name} chose, as its first final run trained it.\n"

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from safe.cli.parser import Parser
 from safe.errors import UserError
 from sweeps.cli.asking import flag, placeholder, reader
-from sweeps.cli.common import add_detail, add_results, go_on
+from sweeps.cli.common import add_detail, add_results, command, go_on
 from sweeps.ledger.known import known_sweep
 from sweeps.spec.marks import option_words, options
 from sweeps.spec.options import check_numbers
@@ -19,19 +18,15 @@ from sweeps.spec.specs import Spec, SweepSpec
 NUMBERS = [name for name, option in options(SweepSpec).items() if option.extends]
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("extend", help="give a sweep more trials, seeds, space or budget, and run them")
-    command.add_argument("name")
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name")
     for name in NUMBERS:
         words = f"{option_words(SweepSpec, name)}: more than so far"
-        command.add_argument(flag(name), type=reader(name), metavar=placeholder(name), help=words)
-    command.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
-    add_detail(command)
-    add_results(command)
-    command.set_defaults(command=_extend)
+        parser.add_argument(flag(name), type=reader(name), metavar=placeholder(name), help=words)
+    parser.add_argument("--space", type=Path, help="search space in YAML that holds the present one")
 
 
+@command("extend", "give a sweep more trials, seeds, space or budget, and run them", _options, add_detail, add_results)
 def _extend(arguments: argparse.Namespace) -> int:
     log, _ = known_sweep(arguments.results, arguments.name)
     given = {name: value for name in NUMBERS if (value := getattr(arguments, name)) is not None}

@@ -7,10 +7,9 @@ from datetime import datetime
 
 from rich.console import Console
 
-from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.tables import Column, Table
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_results, command
 from sweeps.ledger.known import sweep_names
 from sweeps.ledger.ledger import FILE_NAME, SweepLog, read_ledger
 from sweeps.ledger.lines import OtherFormatError
@@ -30,13 +29,7 @@ COLUMNS = (
 )
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("list", help="list the sweeps of the results folder")
-    add_results(command)
-    command.set_defaults(command=_list)
-
-
+@command("list", "list the sweeps of the results folder", add_results)
 def _list(arguments: argparse.Namespace) -> int:
     rows, unread = [], []
     for name in sweep_names(arguments.results):

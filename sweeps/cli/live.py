@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from safe.cli.parser import Parser
 from safe.config import parse_overrides
 from safe.errors import UserError
-from sweeps.cli.common import add_results, named_sweep
+from sweeps.cli.common import add_results, command, named_sweep
 from sweeps.engine.budget import Budget
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.lock import is_held
@@ -18,20 +17,17 @@ from sweeps.spec.specs import SweepSpec
 from sweeps.spec.typed import typed
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the commands to the parser."""
-    add = commands.add_parser("add", help="put a trial of your own into a sweep, running or not")
+def _settings(parser: argparse.ArgumentParser) -> None:
     words = "name of the sweep (default: the newest), then settings of the trial; others stay as in the preset"
-    add.add_argument("words", nargs="+", metavar="[NAME] key=value", help=words)
-    add_results(add)
-    add.set_defaults(command=_add)
-    drop = commands.add_parser("drop", help="end a trial in order; its finished sessions stay, it is not chosen")
+    parser.add_argument("words", nargs="+", metavar="[NAME] key=value", help=words)
+
+
+def _trial(parser: argparse.ArgumentParser) -> None:
     words = "name of the sweep (default: the newest), then the trial"
-    drop.add_argument("words", nargs="+", metavar="[NAME] TRIAL", help=words)
-    add_results(drop)
-    drop.set_defaults(command=_drop)
+    parser.add_argument("words", nargs="+", metavar="[NAME] TRIAL", help=words)
 
 
+@command("add", "put a trial of your own into a sweep, running or not", _settings, add_results)
 def _add(arguments: argparse.Namespace) -> int:
     from sweeps.studies.live import added_config, outside, repeated
 
@@ -54,6 +50,7 @@ def _add(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@command("drop", "end a trial in order; its finished sessions stay, it is not chosen", _trial, add_results)
 def _drop(arguments: argparse.Namespace) -> int:
     from sweeps.studies.live import droppable
 

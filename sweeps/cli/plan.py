@@ -8,25 +8,22 @@ import time
 
 from rich.console import Console
 
-from safe.cli.parser import Parser
 from safe.datasets.facts import dataset_info
 from safe.errors import UserError, tell
 from safe.io.progress import SILENCE_S
 from safe.types import Working
 from sweeps.cli.asking import add_asking, asked_options
+from sweeps.cli.common import command
 from sweeps.spec.devices import DEVICES, SHARE, parse_devices
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    plan = commands.add_parser("plan", help="print what a sweep will cost, before anything runs")
-    add_asking(plan)
-    plan.add_argument("--no-probe", action="store_true", help="estimate no time, which takes a few seconds")
-    plan.add_argument("--on", metavar="DEVICE", help=f"reckon the time for GPUs, as h100x8: {', '.join(DEVICES)}")
-    plan.add_argument("--json", action="store_true", help="one object for programs")
-    plan.set_defaults(command=_plan)
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-probe", action="store_true", help="estimate no time, which takes a few seconds")
+    parser.add_argument("--on", metavar="DEVICE", help=f"reckon the time for GPUs, as h100x8: {', '.join(DEVICES)}")
+    parser.add_argument("--json", action="store_true", help="one object for programs")
 
 
+@command("plan", "print what a sweep will cost, before anything runs", add_asking, _options)
 def _plan(arguments: argparse.Namespace) -> int:
     import torch
 

@@ -6,25 +6,22 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from safe.cli.parser import Parser, add_imports, add_predicting
-from sweeps.cli.common import add_results
+from safe.cli.parser import add_imports, add_predicting
+from sweeps.cli.common import add_results, command
 from sweeps.ledger.folders import Folders
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("predict", help="predict images with a registered model or a state")
-    command.add_argument(
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--model",
         required=True,
         help="models:/safe-digits@champion, models:/safe-digits/2, the folder of a model, or a state file",
     )
-    add_predicting(command)
-    add_imports(command)
-    add_results(command)
-    command.set_defaults(command=_predict)
 
 
+@command(
+    "predict", "predict images with a registered model or a state", _options, add_predicting, add_imports, add_results
+)
 def _predict(arguments: argparse.Namespace) -> int:
     from safe.cli.predict import image_paths, print_predictions
     from safe.predictor import load_predictor

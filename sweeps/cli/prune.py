@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from safe.cli.parser import Parser
 from safe.errors import UserError
 from safe.io.tables import Table
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_results, command
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.known import known_log, sweep_names
 from sweeps.ledger.lock import locked
@@ -35,22 +34,19 @@ class Removal:
     remove: Callable[[], None]
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("prune", help="list what can be removed to free disk, and with --yes remove it")
-    command.add_argument("names", nargs="*", metavar="NAME", help="sweeps (default: all)")
-    command.add_argument("--keep", type=int, default=1, metavar="N", help="inference states a run keeps (default: 1)")
-    command.add_argument(
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="sweeps (default: all)")
+    parser.add_argument("--keep", type=int, default=1, metavar="N", help="inference states a run keeps (default: 1)")
+    parser.add_argument(
         "--mlflow",
         action="store_true",
         help="also states that MLflow has of sessions, but registered ones",
     )
-    command.add_argument("--stages", action="store_true", help="also the work that sweeps share")
-    command.add_argument("--yes", action="store_true", help="remove it")
-    add_results(command)
-    command.set_defaults(command=_prune)
+    parser.add_argument("--stages", action="store_true", help="also the work that sweeps share")
+    parser.add_argument("--yes", action="store_true", help="remove it")
 
 
+@command("prune", "list what can be removed to free disk, and with --yes remove it", _options, add_results)
 def _prune(arguments: argparse.Namespace) -> int:
     if arguments.keep < 0:
         raise UserError(f"--keep must be at least 0, got {arguments.keep}")

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import add_name, named_sweep
+from sweeps.cli.common import add_name, command, named_sweep
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("report", help="write the report of a sweep, one HTML page")
-    add_name(command)
-    command.set_defaults(command=_report)
-
-
+@command("report", "write the report of a sweep, one HTML page", add_name)
 def _report(arguments: argparse.Namespace) -> int:
     from sweeps.report import write_report
 

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import add_detail, add_name, go_on, named_sweep
+from sweeps.cli.common import add_detail, add_name, command, go_on, named_sweep
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("resume", help="go on with a sweep where it ended, and try again what failed")
-    add_name(command)
-    add_detail(command)
-    command.set_defaults(command=_resume)
-
-
+@command("resume", "go on with a sweep where it ended, and try again what failed", add_name, add_detail)
 def _resume(arguments: argparse.Namespace) -> int:
     log, _ = named_sweep(arguments)
     return go_on(log.spec, arguments, retry_failed=True)

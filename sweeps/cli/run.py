@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from safe.cli.parser import Parser
 from safe.datasets.facts import canonical_name
 from sweeps.cli.asking import add_asking, asked_options
-from sweeps.cli.common import add_detail, carry_out
+from sweeps.cli.common import add_detail, carry_out, command
 from sweeps.spec.names import default_name
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    run = commands.add_parser("run", help="run, continue or extend a sweep")
-    add_asking(run)
-    add_detail(run)
-    run.set_defaults(command=_run)
-
-
+@command("run", "run, continue or extend a sweep", add_asking, add_detail)
 def _run(arguments: argparse.Namespace) -> int:
     from sweeps.studies.asked import run_sweep
 

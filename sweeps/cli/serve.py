@@ -15,9 +15,9 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from safe.cli.parser import Parser, add_imports, add_network
+from safe.cli.parser import add_imports, add_network
 from safe.io.sources import own_folders
-from sweeps.cli.common import add_results
+from sweeps.cli.common import add_results, command
 from sweeps.cli.local_server import FOLDER, add_address, address_of, free_port, run_server
 from sweeps.ledger.folders import Folders
 
@@ -25,19 +25,16 @@ SERVE_PORT = 5050
 REQUESTS = "requests"
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("serve", help="answer requests for predictions over HTTP, on 127.0.0.1")
-    command.add_argument(
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--model", required=True, help="models:/safe-digits@champion, models:/safe-digits/2 or models:/<id of a model>"
     )
-    add_network(command)
-    add_imports(command)
-    add_address(command, SERVE_PORT)
-    add_results(command)
-    command.set_defaults(command=_serve)
+    add_network(parser)
+    add_imports(parser)
+    add_address(parser, SERVE_PORT)
 
 
+@command("serve", "answer requests for predictions over HTTP, on 127.0.0.1", _options, add_results)
 def _serve(arguments: argparse.Namespace) -> int:
     from safe.predictor import load_predictor
     from sweeps.model.fetched import fetch_state

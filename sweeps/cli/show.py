@@ -6,21 +6,17 @@ import argparse
 import json
 from typing import Any
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import add_name, named_sweep, print_log
+from sweeps.cli.common import add_name, command, named_sweep, print_log
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.specs import SweepSpec
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("show", help="print what a sweep gave")
-    command.add_argument("--json", action="store_true", help="one object for programs, fractions in [0, 1]")
-    add_name(command)
-    command.set_defaults(command=_show)
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one object for programs, fractions in [0, 1]")
 
 
+@command("show", "print what a sweep gave", _options, add_name)
 def _show(arguments: argparse.Namespace) -> int:
     log, folder = named_sweep(arguments)
     if arguments.json:

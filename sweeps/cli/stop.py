@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from safe.cli.parser import Parser
-from sweeps.cli.common import add_name, named_sweep
+from sweeps.cli.common import add_name, command, named_sweep
 from sweeps.ledger.known import known_log
 from sweeps.ledger.lock import stop_holder
 from sweeps.spec.typed import typed
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("stop", help="stop a running sweep so that it can be continued; twice: at once")
-    add_name(command)
-    command.set_defaults(command=_stop)
-
-
+@command("stop", "stop a running sweep so that it can be continued; twice: at once", add_name)
 def _stop(arguments: argparse.Namespace) -> int:
     _, folder = named_sweep(arguments, known_log)
     pid = stop_holder(folder, arguments.name)

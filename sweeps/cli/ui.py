@@ -7,9 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from safe.cli.parser import Parser
 from safe.errors import UserError
-from sweeps.cli.common import add_name, named_sweep
+from sweeps.cli.common import add_name, command, named_sweep
 from sweeps.cli.local_server import FOLDER, HOST, add_address, address_of, free_port, run_server
 from sweeps.engine.accounts import USER, ask_for_password
 from sweeps.ledger.folders import Folders
@@ -19,15 +18,12 @@ from sweeps.report.terminal import page_lines
 UI_PORT = 5000
 
 
-def register(commands: argparse._SubParsersAction[Parser]) -> None:
-    """Add the command to the parser."""
-    command = commands.add_parser("ui", help="open MLflow's UI on 127.0.0.1")
-    add_address(command, UI_PORT)
-    command.add_argument("--auth", action="store_true", help="ask for a password, which is made at the first time")
-    add_name(command)
-    command.set_defaults(command=_ui)
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_address(parser, UI_PORT)
+    parser.add_argument("--auth", action="store_true", help="ask for a password, which is made at the first time")
 
 
+@command("ui", "open MLflow's UI on 127.0.0.1", _options, add_name)
 def _ui(arguments: argparse.Namespace) -> int:
     from tracking import shown
     from tracking.environment import telemetry_off
