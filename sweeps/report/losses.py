@@ -16,7 +16,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.formatting import Measure, plural
 from sweeps.report.gather import Gathered, last_metric
 from sweeps.report.page import Block, Figure, Missing, Picture, Section, Text
-from sweeps.report.run_plots import MOST_CELLS_WITH_TEXT, SCALE
+from sweeps.report.run_plots import add_cells
 from sweeps.report.theme import BLUE, VERMILLION, empty, percent
 from sweeps.report.words import forgetting_words
 from sweeps.results.confused import PICTURE, Pair, read_pairs
@@ -114,27 +114,10 @@ def losses_figure(parts: Sequence[tuple[float, float]]) -> go.Figure:
 
 def confusion_figure(shares: Sequence[Sequence[float]]) -> go.Figure:
     """Return a heat map: the images of each session (row) by the session whose class is predicted (column)."""
-    count = len(shares)
-    figure, steps = (
-        empty(min(640, 150 + 34 * count), "predicted class is of session", "images of session"),
-        range(count),
-    )
-    figure.add_heatmap(
-        x=[s + 1 for s in steps],
-        y=[s + 1 for s in steps],
-        z=[[percent(share) for share in row] for row in shares],
-        colorscale=SCALE,
-        zmin=0,
-        zmax=100,
-        xgap=2,
-        ygap=2,
-        texttemplate="%{z:.1f}" if count <= MOST_CELLS_WITH_TEXT else None,
-        hovertemplate="images of session %{y} taken for session %{x}: %{z:.1f} %<extra></extra>",
-        showscale=False,
-    )
-    every = 1 if count <= 20 else None
-    figure.update_xaxes(dtick=every, showgrid=False, side="bottom")
-    figure.update_yaxes(dtick=every, showgrid=False, autorange="reversed")
+    figure = empty(min(640, 150 + 34 * len(shares)), "predicted class is of session", "images of session")
+    hint = "images of session %{y} taken for session %{x}: %{z:.1f} %<extra></extra>"
+    cells = [[percent(share) for share in row] for row in shares]
+    add_cells(figure, cells, zmin=0, zmax=100, showscale=False, hovertemplate=hint)
     return figure
 
 

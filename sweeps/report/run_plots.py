@@ -6,6 +6,7 @@ Functions of plain data: accuracies as fractions, objectives in the unit of thei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -64,40 +65,37 @@ def matrix(accuracies: Matrix) -> go.Figure:
     low, high = scale_ends([cell for row in cells for cell in row if cell is not None])
     figure = empty(min(640, 150 + 34 * count), "classes of session", "state after session")
     unseen = [[None if cell is not None else 0.0 for cell in row] for row in cells]
-    figure.add_heatmap(
-        x=list(range(1, width + 1)),
-        y=list(range(1, count + 1)),
-        z=unseen,
+    where = "after session %{y}, classes of session %{x}"
+    add_cells(
+        figure,
+        unseen,
         colorscale=[[0.0, UNSEEN], [1.0, UNSEEN]],
+        texttemplate=None,
         meta="unseen",  # and so not among the numbers that are saved
-        xgap=2,
-        ygap=2,
         showscale=False,
-        hovertemplate="after session %{y}, classes of session %{x}: not seen yet<extra></extra>",
-        hoverongaps=False,
+        hovertemplate=f"{where}: not seen yet<extra></extra>",
     )
-    figure.add_heatmap(
+    bar = {"title": {"text": "accuracy (%)", "side": "right", "font": {"size": 12, "color": SOFT}}, "outlinewidth": 0}
+    add_cells(
+        figure,
+        cells,
         zmin=low,
         zmax=high,
-        x=list(range(1, width + 1)),
-        y=list(range(1, count + 1)),
-        z=cells,
-        colorscale=SCALE,
-        xgap=2,
-        ygap=2,
-        texttemplate="%{z:.1f}" if width <= MOST_CELLS_WITH_TEXT else None,
-        hovertemplate="after session %{y}, classes of session %{x}: %{z:.1f} %<extra></extra>",
-        hoverongaps=False,
-        colorbar={
-            "title": {"text": "accuracy (%)", "side": "right", "font": {"size": 12, "color": SOFT}},
-            "thickness": 14,
-            "outlinewidth": 0,
-        },
+        hovertemplate=f"{where}: %{{z:.1f}} %<extra></extra>",
+        colorbar={**bar, "thickness": 14},
     )
-    every = 1 if count <= 20 else None
+    return figure
+
+
+def add_cells(figure: go.Figure, cells: Sequence[Sequence[float | None]], **more: Any) -> None:
+    """Add a heat map of percents by session, both ways from 1 and the first on top; None stays empty."""
+    rows, columns = len(cells), len(cells[0])
+    told = {"colorscale": SCALE, "texttemplate": "%{z:.1f}" if columns <= MOST_CELLS_WITH_TEXT else None, **more}
+    x, y = list(range(1, columns + 1)), list(range(1, rows + 1))
+    figure.add_heatmap(x=x, y=y, z=cells, xgap=2, ygap=2, hoverongaps=False, **told)
+    every = 1 if rows <= 20 else None
     figure.update_xaxes(dtick=every, showgrid=False, side="bottom")
     figure.update_yaxes(dtick=every, showgrid=False, autorange="reversed")
-    return figure
 
 
 def scale_ends(values: Sequence[float]) -> tuple[float, float]:
