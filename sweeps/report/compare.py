@@ -9,8 +9,9 @@ from safe.io.progress import duration
 from safe.io.tables import Table
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import SweepLog
-from sweeps.report import run_plots, search_plots
+from sweeps.report import search_plots
 from sweeps.report.answer import ANSWERS, headline, in_words
+from sweeps.report.final import session_blocks
 from sweeps.report.formatting import Measure, exact, plural
 from sweeps.report.gather import Curve, Gathered, curve, last_metric, progress
 from sweeps.report.page import Block, Facts, Figure, Missing, Page, Section, Text
@@ -112,16 +113,8 @@ def by_session(pair: Pair) -> Section | Missing:
     if not drawn:
         return Missing("Accuracy by session", "neither has a finished final run.")
     measure = Measure("accuracy")
-    rows = [
-        [str(s + 1), *(measure.write(c.mean[s]) if s < len(c.mean) else "–" for c in drawn)]
-        for s in range(max(len(c.mean) for c in drawn))
-    ]
-    blocks: list[Block] = [
-        Figure(
-            "sessions", run_plots.sessions(drawn), "Test images of all classes so far; bands: one standard deviation."
-        ),
-        Table(["session", *(c.label for c in drawn)], rows, "Accuracy by session, in percent", folded=True),
-    ]
+    caption = "Test images of all classes so far; bands: one standard deviation."
+    blocks = session_blocks(drawn, caption, lambda c, s: measure.write(c.mean[s]))
     return Section("by-session", "Accuracy by session", blocks)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from safe.evaluation.metrics import MAIN
 from safe.io.tables import Table
 from sweeps.report import run_plots
 from sweeps.report.formatting import Measure, plural
-from sweeps.report.gather import Gathered, curves, last_metric, matrix
+from sweeps.report.gather import Curve, Gathered, curves, last_metric, matrix
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 
 
@@ -18,22 +19,21 @@ def by_session(gathered: Gathered) -> Section | Missing:
     if not drawn:
         return Missing(title, "no final run is finished yet.")
     measure = Measure("accuracy")
-    count = max(len(curve.mean) for curve in drawn)
-    rows = [
-        [
-            str(s + 1),
-            *(measure.spread({"mean": c.mean[s], "std": c.std[s]}) if s < len(c.mean) else "–" for c in drawn),
-        ]
-        for s in range(count)
-    ]
     runs = plural(drawn[0].runs, "seed")
     caption = f"Accuracy on the test images of all classes so far; line: mean over {runs}"
     caption += ", band: one standard deviation." if drawn[0].runs > 1 else "."
-    blocks: list[Block] = [
-        Figure("sessions", run_plots.sessions(drawn), caption),
-        Table(["session", *(curve.label for curve in drawn)], rows, "Accuracy by session, in percent", folded=True),
-    ]
+    blocks = session_blocks(drawn, caption, lambda c, s: measure.spread({"mean": c.mean[s], "std": c.std[s]}))
     return Section("by-session", title, blocks)
+
+
+def session_blocks(drawn: Sequence[Curve], caption: str, cell: Callable[[Curve, int], str]) -> list[Block]:
+    """Return curves of accuracy as a figure and as a table; `cell` writes the value of one after a session, from 0."""
+    rows = [
+        [str(s + 1), *(cell(c, s) if s < len(c.mean) else "–" for c in drawn)]
+        for s in range(max(len(c.mean) for c in drawn))
+    ]
+    table = Table(["session", *(c.label for c in drawn)], rows, "Accuracy by session, in percent", folded=True)
+    return [Figure("sessions", run_plots.sessions(drawn), caption), table]
 
 
 def forgetting(gathered: Gathered) -> Section | Missing:

@@ -12,7 +12,7 @@ from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.finalists import learner_rows
-from sweeps.results.selection import Scored, leaderboard, score_points
+from sweeps.results.selection import Scored, leaderboard, score_points, varied
 from sweeps.results.statistics import summary
 from sweeps.results.summary import control_runs, final_runs
 from sweeps.spec.objective import objectives
@@ -115,8 +115,8 @@ class Gathered:
     @cached_property
     def varied(self) -> list[str]:
         """The trained settings of the space that differ between trials."""
-        names = [name for name in self.spec.space if name not in PREDICTION_SETTINGS]
-        return [name for name in names if len({str(trial.config[name]) for trial in self.trials}) > 1]
+        names = (name for name in self.spec.space if name not in PREDICTION_SETTINGS)
+        return varied(names, [trial.config for trial in self.trials])
 
     @property
     def predictions(self) -> list[str]:
@@ -191,7 +191,8 @@ class Matrix:
 
 def matrix(gathered: Gathered) -> Matrix | None:
     """Return the accuracy matrix of the final runs or, where they kept none, of the chosen trial."""
-    tables = [[record.row for record in job.sessions] for job in gathered.finals if _has_rows(job)]
+    finals = [job for job in gathered.finals if all(record.row for record in job.sessions)]
+    tables = [[record.row for record in job.sessions] for job in finals]
     if tables and len({len(table) for table in tables}) == 1:
         rows = [
             [summary(list(cells))["mean"] for cells in zip(*same, strict=True)] for same in zip(*tables, strict=True)
@@ -202,10 +203,6 @@ def matrix(gathered: Gathered) -> Matrix | None:
     job = gathered.log.jobs[gathered.winner.id]
     index = job.predictions.index(gathered.winner.prediction)
     return Matrix([list(record.grid[index]) for record in job.sessions], 1, gathered.spec.split, of_finals=False)
-
-
-def _has_rows(job: JobLog) -> bool:
-    return all(record.row for record in job.sessions)
 
 
 def prediction_scores(gathered: Gathered, trial: str) -> list[tuple[dict[str, Any], float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from safe.types import with_split
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
-from sweeps.report.formatting import Measure
+from sweeps.report.formatting import Measure, plural
 from sweeps.report.words import measure, percent
 from sweeps.results.finalists import preset_stays, race_summary, tie_words
 from sweeps.results.importance import edge_words, importance, range_edges
@@ -30,7 +30,7 @@ def learned_lines(log: SweepLog) -> list[str]:
 def _what_matters(log: SweepLog) -> str:
     told = lesson(log)
     if told is None:
-        return f"No setting's effect is told from chance by {_trials(_finished(log))}."
+        return f"No setting's effect is told from chance by {plural(_finished(log), 'trial')}."
     setting, shares, name = told.effect.setting, importance(log), objectives(log.sweep_spec.objective)[0].name
     most = " most" if shares and shares[0].setting == setting else ""
     way = "more" if told.effect.correlation > 0 else "less"
@@ -38,7 +38,7 @@ def _what_matters(log: SweepLog) -> str:
     def scores(group: Group) -> str:
         lost = None if name == "forgetting" else group.forgetting
         also = "" if lost is None else f" and forgetting {percent(lost)} %"
-        return f"{_plain(name)} is {measure(name, group.score)}{also} (mean of {_trials(group.trials)})"
+        return f"{_plain(name)} is {measure(name, group.score)}{also} (mean of {plural(group.trials, 'trial')})"
 
     first, second = map(scores, told.groups)
     if told.switch:
@@ -55,8 +55,9 @@ def _what_was_chosen(log: SweepLog) -> str:
     name, images = objectives(spec.objective)[0].name, "test" if spec.split == "test" else "held-out"
     told = f"{chosen['trial']} is chosen: {_plain(name)} {measure(name, chosen['score'])} on the {images} images"
     if equals == finished > 1:
-        return f"{told}, as all {_trials(finished)} have it; they tell nothing apart, and the first is taken."
-    return f"{told}{f', which it shares with {_trials(equals - 1)} more; the first is taken' if equals > 1 else ''}."
+        return f"{told}, as all {plural(finished, 'trial')} have it; they tell nothing apart, and the first is taken."
+    ties = f", which it shares with {plural(equals - 1, 'trial')} more; the first is taken" if equals > 1 else ""
+    return f"{told}{ties}."
 
 
 def _what_it_is_worth(log: SweepLog) -> list[str]:
@@ -78,10 +79,6 @@ def _what_it_is_worth(log: SweepLog) -> list[str]:
 
 def _finished(log: SweepLog) -> int:
     return sum(job.status == Status.FINISHED for job in log.of_kind(Kind.TRIAL))
-
-
-def _trials(number: int) -> str:
-    return f"{number} trial{'' if number == 1 else 's'}"
 
 
 def _plain(name: str) -> str:

@@ -9,6 +9,7 @@ from sweeps.report import run_plots
 from sweeps.report.formatting import MOST_ROWS, Measure, settings_line
 from sweeps.report.gather import Gathered, Trial, prediction_scores
 from sweeps.report.page import Figure, Missing, Section
+from sweeps.results.selection import varied
 from sweeps.spec.titles import short_name, short_value
 
 MOST_OTHER_LINES = 20
@@ -22,7 +23,7 @@ def at_prediction(gathered: Gathered) -> Section | Missing:
     if winner is None or len(scores) < 2:
         return Missing(title, "every trial was scored at one setting of prediction only.")
     measure = Measure(gathered.objectives[0].name)
-    names = [name for name in scores[0][0] if len({str(settings[name]) for settings, _ in scores}) > 1]
+    names = varied(scores[0][0], [settings for settings, _ in scores])
     y = f"{gathered.judged_on} {measure.axis}"
     best_first = sorted(scores, key=lambda entry: entry[1] * (-1 if gathered.objectives[0].maximise else 1))
     chosen = next(index for index, (settings, _) in enumerate(best_first) if settings == winner.prediction)

@@ -14,7 +14,7 @@ from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 from sweeps.report.words import head_lines
 from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
-from sweeps.results.selection import carried_on, measured
+from sweeps.results.selection import carried_on, measured, varied
 from sweeps.results.slow import over_seeds, with_best_head
 from sweeps.results.summary import front, optimism_gap
 from sweeps.spec.titles import short_name, short_value, status_word
@@ -27,12 +27,12 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
     if not gathered.log.of_kind(Kind.SLOW):
         return Missing(title, "only staged search does so.")
     ranked, seeds = with_best_head(gathered.log), over_seeds(gathered.log)
-    varied = [name for name in spec.space if len({str(job.config[name]) for job in ranked}) > 1]
+    names = varied(spec.space, [job.config for job in ranked])
     measure, carried = Measure("average_accuracy"), carried_on(gathered.log)
     rows = [
         [
             job.id,
-            *(short_value(job.config[name]) for name in varied),
+            *(short_value(job.config[name]) for name in names),
             measure.write(measured(job, "slow/average_accuracy", spec.split)),
             str(len(seeds[job.id])),
             "carried on" if job.id in carried else "",
@@ -45,7 +45,7 @@ def slow_settings(gathered: Gathered) -> Section | Missing:
         "so on, and trials were made of the best. Those that more seeds judged come first, by their mean over these."
     )
     caption = _first_rows("Slow learner alone, best first", len(ranked))
-    head = ["setting", *map(short_name, varied), measure.axis, "seeds", ""]
+    head = ["setting", *map(short_name, names), measure.axis, "seeds", ""]
     told = [Text(f"{line[0].upper()}{line[1:]}.") for line in head_lines(gathered.log)]
     return Section("slow-settings", title, [Text(words), *told, Table(head, rows, caption)])
 
@@ -197,7 +197,7 @@ def leaderboard(gathered: Gathered) -> Section | Missing:
     wanted = [wish.name for wish in gathered.objectives]
     shown = dict.fromkeys([*wanted, *MAIN])
     measures = [Measure(name) for name in shown]
-    predicted = [name for name in gathered.predictions if len({str(t.prediction.get(name)) for t in trials}) > 1]
+    predicted = varied(gathered.predictions, [trial.prediction for trial in trials])
     unfinished = any(trial.status != Status.FINISHED for trial in trials)
     rows = []
     for trial in trials[:MOST_ROWS]:

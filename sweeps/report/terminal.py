@@ -15,13 +15,12 @@ from safe.io.documents import yaml_text
 from safe.io.tables import Column, Table
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
-from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.report.learned import learned_lines
 from sweeps.report.words import SHOWN, left_words, measure, outcome_lines, percent, race_lines, spread_of
 from sweeps.results.finalists import learner_rows, race_summary
-from sweeps.results.selection import carried_on, leaderboard, measured
+from sweeps.results.selection import carried_on, leaderboard, measured, varied
 from sweeps.results.slow import over_seeds, with_best_head
 from sweeps.results.summary import control_summary, final_summary, front, selected, status_of
 from sweeps.spec.objective import objectives
@@ -174,17 +173,17 @@ def _leaderboard(log: SweepLog) -> Table:
     jobs = log.candidates()
     scored = {entry.trial: entry for entry in leaderboard(jobs, spec.objective, spec.split)}
     ids = [*scored, *(job.id for job in jobs if job.id not in scored)]
-    varied = _varied(log, jobs)
+    names = varied(spec.space, [job.config for job in jobs])
     images = "test" if spec.selection == "test" else "validation"
     title = f"{images} accuracy in percent{_mark(spec.selection)}{_cut(ids)}"
     metrics = [Column("temp.", True, 1), *(Column(heading, True) for heading in ("average", "final", "forg."))]
-    columns = [Column("trial"), *(Column(short_name(name), True, 2) for name in varied), *metrics]
+    columns = [Column("trial"), *(Column(short_name(name), True, 2) for name in names), *metrics]
     rows = []
     # Whatever is cut off, the chosen trial is shown: of several objectives it need not be the first by this order.
     for job_id in ids[:MOST_ROWS]:
         config = log.jobs[job_id].config
         unused = "fast." if config["fast.epochs"] == 0 else "\0"  # settings of a learner that a baseline does not have
-        cells = ["" if name.startswith(unused) else short_value(config[name]) for name in varied]
+        cells = ["" if name.startswith(unused) else short_value(config[name]) for name in names]
         if job_id in scored:
             last = scored[job_id].last
             cells.append(prediction_word(scored[job_id].prediction))
@@ -211,9 +210,9 @@ def _slow_table(log: SweepLog) -> Table:
     jobs = log.of_kind(Kind.SLOW)
     ranked, seeds = with_best_head(log), over_seeds(log)
     rows = [*ranked, *(job for job in jobs if job.status != Status.FINISHED)]
-    varied = _varied(log, rows)
+    names = varied(spec.space, [job.config for job in rows])
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
-    settings = [Column(short_name(name), True, 1) for name in varied]
+    settings = [Column(short_name(name), True, 1) for name in names]
     columns = [Column("setting"), *settings, Column("average", True), Column("seeds", True), Column("")]
     lines = []
     carried = carried_on(log)
@@ -221,7 +220,7 @@ def _slow_table(log: SweepLog) -> Table:
         value = measured(job, "slow/average_accuracy", spec.split) if job in ranked else None
         word = ("carried on" if job.id in carried else "") if job in ranked else status_word(job.status)
         judged = str(len(seeds.get(job.id, ())) or "-")
-        lines.append([job.id, *(short_value(job.config[name]) for name in varied), percent(value), judged, word])
+        lines.append([job.id, *(short_value(job.config[name]) for name in names), percent(value), judged, word])
     return Table(columns, lines, f"{title}{_mark(spec.selection)}{_cut(rows)}")
 
 
@@ -266,11 +265,6 @@ def _control_label(summary: Mapping[str, Any], control: Mapping[str, Any]) -> st
     """Return what the control's row is called; it may have another number of seeds, after an interrupt or a failure."""
     seeds = "" if control["seeds"] == summary["seeds"] else f", seeds: {control['seeds']}"
     return f"preset (control{seeds})"
-
-
-def _varied(log: SweepLog, jobs: Sequence[JobLog]) -> list[str]:
-    """Return the settings of the space in which jobs differ."""
-    return [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in jobs}) > 1]
 
 
 def _cut(rows: Sequence[Any]) -> str:

@@ -10,7 +10,7 @@ from safe.evaluation.metrics import MAIN, METRICS
 from safe.io.progress import duration
 from safe.types import with_split
 from sweeps.ledger.ledger import SweepLog
-from sweeps.report.formatting import Measure
+from sweeps.report.formatting import Measure, plural
 from sweeps.results.accounting import work_account
 from sweeps.results.finalists import preset_stays, race_summary, tie_words
 from sweeps.results.heads import head_scores
@@ -125,7 +125,7 @@ def _compared(name: str, against: Mapping[str, Any], images: str) -> str:
     by = f"{_points(name, abs(pair['mean']))}{width} {_unit(name)} {'ahead of' if ahead else 'behind'}"
     if pair["mean"] == 0:
         by = "level with"
-    counted = f"{pair['pairs']} {'seed' if pair['pairs'] == 1 else 'seeds'}"
+    counted = plural(pair["pairs"], "seed")
     return f"{ours} is {by} {against['baseline']} {where} ({counted}{', within noise' if noise else ''})"
 
 

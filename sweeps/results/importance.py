@@ -18,7 +18,7 @@ from safe.config import validate
 from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
-from sweeps.results.selection import leaderboard, score_points
+from sweeps.results.selection import leaderboard, score_points, varied
 from sweeps.spec.domains import Domain
 from sweeps.spec.space import PREDICTION_SETTINGS, Space, parse_domain
 from sweeps.spec.titles import short_value
@@ -68,8 +68,8 @@ def importances(space: Space, settings: Sequence[Mapping[str, Any]], scores: Seq
     """
     if len(scores) < FEWEST:
         raise ValueError(f"needs at least {FEWEST} finished trials, there are {len(scores)}")
-    varied = [name for name in space.domains if len({str(row.get(name)) for row in settings}) > 1]
-    if not varied:
+    names = varied(space.domains, settings)
+    if not names:
         raise ValueError("every trial has the same settings")
     if max(scores) == min(scores):
         raise ValueError("every finished trial has the same score")
@@ -85,7 +85,7 @@ def importances(space: Space, settings: Sequence[Mapping[str, Any]], scores: Seq
         study.get_trials = lambda *_, **__: drawn  # these, and not those of its storage
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            divergences = evaluator.evaluate(study, params=varied)
+            divergences = evaluator.evaluate(study, params=names)
         total = sum(divergences.values())
         return {name: value / total for name, value in divergences.items()} if total > 0 else None
 

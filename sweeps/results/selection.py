@@ -185,10 +185,15 @@ def choose(jobs: Iterable[JobLog], objective: str, split: str) -> Scored | None:
     return board[0]
 
 
+def varied(names: Iterable[str], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which configurations differ."""
+    return [name for name in names if len({str(config.get(name)) for config in configs}) > 1]
+
+
 def carried_on(log: SweepLog) -> set[str]:
     """Return the ids of the slow settings that trials were made of."""
     slow = log.of_kind(Kind.SLOW)
-    names = [name for name in log.sweep_spec.space if len({str(job.config[name]) for job in slow}) > 1]
+    names = varied(log.sweep_spec.space, [job.config for job in slow])
     made_of = {tuple(str(trial.config[name]) for name in names) for trial in log.of_kind(Kind.TRIAL)}
     return {job.id for job in slow if tuple(str(job.config[name]) for name in names) in made_of}
 
