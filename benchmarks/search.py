@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from benchmarks import tabulate
+from benchmarks.simulator import Rehearsal
 from benchmarks.tabulate import (
     GRID,
     MAIN,
@@ -57,7 +58,6 @@ from sweeps.spec.combinations import key
 from sweeps.spec.configs import own_prediction
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import Rehearsal
 
 REPEATS = 200
 BUDGETS = (20, 35, 50)  # training sessions in all

@@ -81,15 +81,6 @@ class Working:
         return words
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What identifies the inputs of a run: digests of data and weights, and the class order as numbers with commas."""
-
-    data_digest: str
-    weights_digest: str
-    class_order: str
-
-
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a session cost, and what finished stages of other runs spared it.

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import Rehearsal
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.studies.plan import plan_of
-from sweeps.studies.simulator import Rehearsal
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +20,6 @@ from safe.sharing.stages import StageKeys
 from safe.states.continuing import require_same_inputs, require_same_settings
 from safe.training.build import build_stream, frozen_backbone, network_in_words, resolve_device
 from safe.training.memory import require_memory, room_here, stream_sizes
-from safe.types import Provenance
 
 
 class RunInputs:
@@ -87,9 +85,9 @@ class RunInputs:
         return [self.dataset.classes[c] for c in seen]
 
     def provenance(self) -> dict[str, str]:
-        """Return what identifies the inputs: the fields of `safe.types.Provenance`."""
+        """Return what identifies the inputs: digests of data and weights, the order of the classes between commas."""
         order = ",".join(map(str, self.stream.order))
-        return asdict(Provenance(self.dataset.digest, self._weights_digest, order))
+        return {"data_digest": self.dataset.digest, "weights_digest": self._weights_digest, "class_order": order}
 
     def identity(self) -> dict[str, Any]:
         """Return what a state has to have in common with the run that continues from it."""

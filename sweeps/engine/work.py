@@ -90,27 +90,21 @@ class DrivenStudy(Study):
 
     @property
     def budget_left(self) -> bool:
-        """See `Study`."""
         return self._budget.left
 
     def append(self, type: str, **fields: Any) -> None:
-        """See `Study.append`."""
         self._books.ledger.append(type, **fields)
 
     def tag(self, tags: Mapping[str, str]) -> None:
-        """See `Study.tag`."""
         self._books.recorder.set_tags(self.log.spec.name, tags)
 
     def end(self, job_id: str, reason: str) -> None:
-        """See `Study.end`."""
         self._books.stopped(job_id, reason)
 
     def note(self, words: str) -> None:
-        """See `Study.note`."""
         self._books.display.note(words)
 
     def keep_best(self) -> None:
-        """See `Study.keep_best`."""
         self._books.keep_best()
 
     def job(self, kind: Kind, *words: Any, **which: Any) -> Job:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Self
 
 from safe.evaluation.metrics import depends_on_prediction
-from safe.types import Provenance, SessionResult, Work, with_split
+from safe.types import SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
 _WORK = tuple(entry.name for entry in fields(Work))
@@ -34,7 +34,7 @@ class SessionRecord:
         grid, grid_metrics: the row, and other metrics without prefix, at each setting of prediction.
         grid_within: `within` at each setting of prediction; empty in ledgers that kept none.
         counts: images of each session group.
-        provenance: what the run was fed with (`safe.types.Provenance`).
+        provenance: what the run was fed with (`SafeTrainer.provenance`).
         work: what it cost.
         notes: what its user should know, by kind.
     """
@@ -59,7 +59,7 @@ class SessionRecord:
     def of(
         cls,
         result: SessionResult,
-        provenance: Provenance,
+        provenance: Mapping[str, str],
         counts: Sequence[int],
         grid: Sequence[Sequence[float]] = (),
         grid_metrics: Sequence[Mapping[str, float]] = (),
@@ -72,12 +72,8 @@ class SessionRecord:
         """Return the record of a trainer's result.
 
         Args:
-            counts: images of each session group.
-            grid, grid_metrics, grid_within: accuracies of the groups, metrics, and accuracies where only a group's own
-                classes compete, at each setting of prediction; none without.
             until: session after which the run is complete; `None` is the last of the stream.
             machine: how busy the machine was, by metric.
-            notes: what its user should know, by kind.
         """
         return cls(
             session=result.session,
@@ -92,7 +88,7 @@ class SessionRecord:
             within=tuple(result.within),
             confusion=tuple(map(tuple, result.confusion)),
             counts=tuple(counts),
-            provenance=asdict(provenance),
+            provenance=dict(provenance),
             work=result.work,
             notes=dict(notes or {}),
         )

@@ -10,7 +10,6 @@ from ray import tune
 
 from safe.errors import UserError, shown
 from safe.io.writable import naming
-from safe.types import Provenance
 from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import keep_session, read_records
 from sweeps.worker.signs import give_sign
@@ -18,7 +17,6 @@ from sweeps.worker.worker_environment import take_back_umask
 from tracking.system import SystemMeter
 
 if TYPE_CHECKING:
-    from safe.evaluation.logits import Prediction
     from safe.training.trainer import SafeTrainer
     from safe.types import SessionResult, Working
     from sweeps.worker.stage_store import DiskStages
@@ -86,15 +84,16 @@ class SafeTrainable(tune.Trainable):
         return {"session": session, "done": event.session >= session.sessions}
 
     def _record(self, result: SessionResult) -> SessionRecord:
-        from safe.evaluation.logits import score_grid
+        from safe.evaluation.logits import Prediction, score_grid
 
         logits = self.trainer.session_logits
         assert logits is not None, "a session is over"
-        grid = score_grid(logits, [_prediction(settings) for settings in self.job["predictions"]])
+        names = ("aggregation.kind", "aggregation.temperature", "head.logit_scale")
+        grid = score_grid(logits, [Prediction(*(one[name] for name in names)) for one in self.job["predictions"]])
         notes, self._notes = self._notes, {}
         return SessionRecord.of(
             result,
-            Provenance(**self.trainer.provenance()),
+            self.trainer.provenance(),
             logits.counts,
             grid.rows,
             grid.metrics,
@@ -177,10 +176,3 @@ class SafeTrainable(tune.Trainable):
         """Leave what was being computed for other runs to whoever waits for it."""
         if self._trainer is not None:
             self._trainer.close()
-
-
-def _prediction(settings: dict[str, Any]) -> Prediction:
-    from safe.evaluation.logits import Prediction
-
-    kind, temperature = settings["aggregation.kind"], settings["aggregation.temperature"]
-    return Prediction(kind, temperature, settings["head.logit_scale"])

@@ -13,14 +13,14 @@ import pytest
 from safe.config import load_config
 from safe.states.inference import save_session
 from safe.training.trainer import SafeTrainer
-from safe.types import Provenance, SessionResult, Split, Work
+from safe.types import SessionResult, Split, Work
 from sweeps.ledger.data import facts
 from sweeps.ledger.ledger import Ledger
 from sweeps.ledger.record import SessionRecord
 from sweeps.search.random_ import draw
 from sweeps.spec.specs import SweepSpec
 
-PROVENANCE = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
+PROVENANCE = {"data_digest": "d" * 16, "weights_digest": "w" * 16, "class_order": "0,1"}
 TEMPERATURES = [0.1, 1.0, 10.0]
 PREDICTIONS = [
     {"aggregation.kind": "entropy", "aggregation.temperature": tau, "head.logit_scale": "learned"}
@@ -170,7 +170,7 @@ def _fake_runner(value: Callable[..., float], slow: Callable[..., float] | None 
 
 @pytest.fixture
 def fake() -> Callable[..., Any]:
-    """Give a function that makes a runner (`sweeps.studies.simulator`) whose accuracy follows from the configuration.
+    """Give a function that makes a runner (`benchmarks.simulator`) whose accuracy follows from the configuration.
 
     It is best at the second prediction. The slow learner's is another function, by default the same.
     """

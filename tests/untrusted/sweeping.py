@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from safe.config import load_config
-from safe.types import Provenance, SessionResult, Split
+from safe.types import SessionResult, Split
 from sweeps.cli import main
 from sweeps.engine import joining
 from sweeps.engine import study as module
@@ -74,7 +74,11 @@ def fake_sessions(accuracy: float, split: Split = "val", predictions: int = 1, e
         losses = tuple((epochs * session + epoch, {"train/slow/ce": 1 / (epoch + 1)}) for epoch in range(epochs))
         result = SessionResult(session, 2, split, session, metrics, losses, row=(accuracy,) * session)
         grid = [[accuracy] * session] * predictions
-        made.append(SessionRecord.of(result, Provenance("d", "w", "0,1"), [10] * session, grid))
+        made.append(
+            SessionRecord.of(
+                result, {"data_digest": "d", "weights_digest": "w", "class_order": "0,1"}, [10] * session, grid
+            )
+        )
     return made
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import Rehearsal
 from safe.errors import UserError
 from sweeps.ledger.jobs import BUDGET, PLACE, Job, Kind, job_id
 from sweeps.ledger.ledger import FILE_NAME, Ledger, SweepLog, has_ledger, read_ledger
 from sweeps.search.history import read_history
 from sweeps.search.layout import Round
-from sweeps.studies.simulator import Rehearsal
 from tracking.lines import encode
 
 Make = Callable[..., Any]

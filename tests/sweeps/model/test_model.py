@@ -28,7 +28,7 @@ from safe.errors import Notice, UserError
 from safe.predictor import load_predictor
 from safe.states.checkpoint import load_state
 from safe.states.inference import load_inference_state
-from safe.types import Provenance, SessionResult
+from safe.types import SessionResult
 from sweeps.cli import main
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Job, Kind, job_id
@@ -81,7 +81,9 @@ class Store:
             ledger.append("job", **Job(job_id(kind, **place), kind, str(kind), base, [], states="", **place).record())
         for session in (1, 2):
             result = SessionResult(session, 2, "test", classes_seen=session, metrics={})
-            record = SessionRecord.of(result, Provenance(digest, "weights", "0,1"), [1] * session)
+            record = SessionRecord.of(
+                result, {"data_digest": digest, "weights_digest": "weights", "class_order": "0,1"}, [1] * session
+            )
             ledger.append("session", job="final-03-0", **record.to_json())
         ledger.append("status", job="final-03-0", status="FINISHED", reason=None)
         ledger.append("selected", trial="trial-03", prediction={}, score=score)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from safe.config import load_config
-from safe.types import Provenance, SessionResult, Split, Work
+from safe.types import SessionResult, Split, Work
 from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import SweepSpec
@@ -80,7 +80,7 @@ def record(
         confusion=confusion(session),
         work=work,
     )
-    provenance = Provenance(data_digest="d" * 16, weights_digest="w" * 16, class_order="0,1")
+    provenance = {"data_digest": "d" * 16, "weights_digest": "w" * 16, "class_order": "0,1"}
     return SessionRecord.of(result, provenance, [COUNT] * session, grid)
 
 

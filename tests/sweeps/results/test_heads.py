@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from benchmarks.simulator import Rehearsal
 from safe.config import load_config
 from safe.io.tables import Table
 from sweeps.ledger.jobs import Kind
@@ -21,7 +22,6 @@ from sweeps.results.heads import head_scores, head_words
 from sweeps.results.slow import with_best_head
 from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
-from sweeps.studies.simulator import Rehearsal
 from tracking.recorder import Status
 
 DIAG = [0.0, 0.01, 1.0]  # 0.01 is the preset's

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import KilledError, Rehearsal
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.slow import judged_again, lucks, over_seeds, slow_ranking
@@ -14,7 +15,6 @@ from sweeps.search.history import read_history
 from sweeps.search.layout import Round
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import KilledError, Rehearsal
 
 GRID = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 SPACE = {"slow.diag_weight": {"grid": GRID}, "fast.cross_weight": {"grid": [0.0, 1.0, 2.0]}}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.simulator import KilledError, Rehearsal
 from safe.backbones.loading import skeleton
 from safe.config import load_config, validate
 from safe.errors import Notice, UserError
@@ -28,7 +29,6 @@ from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space, parse_space, read_space
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.plan import Plan, plan_of
-from sweeps.studies.simulator import KilledError, Rehearsal
 
 MakeSpec = Callable[..., SweepSpec]
 BASE = load_config("digits").flat()

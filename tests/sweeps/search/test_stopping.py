@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import Rehearsal
 from safe.errors import Notice, UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
@@ -20,7 +21,6 @@ from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.stopping import Hopeless, stopping
 from sweeps.studies.enough import seed_noise
-from sweeps.studies.simulator import Rehearsal
 
 RANGES = {"slow.lr": {"loguniform": [1e-3, 1e-1]}, "fast.lr": {"loguniform": [1e-3, 1e-1]}}
 

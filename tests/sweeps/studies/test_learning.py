@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import Rehearsal
 from safe.errors import UserError
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.learning import lessons
-from sweeps.studies.simulator import Rehearsal
 
 SPACE = {"slow.diag_weight": {"loguniform": [1e-3, 10]}, "fast.cross_weight": {"loguniform": [1e-3, 10]}}
 DATA = {"dataset": {"digest": "d" * 16}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.simulator import KilledError, Rehearsal
 from safe.errors import UserError
 from sweeps import cli
 from sweeps.ledger.jobs import BUDGET, DROPPED, Job, Kind
@@ -25,7 +26,6 @@ from sweeps.search.layout import Round
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.live import added_config, droppable, outside
-from sweeps.studies.simulator import KilledError, Rehearsal
 
 Runner = Callable[[Job], list[SessionRecord]]
 SPACE = {

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from benchmarks.simulator import KilledError, Rehearsal
 from safe.errors import UserError
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import SweepLog
@@ -21,7 +22,6 @@ from sweeps.report.terminal import describe, show
 from sweeps.results.summary import summary_metrics, sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
-from sweeps.studies.simulator import KilledError, Rehearsal
 
 Runner = Callable[[Job], list[SessionRecord]]
 SPACE = {

@@ -11,12 +11,12 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
+from benchmarks.simulator import KilledError, Rehearsal, Runner
 from safe.config import load_config, validate
 from safe.data.sources import ArrayImages, Dataset
 from safe.errors import UserError
 from safe.evaluation.logits import Prediction, score_grid
 from safe.training.trainer import SafeTrainer
-from safe.types import Provenance
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.record import SessionRecord
@@ -24,7 +24,6 @@ from sweeps.results.summary import sweep_summary
 from sweeps.spec.options import build_spec
 from sweeps.spec.specs import SweepSpec
 from sweeps.studies.plan import count
-from sweeps.studies.simulator import KilledError, Rehearsal, Runner
 from sweeps.studies.sweep import check_early
 from sweeps.worker.stage_store import DiskStages
 
@@ -223,7 +222,7 @@ def trained(dataset: Dataset, vit: VisionTransformer, store: Path | None = None)
             logits = trainer.session_logits
             assert logits is not None
             grid = score_grid(logits, [Prediction(*(p[name] for name in sorted(p))) for p in job.predictions])
-            provenance = Provenance(**trainer.provenance())
+            provenance = trainer.provenance()
             scores = (grid.rows, grid.metrics, grid.within)
             records.append(SessionRecord.of(result, provenance, logits.counts, *scores, until=job.until))
         trainer.close()

@@ -22,7 +22,7 @@ from safe.errors import UserError
 from safe.evaluation.aggregation import entropy_weights
 from safe.evaluation.logits import SessionLogits, accuracy_row
 from safe.states.inference import load_inference_state
-from safe.types import Provenance, SessionResult, Split
+from safe.types import SessionResult, Split
 from sweeps.ledger.record import VERSION, SessionRecord
 from sweeps.results.confused import Pair, read_pairs
 from sweeps.worker.artifacts import keep_session, read_records
@@ -84,7 +84,7 @@ def record(session: int, split: Split = "test") -> SessionRecord:
         confusion=(((1,),), ((1, 0), (1, 2)))[session - 1],
         seconds={"train": 1.0},
     )
-    return SessionRecord.of(result, Provenance("d", "w", "0,1"), [1, 3][:session])
+    return SessionRecord.of(result, {"data_digest": "d", "weights_digest": "w", "class_order": "0,1"}, [1, 3][:session])
 
 
 def job(folder: Path, kind: str = "final", **changes: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A sweep without Ray: its rounds driven one job after another, results from a function, the ledger in memory.
 
-It takes the same decisions as the sweep itself, since both run `sweeps.studies.sweep.work`. Benchmarks rehearse
-searches over a table of results with it.
+It takes the same decisions as the sweep itself, since both run `sweeps.studies.sweep.work`. Searches are rehearsed with
+it over a table of results, and tested.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class Rehearsal(Study):
 
     @property
     def budget_left(self) -> bool:
-        """See `Study`."""
         return self._budget.left
 
     def run(self, runner: Runner, *, backwards: bool = False, kill_after: int | None = None) -> SweepLog:
@@ -101,7 +100,6 @@ class Rehearsal(Study):
         """Keep nothing."""
 
     def end(self, job_id: str, reason: str) -> None:
-        """See `Study.end`."""
         self.append("status", job=job_id, status=Status.STOPPED, reason=reason)
 
     def note(self, words: str) -> None:
