@@ -1,4 +1,4 @@
-"""The command line of sweeps, one module a command. Heavy imports wait until a command needs them."""
+"""The command line of sweeps, a module a command or a few that belong together. Heavy imports wait until needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ COMMANDS = (
     "run", "plan", "resume", "extend", "add", "drop", "stop", "ablation", "variants", "orders", "audit-claim", "show",
     "report", "compare", "list", "export", "predict", "serve", "prune", "ui", "doctor", "completion",
 )  # fmt: skip
-MODULES = {"add": "live", "drop": "live", "variants": "ablation", "list": "list_"}
+MODULES = {
+    "resume": "run", "extend": "run", "add": "live", "drop": "live", "stop": "live", "variants": "ablation",
+    "orders": "ablation", "compare": "report", "list": "show",
+}  # fmt: skip
 
 
 @command_line(TrackingError)

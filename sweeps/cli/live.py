@@ -1,4 +1,4 @@
-"""`python -m sweeps add` and `drop`: a trial of one's own for a sweep that runs or rests, and the end of one."""
+"""`python -m sweeps add`, `drop` and `stop`: what is asked of a sweep that runs or rests, from another terminal."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 from safe.config import parse_overrides
 from safe.errors import UserError
-from sweeps.cli.common import add_results, command, named_sweep
+from sweeps.cli.common import add_name, add_results, command, named_sweep
 from sweeps.engine.budget import Budget
+from sweeps.ledger.known import known_log
 from sweeps.ledger.ledger import SweepLog
-from sweeps.ledger.lock import is_held
+from sweeps.ledger.lock import is_held, stop_holder
 from sweeps.ledger.requests import Requests
 from sweeps.spec.space import with_orders
 from sweeps.spec.specs import SweepSpec
@@ -82,3 +83,12 @@ def _when(log: SweepLog, folder: Path, arguments: argparse.Namespace, does: str)
     if log.race is not None or log.selected is not None:
         return "its search is over, so it takes that up at its end and chooses anew"
     return "it runs and takes that up within seconds"
+
+
+@command("stop", "stop a running sweep so that it can be continued; twice: at once", add_name)
+def _stop(arguments: argparse.Namespace) -> int:
+    _, folder = named_sweep(arguments, known_log)
+    pid = stop_holder(folder, arguments.name)
+    print(f"process {pid} stops {arguments.name} after the epochs that are running; the same again stops it at once")
+    print(f"continue with: {typed('resume', arguments.name, results=arguments.results)}")
+    return 0

@@ -149,7 +149,7 @@ def _of_sweep(folders: Folders, name: str, keep: int) -> Iterator[Removal]:
         if journal.exists() and waiting(journal, folders.tracking_uri()):
             raise UserError(f"MLflow does not have all states of {name!r} yet; first: python -m tracking deliver")
         told = f"inference states but the newest {keep} of every run" if keep else "all inference states"
-        yield Removal(name, told, _size(states), lambda: _unlink(states))
+        yield Removal(name, told, sum(file.stat().st_size for file in states), lambda: _unlink(states))
 
 
 def _unlink(files: Iterable[Path]) -> None:
@@ -176,10 +176,6 @@ def _carried_out(removals: Iterable[Removal], really: bool) -> list[Removal]:
     for removal in worthwhile if really else ():
         removal.remove()
     return worthwhile
-
-
-def _size(files: Iterable[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
 
 
 def _show(console: Console, removals: list[Removal], left_alone: list[str], *, removed: bool) -> None:

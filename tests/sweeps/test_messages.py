@@ -14,7 +14,7 @@ import pytest
 from safe.errors import UserError
 from safe.states.checkpoint import save_state
 from sweeps.cli.export import chosen_config
-from sweeps.cli.extend import extended
+from sweeps.cli.run import extended
 from sweeps.cluster import submit
 from sweeps.engine import private
 from sweeps.engine.joining import existing_ray

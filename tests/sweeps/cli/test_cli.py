@@ -213,7 +213,7 @@ def test_a_command_loads_no_other_and_no_engine(finished_sweep: Callable[[], Led
     root = Path(__file__).resolve().parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1].split() == ["sweeps.cli.common", "sweeps.cli.list_"]
+    assert done.stdout.splitlines()[-1].split() == ["sweeps.cli.common", "sweeps.cli.show"]
 
 
 def test_the_ui_takes_the_next_free_port(

@@ -49,7 +49,7 @@ def test_a_sweep_with_a_pet_of_ones_own_is_known_to_every_command(
     base = {**load_config("digits").flat(), "pet.kind": "gain", "runtime.device": "cpu"}
     finished_sweep(base=base, imports=[OWN])
     monkeypatch.setattr("sweeps.cli.common.carry_out", lambda *_: 0)
-    monkeypatch.setattr("sweeps.cli.orders.carry_out", lambda *_: 0)
+    monkeypatch.setattr("sweeps.cli.ablation.carry_out", lambda *_: 0)
     plan = f"plan --no-probe --import {OWN} pet.kind=gain runtime.device=cpu"
     for command in (
         "show demo", "show demo --json", "list", f"export demo --out {tmp_path / 'x.yaml'}", "report demo",
