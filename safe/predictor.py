@@ -28,6 +28,7 @@ from safe.evaluation.logits import SessionLogits
 from safe.evaluation.metrics import LEARNERS
 from safe.states.inference import load_inference_state
 from safe.training.build import build_stream, resolve_device, restored_learners
+from safe.training.session_end import session_logits
 
 _NEEDED = ("version", "config", "session", "classes", "projection_seed", "image_side", "learners", "weights_digest")
 _FIXED_WEIGHTS = {"mean": (0.5, 0.5), "slow": (1.0, 0.0), "fast": (0.0, 1.0)}
@@ -179,15 +180,7 @@ class Predictor:
         slow, fast = self.scores(
             subset.read(chosen) for subset in subsets for chosen in torch.arange(len(subset)).split(size)
         )
-        return SessionLogits(
-            slow=slow,
-            fast=fast,
-            slow_scale=self.scales["slow"],
-            fast_scale=self.scales["fast"],
-            labels=torch.cat([subset.labels for subset in subsets]),
-            counts=[len(subset) for subset in subsets],
-            owned=[session.own for session in sessions],
-        )
+        return session_logits({"slow": slow, "fast": fast}, self.scales, sessions)
 
     def _batches(self, images: Tensor | Sequence[str | Path]) -> Iterator[Tensor]:
         size = self.config.runtime.eval_batch_size

@@ -125,20 +125,6 @@ class SessionEnd:
         scores: Tensor = self._client.once("logits", compute, learner=name, session=session.index)["logits"]
         return scores
 
-    def session_logits(self, slow: Learner, fast: Learner, scores: Mapping[str, Tensor], session: int) -> SessionLogits:
-        """Return both learners' scores with what judges them."""
-        judged = self._stream.judged(session)
-        subsets = [s.evaluation for s in judged]
-        return SessionLogits(
-            slow=scores["slow"],
-            fast=scores["fast"],
-            slow_scale=slow.scale("learned"),
-            fast_scale=fast.scale("learned"),
-            labels=torch.cat([subset.labels for subset in subsets]),
-            counts=[len(subset) for subset in subsets],
-            owned=[s.own for s in judged],
-        )
-
     def ridges(self, learners: Mapping[str, Learner]) -> dict[str, float]:
         """Return the lambda of each learner whose head has one."""
         heads = {name: learner.closed for name, learner in learners.items()}
@@ -202,6 +188,21 @@ class SessionEnd:
             return own
         of = self._features.frozen if front == "ptm" else self._features.slow
         return torch.cat([torch.cat([of(self._slow, session, split) for session in sessions]), own], dim=1)
+
+
+def session_logits(
+    scores: Mapping[str, Tensor], scales: Mapping[str, float], judged: Sequence[Session]
+) -> SessionLogits:
+    """Return both learners' scores of the images that judge some sessions, with what these show."""
+    return SessionLogits(
+        slow=scores["slow"],
+        fast=scores["fast"],
+        slow_scale=scales["slow"],
+        fast_scale=scales["fast"],
+        labels=torch.cat([session.evaluation.labels for session in judged]),
+        counts=[len(session.evaluation) for session in judged],
+        owned=[session.own for session in judged],
+    )
 
 
 def _require_finite(features: Tensor, name: str, session: int) -> None:

@@ -29,7 +29,7 @@ from safe.training.build import build_learner, distinct_learners, first_fast, pr
 from safe.training.features import FeatureExtractor
 from safe.training.inputs import RunInputs
 from safe.training.resources import measured, reset_peak
-from safe.training.session_end import SessionEnd
+from safe.training.session_end import SessionEnd, session_logits
 from safe.training.steps import GradientSteps, load_training_stage, phase_of, training_stage
 from safe.training.watch import Watch
 from safe.types import EpochDone, Event, SessionResult, Training
@@ -203,7 +203,8 @@ class SafeTrainer:
         else:
             self.fast, scores["fast"] = self.slow.copy(), scores["slow"]
             self._session_end.fast_is_slow()
-        judged = self._session_end.session_logits(self.slow, self.fast, scores, now.index)
+        scales = {name: learner.scale("learned") for name, learner in self._learners().items()}
+        judged = session_logits(scores, scales, self.stream.judged(now.index))
         self.session_logits, metrics = judged.first(now.index), self._judge(judged, now.index)
         ended = time.perf_counter()
 
