@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, experiment_of, read_header, read_records
@@ -22,12 +22,8 @@ from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
 VERSION = 1
-
-
-class Open(Protocol):
-    """Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
-
-    def __call__(self, tracking_uri: str, experiment: str, *, clock: Callable[[], float]) -> MlflowRecorder: ...
+Open = Callable[..., MlflowRecorder]
+"""Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
 
 
 class Delivery:

@@ -68,15 +68,13 @@ class JsonlRecorder(Recorder):
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        self._memory.start(run_key, params, tags, name=name, parent=parent)
         texts = {key: str(value) for key, value in params.items()}
-        self._write("start", run_key, params=texts, tags=dict(tags), name=name, parent=parent)
+        self._tell("start", run_key, params=texts, tags=dict(tags), name=name, parent=parent)
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
         new = self.runs[run_key].added_params(params)
         if new:
-            self._memory.log_params(run_key, new)
-            self._write("log_params", run_key, params=new)
+            self._tell("log_params", run_key, params=new)
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
         """See `Recorder.log_points`; waits for the disk."""
@@ -87,27 +85,19 @@ class JsonlRecorder(Recorder):
             self._write("log_points", run_key, points=[[p.key, p.value, p.step] for p in new])
             self._file.sync()
 
-    def log_input(
-        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
-    ) -> None:
-        run = self.runs[run_key]
-        new = run.new_input(DatasetInput(name, digest, context, source, rows))
-        if new:
-            run.inputs.append(new)
-            self._write("log_input", run_key, input=vars(new))
+    def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
+        if new := self.runs[run_key].new_input(DatasetInput(name, digest, context)):
+            self._tell("log_input", run_key, input=vars(new))
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
-        self._memory.set_tags(run_key, tags)
-        self._write("set_tags", run_key, tags=dict(tags))
+        self._tell("set_tags", run_key, tags=dict(tags))
 
     def set_description(self, run_key: str, markdown: str) -> None:
-        self._memory.set_description(run_key, markdown)
-        self._write("set_description", run_key, markdown=cut_description(markdown))
+        self._tell("set_description", run_key, markdown=cut_description(markdown))
 
     def set_view(self, run_key: str, view: Mapping[str, object]) -> None:
         if self.runs[run_key].view != view:
-            self._memory.set_view(run_key, view)
-            self._write("set_view", run_key, view=dict(view))
+            self._tell("set_view", run_key, view=dict(view))
 
     def log_directory(
         self, run_key: str, directory: Path, artifact_path: str | None = None, *, without: Sequence[str] = ()
@@ -147,8 +137,7 @@ class JsonlRecorder(Recorder):
         """See `Recorder.finish`; waits for the disk."""
         check_status(status)
         if self.runs[run_key].status != status:
-            self._memory.finish(run_key, status)
-            self._write("finish", run_key, status=status)
+            self._tell("finish", run_key, status=status)
             self._file.sync()
 
     def close(self) -> None:
@@ -164,6 +153,11 @@ class JsonlRecorder(Recorder):
         """Return a path as the file names it: as seen from its folder, so that a results folder can be moved."""
         path = path.absolute()
         return os.path.relpath(path, self.path.parent) if path.is_relative_to(self.path.parent) else str(path)
+
+    def _tell(self, method: str, run_key: str, **arguments: object) -> None:
+        """Do a call in memory, which refuses what is wrong with it, and write it: both as it will be read."""
+        call({"call": method, "run_key": run_key, **arguments}, self._memory, self.path.parent)
+        self._write(method, run_key, **arguments)
 
     def _write(self, method: str, run_key: str, **arguments: object) -> None:
         self._file.append(call=method, run_key=run_key, **arguments, at=time.time())
@@ -208,8 +202,12 @@ def call(record: dict[str, Any], recorder: Recorder, folder: Path) -> None:
             recorder.set_view(key, view)
         case {"call": "log_points", "run_key": str(key), "points": list(points)}:
             recorder.log_points(key, [Point(*point) for point in points])
-        case {"call": "log_input", "run_key": str(key), "input": dict(dataset)}:
-            recorder.log_input(key, **dataset)
+        case {
+            "call": "log_input",
+            "run_key": str(key),
+            "input": {"name": str(name), "digest": str(digest), "context": str(context)},
+        }:
+            recorder.log_input(key, name, digest, context)
         case {"call": "set_tags", "run_key": str(key), "tags": dict(tags)}:
             recorder.set_tags(key, tags)
         case {"call": "set_description", "run_key": str(key), "markdown": str(markdown)}:

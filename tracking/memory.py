@@ -61,11 +61,9 @@ class MemoryRecorder(Recorder):
         run = self.runs[run_key]
         run.add_points(run.new_points(points))
 
-    def log_input(
-        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
-    ) -> None:
+    def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
         run = self.runs[run_key]
-        dataset = run.new_input(DatasetInput(name, digest, context, source, rows))
+        dataset = run.new_input(DatasetInput(name, digest, context))
         if dataset:
             run.inputs.append(dataset)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,15 +153,4 @@ def dataset_name(name: str, context: str) -> str:
 def _input(entry: object) -> DatasetInput:
     dataset, tags = entry.dataset, {tag.key: tag.value for tag in entry.tags}  # type: ignore[attr-defined]
     context = tags.get(CONTEXT_TAG, "")
-    name = dataset.name.removesuffix(f"-{context}")
-    source, rows = _entry(dataset.source, "uri"), _entry(dataset.profile, "num_rows")
-    return DatasetInput(name, dataset.digest, context, str(source or ""), rows if isinstance(rows, int) else None)
-
-
-def _entry(text: str | None, name: str) -> object:
-    """Return an entry of a JSON object; None where it is not there, as in inputs that others have logged."""
-    try:
-        parsed = json.loads(text or "")
-    except ValueError:
-        return None
-    return parsed.get(name) if isinstance(parsed, dict) else None
+    return DatasetInput(dataset.name.removesuffix(f"-{context}"), dataset.digest, context)

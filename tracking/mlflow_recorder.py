@@ -6,7 +6,6 @@ writing process at a time; any number may read meanwhile.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -122,24 +121,15 @@ class MlflowRecorder(Recorder):
         known = self._known(run_key)
         self._log_points(known, known.new_points(list(points)))
 
-    def log_input(
-        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
-    ) -> None:
-        """See `Recorder.log_input`; of equal name, context and digest, MLflow keeps the first source and row count."""
+    def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
         from mlflow import entities
 
         known = self._known(run_key)
-        new = known.state.new_input(DatasetInput(name, digest, context, source, rows))
+        new = known.state.new_input(DatasetInput(name, digest, context))
         if new is None:
             return
-        profile = None if new.rows is None else json.dumps({"num_rows": new.rows})
-        dataset = entities.Dataset(
-            dataset_name(new.name, new.context),
-            new.digest,
-            source_type="local",
-            source=json.dumps({"uri": new.source}),
-            profile=profile,
-        )
+        called = dataset_name(new.name, new.context)
+        dataset = entities.Dataset(called, new.digest, source_type="local", source='{"uri": ""}')  # MLflow wants one
         tags = [entities.InputTag(CONTEXT_TAG, new.context)]
         with in_words(self.tracking_uri):
             self.client.log_inputs(known.id, [entities.DatasetInput(dataset, tags)])

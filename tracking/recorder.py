@@ -47,15 +47,11 @@ class DatasetInput:
     Attributes:
         digest: of exactly these images, at most MAX_DIGEST characters.
         context: what they were used for: "train", "holdout" or "test".
-        source: where they come from, in words or as an address.
-        rows: how many there are, None where nobody counted.
     """
 
     name: str
     digest: str
     context: str
-    source: str = ""
-    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -141,9 +137,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def log_input(
-        self, run_key: str, name: str, digest: str, context: str, *, source: str = "", rows: int | None = None
-    ) -> None:
+    def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
         """Record that the run used a data set, as in `DatasetInput`; a longer digest is cut. Repeating does nothing.
 
         Raises ConflictError when the run used other images by that name in that context.

@@ -201,8 +201,6 @@ def _input(entry: Any) -> dict[str, Any]:
         "name": entry.dataset.name.removesuffix(f"-{tag.value}"),
         "digest": entry.dataset.digest,
         "context": tag.value,
-        "source": json.loads(entry.dataset.source)["uri"],
-        "rows": json.loads(entry.dataset.profile)["num_rows"] if entry.dataset.profile else None,
     }
 
 

@@ -43,7 +43,7 @@ def work(recorder: Any, files: Path) -> None:
     for trial in range(2):
         key = f"demo/trial-{trial:02d}"
         recorder.start(key, {"lr": 0.1 * trial, "heads": "ridge"}, {"kind": "trial"}, parent="demo")
-        recorder.log_input(key, "digits", "abc", "train", rows=1438)
+        recorder.log_input(key, "digits", "abc", "train")
         for session in range(1, 4):
             losses = [Point("train/slow/ce", 1 / epoch, epoch) for epoch in range(2 * session - 1, 2 * session + 1)]
             recorder.log_points(key, [Point("val/accuracy", 0.9 / (trial + session), session), *losses])

@@ -88,7 +88,7 @@ TOKEN = f"Bearer {SECRET}"
 def begin(recorder: Any, files: Path) -> None:
     recorder.start("demo", {"seed": 0}, {"kind": "sweep"}, name="Demo")
     recorder.start("demo/trial-00", {"lr": 0.1}, {"kind": "trial"}, parent="demo")
-    recorder.log_input("demo/trial-00", "digits", "abc", "train", rows=1438)
+    recorder.log_input("demo/trial-00", "digits", "abc", "train")
     recorder.log_points("demo/trial-00", [Point("val/accuracy", 0.5, 1), Point("train/slow/ce", 1 / 3, 1)])
     recorder.log_directory("demo/trial-00", files, "checkpoints")
 

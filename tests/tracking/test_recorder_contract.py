@@ -123,7 +123,7 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
     recorder.log_params("demo/trial-00", {"temperature": 1.0, "slow.lr": 0.5})
     recorder.set_view("demo", {"columns": ["a"]})
     recorder.set_view("demo", {"columns": ["a", "b"], "ascending": False})
-    recorder.log_input("demo/trial-00", "digits", "abc", "train", source="scikit-learn", rows=1438)
+    recorder.log_input("demo/trial-00", "digits", "abc", "train")
     recorder.log_input("demo/trial-00", "digits", "abc", "holdout")
     recorder.log_directory("demo", tmp_path / "files")
     recorder.log_directory("demo", tmp_path / "files" / "deep", "again/here")
@@ -167,8 +167,8 @@ def test_everything_comes_back_exactly(kind: Kind, recorder: Recorder, tmp_path:
                 "val/slow/accuracy": {step: -value for step, value in enumerate(AWKWARD, start=1)},
             },
             "inputs": [
-                {"name": "digits", "digest": "abc", "context": "train", "source": "scikit-learn", "rows": 1438},
-                {"name": "digits", "digest": "abc", "context": "holdout", "source": "", "rows": None},
+                {"name": "digits", "digest": "abc", "context": "train"},
+                {"name": "digits", "digest": "abc", "context": "holdout"},
             ],
             "description": "",
             "view": {},
@@ -190,8 +190,8 @@ def test_work_done_twice_is_recorded_once(kind: Kind, recorder: Recorder) -> Non
         target.start("demo/trial-00", {"lr": 0.1}, {}, parent="demo")
         target.log_points("demo/trial-00", [Point("val/accuracy", 0.1 * step, step) for step in range(1, 4)])
         target.log_metrics("demo/trial-00", {"val/accuracy": 0.1 * 3, "time/session": 2.5}, step=3)
-        target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
-        target.log_input("demo/trial-00", "digits", "0" * 64, "train", rows=10)
+        target.log_input("demo/trial-00", "digits", "0" * 64, "train")
+        target.log_input("demo/trial-00", "digits", "0" * 64, "train")
         target.log_params("demo/trial-00", {"temperature": 1.0})
         target.set_view("demo", {"columns": ["a"]})
         target.finish("demo/trial-00", Status.FINISHED)
