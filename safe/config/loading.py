@@ -17,7 +17,7 @@ from safe.config.settings import Config
 from safe.config.values import ORDERS
 from safe.datasets.facts import canonical_name
 from safe.errors import UserError, nearest, shortened, tell
-from safe.io.documents import flatten, parse_yaml
+from safe.io.documents import flatten, nested, parse_yaml
 from safe.io.opening import read_regular
 
 FITTING = "vit_small_patch14_dinov2.lvd142m"  # named to those who bring pictures and no backbone
@@ -160,14 +160,9 @@ def validate(flat: Mapping[str, Any]) -> Config:
     """Return the `Config` of a mapping of dotted names; see `load_config` for what is raised."""
     known = setting_names()
     problems = [f"unknown setting {name!r}.{_hint(name, known)}" for name in flat if name not in known]
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        if name in known:
-            section, _, leaf = name.rpartition(".")
-            (tree.setdefault(section, {}) if section else tree)[leaf] = value
     config: Config | None = None
     try:
-        config = Config.model_validate(tree)
+        config = Config.model_validate(nested({name: value for name, value in flat.items() if name in known}))
     except ValidationError as error:
         problems += _problems(error)
     if problems or config is None:

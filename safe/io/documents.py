@@ -106,6 +106,15 @@ def yaml_line(value: Any) -> str:
     return yaml_text(value, default_flow_style=True, width=math.inf).removesuffix("\n...\n").strip()
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping of dotted names as one of sections."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        section, _, leaf = name.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[leaf] = value
+    return tree
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return a nested mapping as one with dotted names; `UserError` if it has a name twice, nested and dotted."""
     flat: dict[str, Any] = {}

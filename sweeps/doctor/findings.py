@@ -64,12 +64,6 @@ def diagnose(wants: Wants, cluster: Nodes) -> list[Finding]:
     return findings(wants, reports)
 
 
-# ------------------------------------------------------------------ on a node
-
-
-# ---------------------------------------------------------------- what it means
-
-
 def findings(wants: Wants, reports: Sequence[Report]) -> list[Finding]:
     """Return one finding a check and node, in the order of the checks."""
     lost = [
@@ -113,9 +107,13 @@ def _shared(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
 def _space(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
     for report in reports:
         if (free := report.facts.get("free")) is not None:
-            bad = free < LEAST_FREE_BYTES
-            remedy = f"free at least {LEAST_FREE_BYTES / GIB:.0f} GiB: python -m sweeps prune" if bad else ""
-            yield Finding("free disk", report.node.name, "bad" if bad else "ok", f"{free / GIB:.1f} GiB", remedy)
+            remedy = f"free at least {LEAST_FREE_BYTES / GIB:.0f} GiB: python -m sweeps prune"
+            yield _limited("free disk", report, free >= LEAST_FREE_BYTES, f"{free / GIB:.1f} GiB", remedy)
+
+
+def _limited(check: str, report: Report, kept: bool, observation: str, remedy: str) -> Finding:
+    """Return what is said of a limit: the remedy where it is not kept."""
+    return Finding(check, report.node.name, "ok" if kept else "bad", observation, "" if kept else remedy)
 
 
 def _data_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
@@ -159,18 +157,18 @@ def _gpus_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
 
 def _clock(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
     for report in reports:
-        bad = report.skew > MOST_CLOCK_SKEW_S
-        skew = f"{report.skew:.1f} s off the driver's" if bad else "agrees with the driver's"
-        remedy = "keep the clocks of all hosts with a time service such as chrony" if bad else ""
-        yield Finding("clock", report.node.name, "bad" if bad else "ok", skew, remedy)
+        kept = report.skew <= MOST_CLOCK_SKEW_S
+        skew = "agrees with the driver's" if kept else f"{report.skew:.1f} s off the driver's"
+        remedy = "keep the clocks of all hosts with a time service such as chrony"
+        yield _limited("clock", report, kept, skew, remedy)
 
 
 def _memory(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:
     for report in reports:
         if (size := report.facts.get("shared memory")) is not None:
-            bad = size < LEAST_SHARED_MEMORY_BYTES
-            remedy = "start the container with a larger shm_size (SHM_SIZE=512m)" if bad else ""
-            yield Finding("shared memory", report.node.name, "bad" if bad else "ok", f"{size / 2**20:.0f} MiB", remedy)
+            remedy = "start the container with a larger shm_size (SHM_SIZE=512m)"
+            kept = size >= LEAST_SHARED_MEMORY_BYTES
+            yield _limited("shared memory", report, kept, f"{size / 2**20:.0f} MiB", remedy)
 
 
 def _mlflow_found(wants: Wants, reports: Sequence[Report]) -> Iterable[Finding]:

@@ -19,6 +19,7 @@ from safe.errors import shown
 from safe.io.progress import SILENCE_S, Ticking, duration
 from safe.io.tables import Column, Table
 from safe.types import Working
+from sweeps.engine.bookkeeper import Display
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, SEARCH_KINDS, UNPLANNED
 from sweeps.ledger.ledger import SweepLog
@@ -26,16 +27,7 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.spec.titles import status_word
 from tracking.recorder import Status
 
-_COLOURS: dict[str, str] = {
-    status_word(status): colour
-    for status, colour in (
-        (Status.RUNNING, "cyan"),
-        (Status.FINISHED, "green"),
-        (Status.STOPPED, "yellow"),
-        (Status.FAILED, "red"),
-        (Status.KILLED, "yellow"),
-    )
-}
+_COLOURS = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "paused": "yellow"}
 _NOW = "now"  # a column that is there while somebody works
 _COLUMNS = (
     Column("run"),
@@ -69,7 +61,7 @@ class _Row:
 Detail = Literal["quiet", "usual", "verbose"]
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """One line a run, overall progress, what the search has trained, and time left; use it as a context manager.
 
     Args:
@@ -116,7 +108,6 @@ class LiveDisplay:
         self._live.stop()
 
     def job_changed(self, job: JobLog, sessions: Sequence[Mapping[str, float]]) -> None:
-        """See `sweeps.engine.bookkeeper.Display`."""
         if job.id not in self._rows:
             self._known += len(job.sessions)
         before, row = self._rows.get(job.id), _row(job, sessions)
@@ -142,7 +133,6 @@ class LiveDisplay:
                     self._print(f"  {_cost(job.sessions[-1])}")
 
     def working(self, job_id: str, working: Working) -> None:
-        """See `sweeps.engine.bookkeeper.Display`."""
         if job_id in self._rows and working.session == self._rows[job_id].sessions + 1:
             self._working[job_id] = working
             self._length = max(self._length, working.sessions)
@@ -172,7 +162,6 @@ class LiveDisplay:
         self._between = "writing what it gave"
 
     def note(self, words: str) -> None:
-        """See `sweeps.engine.bookkeeper.Display`."""
         self._print(f"note: {shown(words)}")
 
     @property

@@ -109,13 +109,7 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
         ledger.log.spec = spec
 
 
-def _run(
-    ledger: Ledger,
-    folders: Folders,
-    work: Work,
-    summarise: Summarise,
-    detail: Detail,
-) -> None:
+def _run(ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, detail: Detail) -> None:
     from tracking import environment_tags
     from tracking.reconcile import reconcile
 

@@ -23,6 +23,7 @@ from sweeps.spec.runs import PLACES
 from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from tracking.errors import TrackingError
+from tracking.mlflow_reader import RUN_KEY_TAG
 from tracking.recorder import Point, Status
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from tracking.recorder import ModelOutput, Recorder
 
 CHAMPION = "champion"
-RUN_KEY = "safe.run_key"
 
 
 def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict[str, Any] | None:
@@ -114,7 +114,7 @@ def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, record
 def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
     provenance, score = job.sessions[0].provenance, (log.selected or {}).get("score")
     return {
-        RUN_KEY: key,
+        RUN_KEY_TAG: key,
         "sweep": log.spec.name,
         "data_digest": provenance["data_digest"],
         "weights_digest": provenance["weights_digest"],
@@ -127,7 +127,7 @@ def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
 def _registered(client: MlflowClient, name: str, key: str) -> ModelVersion | None:
     """Return the version that an earlier call registered for this run."""
     versions = client.search_model_versions(f"name = '{name}'")
-    return next((entry for entry in versions if entry.tags.get(RUN_KEY) == key), None)
+    return next((entry for entry in versions if entry.tags.get(RUN_KEY_TAG) == key), None)
 
 
 def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str]) -> ModelVersion:

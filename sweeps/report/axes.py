@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweeps.spec.domains import is_number
 from sweeps.spec.titles import short_value
 
 LOG_FROM = 20.0  # positive values that span at least this factor are laid out by their logarithm
@@ -19,20 +20,18 @@ class Axis:
     """One setting of several trials.
 
     Attributes:
-        categories: values as text, in order, when the setting is no number; else empty.
         positions: one per trial, in [0, 1].
         ticks: (position, text), from low to high.
     """
 
     name: str
-    categories: tuple[str, ...]
     positions: tuple[float, ...]
     ticks: tuple[tuple[float, str], ...]
 
 
 def axis(name: str, values: Sequence[Any]) -> Axis:
     """Return the axis of a setting: numbers by value or, over a wide range, by logarithm; all else in equal steps."""
-    if not values or not all(_is_number(value) for value in values):
+    if not values or not all(is_number(value) and math.isfinite(value) for value in values):
         return _categorical(name, values)
     positive = [float(value) for value in values if value > 0]
     if min(values) < 0 or not positive or max(positive) / min(positive) < LOG_FROM:
@@ -43,9 +42,7 @@ def axis(name: str, values: Sequence[Any]) -> Axis:
 def _categorical(name: str, values: Sequence[Any]) -> Axis:
     words = tuple(sorted({short_value(value) for value in values}))
     place = {word: _step(index, len(words)) for index, word in enumerate(words)}
-    return Axis(
-        name, words, tuple(place[short_value(value)] for value in values), tuple((p, w) for w, p in place.items())
-    )
+    return Axis(name, tuple(place[short_value(value)] for value in values), tuple((p, w) for w, p in place.items()))
 
 
 def _linear(name: str, values: Sequence[float]) -> Axis:
@@ -56,7 +53,7 @@ def _linear(name: str, values: Sequence[float]) -> Axis:
     def place(value: float) -> float:
         return (value - low) / (high - low) if high > low else 0.5
 
-    return Axis(name, (), tuple(map(place, values)), tuple((place(value), short_value(value)) for value in shown))
+    return Axis(name, tuple(map(place, values)), tuple((place(value), short_value(value)) for value in shown))
 
 
 def _logarithmic(name: str, values: Sequence[float], low: float, high: float) -> Axis:
@@ -73,11 +70,7 @@ def _logarithmic(name: str, values: Sequence[float], low: float, high: float) ->
         decades = range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)
         every = max(1, math.ceil(len(decades) / MOST_TICKS))
         shown = [0.0] * (start > 0) + [10.0**power for power in decades[::every]]
-    return Axis(name, (), tuple(map(place, values)), tuple((place(value), short_value(value)) for value in shown))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return Axis(name, tuple(map(place, values)), tuple((place(value), short_value(value)) for value in shown))
 
 
 def _step(index: int, count: int) -> float:

@@ -43,7 +43,7 @@ def _warnings(pair: Pair) -> list[str]:
     """Return what keeps the two from being compared number by number."""
     warnings = [f"{g.spec.name}: {ON_TEST}." for g in pair if g.on_test]
     targets = [g.spec.evaluate_on or g.spec.dataset for g in pair]
-    facts = [_facts(g) for g in pair]
+    facts = [g.finals[0].sessions[0].provenance if g.finals else {} for g in pair]
     if targets[0] != targets[1]:
         warnings.append(f"The final runs are on different data sets: {targets[0]} and {targets[1]}.")
     else:
@@ -54,10 +54,6 @@ def _warnings(pair: Pair) -> list[str]:
     if len(lengths) > 1:
         warnings.append(f"The streams have different lengths: {' and '.join(map(str, sorted(lengths)))} sessions.")
     return warnings
-
-
-def _facts(gathered: Gathered) -> dict[str, Any]:
-    return dict(gathered.finals[0].sessions[0].provenance) if gathered.finals else {}
 
 
 def answers(pair: Pair) -> Section:
@@ -86,13 +82,9 @@ def answers(pair: Pair) -> Section:
 
 def _shared_runs(pair: Pair) -> tuple[list[JobLog], list[JobLog]]:
     """Return the final runs of both whose seed and class order the other has too, in the same order."""
-    first, second = ({_seeds(job): job for job in g.finals} for g in pair)
+    first, second = ({(job.config["seed"], job.config["class_order_seed"]): job for job in g.finals} for g in pair)
     both = [key for key in first if key in second]
     return [first[key] for key in both], [second[key] for key in both]
-
-
-def _seeds(job: JobLog) -> tuple[int, int]:
-    return job.config["seed"], job.config["class_order_seed"]
 
 
 def paired(first: Sequence[JobLog], second: Sequence[JobLog], metric: str) -> dict[str, float] | None:

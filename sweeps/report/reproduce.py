@@ -7,7 +7,7 @@ from typing import Any
 
 from safe.config.loading import preset
 from safe.errors import UserError
-from safe.io.documents import yaml_line, yaml_text
+from safe.io.documents import nested, yaml_line, yaml_text
 from safe.io.tables import Table
 from sweeps.report.formatting import exact
 from sweeps.report.gather import Gathered
@@ -31,7 +31,7 @@ def reproduce(gathered: Gathered) -> Section:
         blocks.append(
             Code(f"python -m sweeps export {spec.name} --out winner.yaml\npython -m safe train --config winner.yaml")
         )
-        blocks.append(Code(_nested(_final(gathered)).rstrip(), "winner.yaml"))
+        blocks.append(Code(yaml_text(nested(_final(gathered))).rstrip(), "winner.yaml"))
     facts = [["search seed", str(spec.search_seed)], ["threads of a run", str(spec.threads)]]
     if gathered.finals:
         for name, what in (("seed", "seeds of the final runs"), ("class_order_seed", "their class order seeds")):
@@ -86,11 +86,3 @@ def _final(gathered: Gathered) -> dict[str, Any]:
     config = final_config(refit_config(spec, winner.config, winner.prediction), 0)
     typed = spec.target or spec.base
     return {**config, **{name: typed[name] for name in (*PLACES, "backbone.weights")}}
-
-
-def _nested(flat: dict[str, Any]) -> str:
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        section, _, leaf = name.rpartition(".")
-        (tree.setdefault(section, {}) if section else tree)[leaf] = value
-    return yaml_text(tree)

@@ -74,7 +74,7 @@ def _plain_axis(measure: Measure, values: list[float]) -> Axis:
     width = high - low or 1.0
     digits = 1 if width >= 0.02 else 2
     ticks = tuple((i / 4, measure.write(low + i / 4 * (high - low), digits)) for i in range(5)) if high > low else ()
-    return Axis(measure.axis, (), tuple((v - low) / width if high > low else 0.5 for v in values), ticks)
+    return Axis(measure.axis, tuple((v - low) / width if high > low else 0.5 for v in values), ticks)
 
 
 def importance(gathered: Gathered) -> Section | Missing:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from safe.io.documents import yaml_text
+from safe.io.documents import yaml_line
 from safe.io.tables import Column, Table
 from safe.types import with_split
 from sweeps.ledger.folders import FILE_NAME, FOLDER
@@ -121,12 +121,9 @@ def describe(log: SweepLog) -> str:
     if log.model is not None:
         lines.append(f"- model: {log.model['words']}")
     lines += ["", *(f"**{words}**" for words, _ in _marks(log))]
-    return "\n".join([*lines, "", "Space:", "", *(f"- `{_yaml({name: entry})}`" for name, entry in spec.space.items())])
-
-
-def _yaml(entry: dict[str, Any]) -> str:
-    """Return an entry of a space as its file has it."""
-    return yaml_text(entry, default_flow_style=True, width=10**6).strip()[1:-1]
+    return "\n".join(
+        [*lines, "", "Space:", "", *(f"- `{yaml_line({name: entry})[1:-1]}`" for name, entry in spec.space.items())]
+    )
 
 
 def on_test(summary: Mapping[str, Any], metric: str) -> str:

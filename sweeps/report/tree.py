@@ -10,6 +10,7 @@ from typing import Any
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import Kind
 from sweeps.report.gather import Gathered
+from sweeps.results.selection import varied
 
 KINDS = ("slow", "fast", "features", "readout", "logits", "views")
 
@@ -60,10 +61,9 @@ def tree(gathered: Gathered) -> list[Node]:
     for key, jobs in first.items():
         below = [group for name, group in later.items() if name.startswith(f"{key} ")]
         node = _node(list(filter(acts_in_session_1, gathered.varied)), jobs, slice(0, 1))
-        node.children = [
-            _node([n for n in gathered.varied if n not in node.settings and _same(group, n)], group, slice(1, None))
-            for group in below
-        ]
+        for group in below:
+            differing = {*node.settings, *varied(gathered.varied, [job.config for job in group])}
+            node.children.append(_node([n for n in gathered.varied if n not in differing], group, slice(1, None)))
         nodes.append(node)
     return nodes
 
@@ -77,7 +77,3 @@ def _node(names: Sequence[str], jobs: Sequence[JobLog], sessions: slice) -> Node
         sum(record.trained for record in records),
         sum(record.reused for record in records),
     )
-
-
-def _same(jobs: Sequence[JobLog], name: str) -> bool:
-    return len({str(job.config[name]) for job in jobs}) == 1

@@ -25,9 +25,8 @@ MOST_SHARES = 4
 
 def outcome_lines(log: SweepLog) -> list[str]:
     """Return what comes after the answer: forgetting, the difference to the preset, what mattered, gap and work."""
-    words = forgetting_words(final_summary(log) or {}, with_split("test", ""))
     return [
-        *words,
+        *forgetting_words(final_summary(log) or {}, with_split("test", "")),
         *enough_words(log),
         *difference_lines(log),
         *head_lines(log),

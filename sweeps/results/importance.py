@@ -19,7 +19,7 @@ from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
 from sweeps.results.selection import leaderboard, score_points, varied
-from sweeps.spec.domains import Domain
+from sweeps.spec.domains import Domain, is_number
 from sweeps.spec.space import PREDICTION_SETTINGS, Space, parse_domain
 from sweeps.spec.titles import short_value
 
@@ -167,9 +167,8 @@ def range_edges(log: SweepLog) -> list[Edge]:
 def edge_words(entry: Edge) -> str:
     """Return in a sentence what a range should become."""
     name, end = entry.setting, "upper" if entry.upper else "lower"
-    if entry.by == "trend":
-        return f"{name}: the best trials lie near the {end} end of its range ({short_value(entry.value)}); widen it"
-    return f"{name}: its best value lies at the {end} end of its range ({short_value(entry.value)}); widen it"
+    what = "the best trials lie near" if entry.by == "trend" else "its best value lies at"
+    return f"{name}: {what} the {end} end of its range ({short_value(entry.value)}); widen it"
 
 
 def finished_scores(log: SweepLog) -> tuple[list[dict[str, Any]], list[float]]:
@@ -202,7 +201,7 @@ def _position(domain: Domain, value: Any) -> float | None:
     """Return where a number lies between the ends of its range; None of what has none, and of a 0 beside a range."""
     if not domain.listed:
         return None if domain.kind == "zero_or_loguniform" and value == 0 else place(domain, value)
-    numbers = sorted(v for v in domain.values if isinstance(v, int | float) and not isinstance(v, bool))
+    numbers = sorted(v for v in domain.values if is_number(v))
     if len(numbers) < max(3, len(domain.values)):
         return None
     return numbers.index(value) / (len(numbers) - 1)

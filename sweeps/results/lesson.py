@@ -12,6 +12,7 @@ from typing import Any
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import Scored, leaderboard
+from sweeps.spec.domains import is_number
 from sweeps.spec.objective import objectives
 
 CHANCE = 0.05  # for all tests together
@@ -64,7 +65,7 @@ def surest(settings: Mapping[str, Sequence[Any]], measures: Mapping[str, Sequenc
     """
     effects: list[Effect] = []
     for name, values in settings.items():
-        if len(values) < FEWEST or len(set(map(str, values))) < 2 or not all(_is_number(value) for value in values):
+        if len(values) < FEWEST or len(set(map(str, values))) < 2 or not all(map(is_number, values)):
             continue
         for measure, reached in measures.items():
             correlation, freedom = _spearman(values, reached), len(values) - 2
@@ -123,10 +124,6 @@ def _two_sided(t: float, freedom: int) -> float:
     from scipy.special import stdtr
 
     return float(2 * stdtr(freedom, -abs(t)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def equals_of_the_chosen(log: SweepLog) -> int:

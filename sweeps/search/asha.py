@@ -52,17 +52,14 @@ class Halving:
         self._log = log
         self._scores: dict[tuple[str, int], float] = {}
 
-    def outranked(self, job: JobLog) -> bool:
-        """Return whether the job, after its newest session, is to be stopped."""
+    def reason(self, job: JobLog) -> str | None:
+        """Return why the job, after its newest session, is to be stopped; None where it goes on."""
         session = len(job.sessions)
         if session not in rungs(job.sessions[-1].sessions):
-            return False
+            return None
         reached = [other for other in self._log.of_kind(job.kind) if len(other.sessions) >= session]
-        return not survives(self._score(job, session), [self._score(other, session) for other in reached])
-
-    def reason(self, job: JobLog) -> str | None:
-        """Return why the job is to be stopped, None where it goes on."""
-        return OUTRANKED if self.outranked(job) else None
+        scores = [self._score(other, session) for other in reached]
+        return None if survives(self._score(job, session), scores) else OUTRANKED
 
     def _score(self, job: JobLog, session: int) -> float:
         """Return the first objective as it was after `session`; more is better."""

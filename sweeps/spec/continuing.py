@@ -29,7 +29,7 @@ def continued(old: Spec, new: Spec) -> Spec:
     new = new.model_copy(update=stays if new.base["runtime.threads"] else {**stays, "threads": old.threads})
     before, now = old.comparable(), new.comparable()
     differing = [
-        f"{key}: {' -> '.join(_told(before, now, key))}{_not_wider(key)}"
+        f"{key}: {' -> '.join(_told(before, now, key))}{' (can only grow wider)' if key.startswith('space ') else ''}"
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key) and not _wider(key, old, new)
     ]
@@ -65,7 +65,3 @@ def _wider(key: str, old: Spec, new: Spec) -> bool:
         return False
     before = parse_domain(name, old.space.get(name, old.base[name]))
     return parse_domain(name, new.space[name]).covers(before)
-
-
-def _not_wider(key: str) -> str:
-    return " (can only grow wider)" if key.startswith("space ") else ""

@@ -17,6 +17,11 @@ RANGES = (*LOGARITHMIC, "uniform", "int", "quantised")
 LISTS = ("choice", "grid")
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number, which True and False are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class Domain:
     """The values that one setting may take.
@@ -119,7 +124,7 @@ class Domain:
     def __contains__(self, value: Any) -> bool:
         if self.listed:
             return value in self.values
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        if not is_number(value):
             return False
         if self.kind in STEPPED:
             low, high = self.values[:2]
@@ -171,7 +176,7 @@ def domain_of(entry: Any, *, whole: bool) -> Domain:
 def _check_range(kind: str, values: Sequence[Any], *, whole: bool) -> None:
     quantised = kind == "quantised"
     wanted = "[low, high, step]" if quantised else "[low, high]"
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    numbers = all(map(is_number, values))
     size = 3 if quantised else 2
     if len(values) != size or not numbers or not all(map(math.isfinite, values)) or not values[0] < values[1]:
         count = "three" if quantised else "two"
@@ -191,9 +196,7 @@ def _prior(kind: str, values: Sequence[Any], prior: Any) -> tuple[float, float]:
     if not isinstance(prior, Mapping) or set(prior) != {"median", "spread"}:
         raise ValueError(words)
     median, spread = prior["median"], prior["spread"]
-    if any(
-        not isinstance(one, (int, float)) or isinstance(one, bool) or not math.isfinite(one) for one in (median, spread)
-    ):
+    if not all(is_number(one) and math.isfinite(one) for one in (median, spread)):
         raise ValueError(words)
     if not values[0] <= median <= values[1]:
         raise ValueError(f"the prior's median {median:g} lies outside {list(values[:2])!r}")

@@ -13,6 +13,7 @@ from safe.config.values import ORDERS
 from safe.datasets.facts import canonical_name
 from safe.errors import UserError, choices, shortened
 from safe.io.sources import import_own
+from sweeps.spec.domains import is_number
 from sweeps.spec.machine import check_share, gpu_count, ray_address, resources
 from sweeps.spec.names import checked_name, default_name
 from sweeps.spec.objective import objectives
@@ -118,7 +119,7 @@ def _default(field: str) -> Any:
 def check_numbers(**numbers: Any) -> None:
     """Refuse numbers out of range; what is not a number here is checked elsewhere."""
     for field, number in numbers.items():
-        if not isinstance(number, (int, float)) or isinstance(number, bool):
+        if not is_number(number):
             continue
         limits = SweepSpec.model_fields[field].metadata
         least, most = (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safe.config import setting_names
+from sweeps.spec.domains import is_number
 from sweeps.spec.specs import Spec, SweepSpec
 from tracking.recorder import Status
 
@@ -45,7 +46,7 @@ def short_value(value: Any) -> str:
     """Return a value as people write it: `1e-3`, `0.05`, `24`, `ssf`; three digits and what stands before the point."""
     if _is_names(value):
         return names_in_short(value)
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not is_number(value):
         return Path(value).name if isinstance(value, str) and "/" in value else str(value)
     plain = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")

@@ -25,10 +25,10 @@ def typed(command: str, name: str | None = None, *, results: Path = USUAL) -> st
         variables += [f"RESULTS={results}"] if elsewhere else []
         return " ".join(["make", command, *(shlex.quote(word) for word in variables)])
     words = [] if name is None else [name]
-    return shlex.join([_python(), "-m", "sweeps", command, *words, *(["--results", str(results)] if elsewhere else [])])
+    words += ["--results", str(results)] if elsewhere else []
+    return shlex.join([str(from_here(Path(sys.executable))), "-m", "sweeps", command, *words])
 
 
-def _python() -> str:
-    """Return this interpreter as a person would type it here."""
-    path = Path(sys.executable)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def from_here(path: Path) -> Path:
+    """Return an absolute path as one would name it from the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -25,6 +25,7 @@ from sweeps.spec.options import build_spec
 from sweeps.spec.space import Space
 from sweeps.spec.specs import DEFAULT_DATASET, SweepSpec
 from sweeps.spec.titles import short_value
+from sweeps.spec.typed import from_here
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,11 +133,6 @@ class Sweep:
         table = self.trials.to_html(index=False, float_format=lambda value: f"{value:.4g}", na_rep="")
         return f"<b>Sweep {escape(self.name)}</b><br>{lines}{table}"
 
-    @property
-    def _place(self) -> Path:
-        """Return the folder as one would name it from here."""
-        return self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
-
     def _lines(self) -> list[str]:
         spec, best, final = self.log.sweep_spec, self.best, self.final
         lines = [f"{spec.dataset}, {spec.search} search by {spec.selection}, {status_of(self.log)}"]
@@ -144,7 +140,7 @@ class Sweep:
             lines.append(f"best: {best!r}")
         if final is not None:
             lines.append(f"final: test accuracy {on_test(final, 'accuracy')} % over {final['seeds']} seeds")
-        return [*lines, *learned_lines(self.log), f"files: {self._place}"]
+        return [*lines, *learned_lines(self.log), f"files: {from_here(self.folder)}"]
 
 
 def run_sweep(

@@ -129,7 +129,7 @@ def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records:
         config |= job["predictions"][place]
         rows = [list(record.grid[place]) for record in records]
         sessions = [{**own, **aggregated} for own, aggregated in zip(sessions, chosen, strict=True)]
-    _write_config(folder / "config.yaml", config)
+    _write_text(folder / "config.yaml", yaml_text(config))
     title = f"{job['title']} · {records[-1].split}"
     groups = [f"session {number}" for number in range(1, len(rows) + 1)]
     matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
@@ -195,10 +195,6 @@ def _metrics(records: Sequence[SessionRecord]) -> list[dict[str, float]]:
 
 def _pairs(values: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.5g}" for name, value in values.items())
-
-
-def _write_config(file: Path, config: Mapping[str, Any]) -> None:
-    _write_text(file, yaml_text(dict(config)))
 
 
 def _write_csv(file: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:

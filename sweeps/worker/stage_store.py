@@ -38,11 +38,10 @@ _PAUSES = (0.01, 0.25)  # seconds between two looks at a stage that another run 
 
 
 class Usage(NamedTuple):
-    """What lies in a store: stages, their bytes, and both by kind."""
+    """What lies in a store: stages and their bytes."""
 
     files: int
     bytes: int
-    by_kind: dict[str, tuple[int, int]]
 
 
 class DiskStages:
@@ -92,11 +91,8 @@ class DiskStages:
 
     def usage(self) -> Usage:
         """Return how many stages there are and how big they are."""
-        by_kind: dict[str, tuple[int, int]] = {}
-        for path, status in self._files("*.stage"):
-            files, size = by_kind.get(path.parent.name, (0, 0))
-            by_kind[path.parent.name] = files + 1, size + status.st_size
-        return Usage(sum(n for n, _ in by_kind.values()), sum(size for _, size in by_kind.values()), by_kind)
+        sizes = [status.st_size for _, status in self._files("*.stage")]
+        return Usage(len(sizes), sum(sizes))
 
     def clear(self) -> None:
         """Delete every stage that is not being computed."""

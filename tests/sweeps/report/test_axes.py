@@ -32,7 +32,7 @@ def test_what_is_no_number_stands_in_equal_steps(values: list[object]) -> None:
     scale = axis("x", values)
     assert sorted(set(scale.positions)) == [0.0, 1.0]
     assert scale.positions[0] == scale.positions[2] != scale.positions[1]
-    assert len(scale.categories) == 2
+    assert len(scale.ticks) == 2
 
 
 def test_one_value_stands_in_the_middle() -> None:

@@ -538,16 +538,16 @@ def test_cells_of_sessions_to_come_are_grey() -> None:
 
 
 def test_trials_that_tie_have_one_colour_and_the_scale_names_the_scores() -> None:
-    lr = Axis("lr", (), (0.0, 0.3, 0.6, 1.0), ())
-    accuracy = Axis("accuracy (%)", (), (1.0, 0.5, 0.5, 0.0), ((0.0, "70"), (1.0, "80")))
+    lr = Axis("lr", (0.0, 0.3, 0.6, 1.0), ())
+    accuracy = Axis("accuracy (%)", (1.0, 0.5, 0.5, 0.0), ((0.0, "70"), (1.0, "80")))
     made = search_plots.parallel([lr], accuracy, ["a", "b", "c", "d"], "a")
     lines = [trace for trace in made.data if trace.mode == "lines+markers"]
     assert [{*trace.text} for trace in lines] == [{"d"}, {"b", "c"}, {"a"}]
     assert len({trace.line.color for trace in lines}) == 3
     (scale,) = (trace.marker.colorbar for trace in made.data if trace.marker.showscale)
     assert list(scale.ticktext) == ["70", "80"]
-    equal = Axis("accuracy (%)", (), (0.5, 0.5), ())
-    tied = search_plots.parallel([Axis("lr", (), (0.0, 1.0), ())], equal, ["a", "b"], None)
+    equal = Axis("accuracy (%)", (0.5, 0.5), ())
+    tied = search_plots.parallel([Axis("lr", (0.0, 1.0), ())], equal, ["a", "b"], None)
     assert [{*trace.text} for trace in tied.data] == [{"a", "b"}]
 
 

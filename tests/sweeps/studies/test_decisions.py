@@ -51,17 +51,17 @@ def test_halving_compares_at_the_same_session_only(tmp_path: Path, make_spec: Ma
 
     halving = Halving(ledger.log)
     reach("trial-00", 0.9)
-    assert not halving.outranked(ledger.log.jobs["trial-00"])
+    assert not halving.reason(ledger.log.jobs["trial-00"])
     reach("trial-00", 0.2, 0.2)  # its average falls to 0.43: at session 1 it still counts as it was
-    assert not halving.outranked(ledger.log.jobs["trial-00"]), "alone at session 3"
+    assert not halving.reason(ledger.log.jobs["trial-00"]), "alone at session 3"
     reach("trial-01", 0.8)
-    assert halving.outranked(ledger.log.jobs["trial-01"])
+    assert halving.reason(ledger.log.jobs["trial-01"])
     reach("trial-02", 0.95)
-    assert not halving.outranked(ledger.log.jobs["trial-02"])
+    assert not halving.reason(ledger.log.jobs["trial-02"])
     reach("trial-02", 0.0)
-    assert not halving.outranked(ledger.log.jobs["trial-02"]), "session 2 is no rung"
+    assert not halving.reason(ledger.log.jobs["trial-02"]), "session 2 is no rung"
     again = Halving(Ledger.open(tmp_path).log)
-    assert again.outranked(ledger.log.jobs["trial-01"]), "a continued sweep decides alike"
+    assert again.reason(ledger.log.jobs["trial-01"]), "a continued sweep decides alike"
 
 
 def test_a_slow_candidate_is_compared_by_its_slow_learner(tmp_path: Path, make_spec: Make, make_session: Make) -> None:
@@ -72,8 +72,8 @@ def test_a_slow_candidate_is_compared_by_its_slow_learner(tmp_path: Path, make_s
         metrics = {"val/slow/average_accuracy": slow, "val/accuracy": 1 - slow}
         ledger.append("session", job=job, **make_session(1, [], metrics=metrics).to_json())
     halving = Halving(ledger.log)
-    assert not halving.outranked(ledger.log.jobs["slow-00"])
-    assert halving.outranked(ledger.log.jobs["slow-01"])
+    assert not halving.reason(ledger.log.jobs["slow-00"])
+    assert halving.reason(ledger.log.jobs["slow-01"])
 
 
 @pytest.mark.parametrize(
