@@ -26,7 +26,7 @@ Maker = TypeVar("Maker", bound=Callable[..., "ClosedFormHead | None"])
 class _Kind:
     make: Callable[..., ClosedFormHead | None]
     closed_form: bool
-    shared: tuple[str, ...]
+    settings: tuple[str, ...]
 
 
 _KINDS: dict[str, _Kind] = {}
@@ -49,7 +49,10 @@ def register_head(
     def add(make: Maker) -> Maker:
         if kind in _KINDS:
             raise ValueError(f"the kind of head {kind!r} is already registered (by {_KINDS[kind].make.__module__})")
-        _KINDS[kind] = _Kind(make, closed_form, tuple(settings.__annotations__) if settings else ())
+        shared = tuple(settings.__annotations__) if settings else ()
+        parameters = inspect.signature(make).parameters.values()
+        own = (one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY)
+        _KINDS[kind] = _Kind(make, closed_form, (*shared, *own))
         return make
 
     return add
@@ -75,9 +78,7 @@ def head_settings(kind: str) -> tuple[str, ...]:
     Raises:
         UserError: there is no such kind.
     """
-    known = _kind(kind)
-    parameters = inspect.signature(known.make).parameters.values()
-    return (*known.shared, *(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY))
+    return _kind(kind).settings
 
 
 def head_maker(kind: str) -> Callable[..., ClosedFormHead | None]:
