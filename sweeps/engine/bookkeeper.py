@@ -17,6 +17,7 @@ from safe.types import Working, with_split
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, DROPPED, SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import Ledger
+from sweeps.ledger.packed import settings_over
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.session_models import SessionModels, judged_on
 from sweeps.results.selection import pack, score_trial, shown_sessions
@@ -174,11 +175,12 @@ class Bookkeeper:
     def take_out(self) -> None:
         """The work is done, and what is told of it asks for all sessions many times."""
         for job in self.ledger.log.jobs.values():
-            job.sessions = list(job.sessions)
+            job.sessions, job.config = list(job.sessions), dict(job.config)
 
     def _put_away(self, job: JobLog) -> None:
         if job.over and job.kind in SEARCH_KINDS:  # the others are few
             pack(job)
+            job.config = settings_over(self.ledger.log.spec.base, job.config)
 
     def run_key(self, job_id: str) -> str:
         """Return the recorder's key of a job."""

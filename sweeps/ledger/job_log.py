@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class JobLog:
     id: str
     kind: Kind
     title: str
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     predictions: list[dict[str, Any]]
     trial: int | None = None
     repeat: int | None = None

@@ -1,12 +1,13 @@
-"""Sessions of a run that is over, packed: a driver of ten thousand runs asks for them seldom."""
+"""What is kept of a run that is over: a driver of ten thousand runs asks for little of it, and seldom."""
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import overload
+from typing import Any, overload
 
 from sweeps.ledger.record import SessionRecord
 
@@ -29,6 +30,14 @@ class PackedSessions(Sequence[SessionRecord]):
 
     def __getitem__(self, index: int | slice) -> SessionRecord | Sequence[SessionRecord]:
         return _unpacked(self._packed)[index]
+
+
+def settings_over(base: dict[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a configuration as what it sets otherwise than another one, beside that; 1 and 1.0 are not the same."""
+    if not base.keys() <= config.keys():
+        return config
+    own = {name: value for name, value in config.items() if name not in base or repr(base[name]) != repr(value)}
+    return ChainMap(own, base)
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -36,7 +36,7 @@ class Trial:
     id: str
     status: Status
     reason: str | None
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     prediction: dict[str, Any]
     metrics: dict[str, float]
     values: tuple[float | None, ...]

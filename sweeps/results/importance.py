@@ -171,7 +171,7 @@ def edge_words(entry: Edge) -> str:
     return f"{name}: {what} the {end} end of its range ({short_value(entry.value)}); widen it"
 
 
-def finished_scores(log: SweepLog) -> tuple[list[dict[str, Any]], list[float]]:
+def finished_scores(log: SweepLog) -> tuple[list[Mapping[str, Any]], list[float]]:
     """Return configuration and first objective, more is better, of the finished trials of the space that have one."""
     spec = log.sweep_spec
     board = leaderboard(log.within(), spec.objective, spec.split)

@@ -14,7 +14,7 @@ the space has grown since.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -38,7 +38,7 @@ class Proposal:
 
     kind: Kind
     index: int
-    config: dict[str, Any]
+    config: Mapping[str, Any]
 
 
 def layout(spec: SweepSpec) -> list[Round]:

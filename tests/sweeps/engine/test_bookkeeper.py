@@ -518,7 +518,8 @@ def test_trials_that_are_over_are_put_away_until_the_work_is_done(
     packed = {id: isinstance(job.sessions, PackedSessions) for id, job in log.jobs.items()}
     assert packed == {"trial-00": True, "trial-01": True, "trial-02": False}
     books.take_out()
-    assert [job.sessions for job in log.jobs.values()] == [job.sessions for job in read_ledger(tmp_path).jobs.values()]
+    read = read_ledger(tmp_path).jobs.values()
+    assert [(job.sessions, job.config) for job in log.jobs.values()] == [(job.sessions, job.config) for job in read]
 
 
 def test_a_trial_that_ends_has_no_other_one_scored_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from safe.types import Work
-from sweeps.ledger.packed import PackedSessions
+from sweeps.ledger.packed import PackedSessions, settings_over
 from sweeps.ledger.record import SessionRecord
 
 Make = Callable[..., SessionRecord]
@@ -31,6 +32,16 @@ def test_they_are_read_as_the_list_that_they_were(sessions: list[SessionRecord])
     assert [*PackedSessions([])] == []
     with pytest.raises(IndexError):
         packed[2]
+
+
+def test_settings_are_kept_where_they_differ_in_value_or_kind() -> None:
+    base = {"lr": 0.1, "epochs": 1, "sizes": [1, 2], "on": True}
+    config = {"lr": 0.1, "epochs": 1.0, "sizes": [1, 2.0], "on": True, "own": None}
+    kept = settings_over(base, config)
+    assert repr(dict(kept)) == repr(config)
+    assert isinstance(kept, ChainMap)
+    assert kept.maps == [{"epochs": 1.0, "sizes": [1, 2.0], "own": None}, base]
+    assert settings_over(base, {"lr": 0.1}) == {"lr": 0.1}, "what it lacks is not filled in"
 
 
 def test_a_hundred_long_sessions_take_a_tenth_of_what_their_text_takes(make_session: Make) -> None:
