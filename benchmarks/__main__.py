@@ -11,64 +11,51 @@ import importlib
 import json
 import os
 import platform
-import statistics
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.pairs import measure, shown
 from safe.errors import EXIT_USER_ERROR, UserError, choices
 from safe.io.writable import require_writable
 
 # Suites of pairs: `items()` of the module of that name proves that both ways agree and returns them to be timed.
-PAIRED = ("step", "head", "evaluate", "data", "trial")
+PAIRED = ("step", "head", "evaluate", "data", "trial", "dinov2", "fused")
 # Suites that measure in their own way: `run(console)` of the module of that name prints tables and returns the rows.
 OWN: tuple[str, ...] = (
-    "sweep", "default_sweep", "search", "tracking", "memory", "scale", "digest", "schedule", "mlflow_pages",
+    "sweep", "default_sweep", "search", "tracking", "memory", "large_head", "bf16", "scale", "digest", "schedule",
+    "mlflow_pages",
 )  # fmt: skip
 SUITES = (*PAIRED, *OWN)
 
 
-def measure(item: dict[str, Any], pairs: int) -> dict[str, Any]:
-    """Time `plain` and `ours` in turn `pairs` times; seconds by median, the ratio pair by pair."""
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-    for _ in range(pairs):
-        for name, values in seconds.items():
-            started = time.perf_counter()
-            item[name]()
-            values.append(time.perf_counter() - started)
-    ratios = [a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True)]
-    return {
-        "name": item["name"],
-        "plain_seconds": statistics.median(seconds["plain"]),
-        "ours_seconds": statistics.median(seconds["ours"]),
-        "ratio": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "pairs": pairs,
-    }
-
-
-def measured(name: str, pairs: int, console: Console) -> list[dict[str, Any]]:
-    """Run one suite, print its table, return its rows."""
+def measured(name: str, pairs: int, console: Console, keep: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Run one suite, print its table; `keep` is given all rows that there are, after each one of a suite of pairs."""
     suite = importlib.import_module(f"benchmarks.{name}")
     if name in OWN:
-        return list(suite.run(console))
-    rows = [measure(item, pairs) for item in suite.items()]
+        keep(list(suite.run(console)))
+        return
+    rows: list[dict[str, Any]] = []
+    for item in suite.items():
+        rows.append(measure(item, pairs))
+        keep(rows)
     title = f"{name} (medians of {pairs} pairs, {torch.get_num_threads()} threads)"
-    table = Table(title=title, title_justify="left", title_style="", box=None, pad_edge=False)
-    for column in ("item", "plain s", "ours s", "ratio", "min", "max"):
-        table.add_column(column, justify="left" if column == "item" else "right")
-    for row in rows:
-        seconds = (f"{row[key]:.3f}" for key in ("plain_seconds", "ours_seconds"))
-        table.add_row(row["name"], *seconds, *(f"{row[key]:.2f}" for key in ("ratio", "ratio_min", "ratio_max")))
-    console.print(table)
-    return rows
+    console.print(shown(title, rows))
+
+
+def _write(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+    }
+    (folder / f"{name}.json").write_text(json.dumps({"suite": name, "machine": machine, "items": rows}, indent=2))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,14 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     console = Console()
     for name in arguments.suite or SUITES:
-        rows = measured(name, arguments.pairs, console)
-        folder.mkdir(parents=True, exist_ok=True)
-        machine = {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "torch": torch.__version__,
-        }
-        (folder / f"{name}.json").write_text(json.dumps({"suite": name, "machine": machine, "items": rows}, indent=2))
+        measured(name, arguments.pairs, console, partial(_write, folder, name))
     return 0
 
 

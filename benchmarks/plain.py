@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from safe.backbones.network_input import network_input
 from safe.config import Config
 from safe.data.sources import Dataset
 from safe.data.stream import Subset
-from safe.data.transforms import plain_view, train_view
+from safe.data.transforms import network_view, train_view
 from safe.heads.cosine import CosineHead, new_class_rows
 from safe.learners.learner import cosine_lr
 from safe.seeding import generator
@@ -40,7 +41,7 @@ class PlainSafe:
         self.device = torch.device(device)
         self.config, self.dataset, self.test_every_epoch = config, dataset, test_every_epoch
         self.stream = build_stream(config, dataset)
-        self.size = int(vit.patch_embed.img_size[0])
+        self.seen = network_input(vit, None, config.backbone.input_norm, config.backbone.crop_pct)
         self.ptm = copy.deepcopy(vit).to(self.device)
         first = build_learner(
             config, copy.deepcopy(vit).to(self.device), len(self.stream.sessions[0].classes), self.device
@@ -54,6 +55,7 @@ class PlainSafe:
         self.gram = {name: torch.zeros(dim, dim, device=self.device) for name in ("slow", "fast")}
         self.cross = {name: torch.zeros(dim, len(dataset.classes), device=self.device) for name in ("slow", "fast")}
         self.weight: dict[str, Tensor] = {}
+        self.errors = {name: [0.0] * len(config.head.ridge_grid) for name in ("slow", "fast")}
         self.losses: list[float] = []  # mean over the images of each epoch
 
     def run(self) -> list[float]:
@@ -71,7 +73,7 @@ class PlainSafe:
             self.fast = copy.deepcopy(self.slow)
             self.fast_head = copy.deepcopy(self.slow_head)
             self.gram["fast"], self.cross["fast"] = self.gram["slow"].clone(), self.cross["slow"].clone()
-            self.weight["fast"] = self.weight["slow"].clone()
+            self.weight["fast"], self.errors["fast"] = self.weight["slow"].clone(), list(self.errors["slow"])
         return self._evaluate(t)
 
     def train_session(self, t: int) -> None:
@@ -98,16 +100,16 @@ class PlainSafe:
             views = self._generator("views", t, epoch)
             total = 0.0
             for chosen in order.split(config.batch_size):
-                x = train_view(
+                pixels = train_view(
                     session.train.read(chosen),
-                    self.size,
+                    self.seen.size,
                     crop_scale=data.crop_scale,
                     crop_ratio=data.crop_ratio,
                     horizontal_flip=data.horizontal_flip,
                     generator=views,
                     device=self.device,
                 )
-                y = session.train.labels[chosen].to(self.device)
+                x, y = self.seen.normalised(pixels), session.train.labels[chosen].to(self.device)
                 loss = self._slow_loss(x, y) if t == 0 else self._fast_loss(x, y, session.known)
                 optimizer.zero_grad()
                 loss.backward()
@@ -173,7 +175,9 @@ class PlainSafe:
         errors = []
         for ridge in self.config.head.ridge_grid:
             weight = torch.linalg.solve(gram + ridge * eye, cross)
-            errors.append(F.mse_loss(h[judge] @ weight, y[judge]).item())
+            errors.append(F.mse_loss(h[judge] @ weight, y[judge], reduction="sum").item())
+        if self.config.head.ridge_choice == "pooled":
+            errors = self.errors[name] = [a + b for a, b in zip(self.errors[name], errors, strict=True)]
         ridge = self.config.head.ridge_grid[errors.index(min(errors))]
         self.gram[name] = self.gram[name] + h.T @ h
         self.cross[name] = self.cross[name] + h.T @ y
@@ -186,7 +190,7 @@ class PlainSafe:
         for session in self.stream.sessions[: t + 1]:
             subset = session.evaluation
             for chosen in torch.arange(len(subset)).split(self.config.runtime.eval_batch_size):
-                x = plain_view(subset.read(chosen).to(self.device), self.size)
+                x = network_view(subset.read(chosen).to(self.device), self.seen)
                 self.fast.eval()
                 self.slow.eval()
                 self.fast(x)  # the released code asks the fast network once for its own prediction
@@ -208,7 +212,7 @@ class PlainSafe:
         right = total = 0
         for session in self.stream.sessions[: t + 1]:
             for chosen in torch.arange(len(session.evaluation)).split(self.config.runtime.eval_batch_size):
-                logits = head(net(plain_view(session.evaluation.read(chosen).to(self.device), self.size)))
+                logits = head(net(network_view(session.evaluation.read(chosen).to(self.device), self.seen)))
                 right += (logits.argmax(1) == session.evaluation.labels[chosen].to(self.device)).sum().item()
                 total += len(chosen)
         return right / total
@@ -217,7 +221,7 @@ class PlainSafe:
     def _features(self, net: Any, subset: Subset) -> Tensor:
         net.eval()
         batches = torch.arange(len(subset)).split(self.config.runtime.eval_batch_size)
-        return torch.cat([net(plain_view(subset.read(chosen).to(self.device), self.size)) for chosen in batches])
+        return torch.cat([net(network_view(subset.read(chosen).to(self.device), self.seen)) for chosen in batches])
 
     def _generator(self, purpose: str, t: int, epoch: int, device: torch.device | str = "cpu") -> torch.Generator:
         return generator(self.config.seed, purpose, t + 1, epoch, device=device)

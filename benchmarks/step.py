@@ -29,7 +29,7 @@ def items() -> list[dict[str, Any]]:
     config = load_config("digits", overrides=["slow.epochs=4", "fast.epochs=4"])
     dataset = load_dataset(config.dataset, config.data.root, 32)
     vit = load_backbone(config.backbone.name)
-    _prove(load_config("digits", overrides=["slow.epochs=1", "fast.epochs=1", "pet.dropout=0"]), dataset, vit)
+    prove(load_config("digits", overrides=["slow.epochs=1", "fast.epochs=1", "pet.dropout=0"]), dataset, vit)
     rows: list[dict[str, Any]] = []
     for session, phase in ((0, "slow"), (1, "fast")):
         ours = _ours(SafeTrainer(config, dataset, vit), session)
@@ -94,11 +94,12 @@ def _plain(training: PlainSafe, session: int) -> Callable[[], None]:
     return phase
 
 
-def _prove(config: Config, dataset: Dataset, vit: Any) -> None:
+def prove(config: Config, dataset: Dataset, vit: Any) -> None:
+    """Raise `AssertionError` unless two sessions of both ways give the same losses and accuracies (dropout 0)."""
     trainer, plain = SafeTrainer(config, dataset, vit), PlainSafe(config, dataset, vit, test_every_epoch=False)
     for session in range(2):
-        ours = trainer.run_session().losses[-1][1]
-        plain.run_session(session)
+        result = trainer.run_session()
+        ours, accuracy = result.losses[-1][1], plain.run_session(session)
         weights = {
             "train/slow/ce": 1.0,
             "train/slow/diag": config.slow.diag_weight,
@@ -110,3 +111,7 @@ def _prove(config: Config, dataset: Dataset, vit: Any) -> None:
         total = sum(weights[name] * value for name, value in ours.items())
         if abs(total - plain.losses[-1]) > TOLERANCE * max(1.0, abs(total)):
             raise AssertionError(f"the two phases differ in session {session + 1}: {total} and {plain.losses[-1]}")
+        if abs(accuracy - result.metrics["accuracy"]) > 1.5 / len(dataset.test):
+            raise AssertionError(
+                f"accuracies differ in session {session + 1}: {result.metrics['accuracy']}, {accuracy}"
+            )

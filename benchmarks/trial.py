@@ -19,6 +19,7 @@ from safe.backbones.loading import load_backbone
 from safe.config import Config, load_config
 from safe.data.loading import load_dataset
 from safe.data.sessions import session_count
+from safe.data.sources import Dataset
 from safe.training.trainer import SafeTrainer
 from safe.types import SessionResult
 from sweeps.worker.stage_store import DiskStages
@@ -35,8 +36,8 @@ OTHER_WEIGHTS = ("slow.diag_weight=1", "slow.offdiag_weight=30", *OTHER_FAST)
 
 def items() -> list[dict[str, Any]]:
     """Prove that all trainings give the same accuracies; return them to be timed as people run them."""
-    digits, glyphs = _Trainings("digits"), _Trainings("glyphs")
-    first_two, short = _Trainings("digits", 2), ("slow.epochs=1", "fast.epochs=1")
+    digits, glyphs = Trainings("digits"), Trainings("glyphs")
+    first_two, short = Trainings("digits", 2), ("slow.epochs=1", "fast.epochs=1")
     digits.prove_plain("slow.epochs=2", "fast.epochs=2")
     glyphs.prove_plain(*short)
     for seed in range(SEEDS):
@@ -81,19 +82,33 @@ def items() -> list[dict[str, Any]]:
     ]
 
 
-class _Trainings:
-    """Trains a data set's preset, with `overrides`, through its first `sessions`; `part` says which in words."""
+class Trainings:
+    """Trains a data set's preset, with `overrides`, through its first `sessions`; `part` says which in words.
 
-    def __init__(self, name: str, sessions: int | None = None) -> None:
-        config = load_config(name)
+    Args:
+        given: images and network that stand for the preset's own.
+        settings: of every training, unless `overrides` say otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sessions: int | None = None,
+        given: tuple[Dataset, Any] | None = None,
+        settings: Sequence[str] = (),
+    ) -> None:
+        config = load_config(name, overrides=list(settings))
         every = session_count(config)
-        self.name, self.sessions = name, sessions or every
+        self.name, self.sessions, self.settings = name, sessions or every, settings
         self.part = f"first {sessions} of {every} sessions" if sessions else f"all {every} sessions"
-        self.dataset = load_dataset(config.dataset, config.data.root, 32)
-        self.vit = load_backbone(config.backbone.name)
+        self.dataset, self.vit = given or (
+            load_dataset(config.dataset, config.data.root, 32),
+            load_backbone(config.backbone.name),
+        )
 
     def config(self, *overrides: str) -> Config:
-        return load_config(self.name, overrides=list(overrides))
+        last = {word.partition("=")[0]: word for word in (*self.settings, *overrides)}
+        return load_config(self.name, overrides=list(last.values()))
 
     def plain(self, *overrides: str, test_every_epoch: bool) -> list[float]:
         training = PlainSafe(self.config(*overrides), self.dataset, self.vit, test_every_epoch=test_every_epoch)
@@ -119,22 +134,22 @@ class _Trainings:
     def prove_plain(self, *overrides: str) -> None:
         """Raise `AssertionError` unless both ways give the same accuracies (dropout 0)."""
         plain = self.plain("pet.dropout=0", *overrides, test_every_epoch=False)
-        ours = _accuracies(self.ours("pet.dropout=0", *overrides))
+        ours = accuracies(self.ours("pet.dropout=0", *overrides))
         if any(abs(a - b) > 1.5 / len(self.dataset.test) for a, b in zip(plain, ours, strict=True)):
             raise AssertionError(f"the two trainings of {self.name} differ: {plain} and {ours}")
 
     def prove_kept(self, *overrides: str) -> None:
         """Raise `AssertionError` unless kept views are read, and give exactly the accuracies of a run without store."""
-        alone = _accuracies(self.ours(*overrides))
+        alone = accuracies(self.ours(*overrides))
         for other, kinds, sessions in (
             (OTHER_WEIGHTS, VIEWS, 1),
             (OTHER_FAST, VIEWS, self.sessions),
             (OTHER_FAST, IMAGES, self.sessions),
         ):
             results = self.kept(other, kinds, *overrides)()
-            if _accuracies(results) != alone:
-                raise AssertionError(f"kept views change {overrides}: {_accuracies(results)} instead of {alone}")
-            read = [result.work.stages["views"]["computed"] == 0 for result in results]
+            if accuracies(results) != alone:
+                raise AssertionError(f"kept views change {overrides}: {accuracies(results)} instead of {alone}")
+            read = ["views" not in (done := result.work.stages) or done["views"]["computed"] == 0 for result in results]
             if sum(read) != sessions or {result.work.training for result in results} != {"trained"}:
                 raise AssertionError(f"{overrides}: {sessions} sessions were to be trained on kept views, not {read}")
             images = [result.work.stages["features"]["reused"] > 0 for result in results]
@@ -142,5 +157,6 @@ class _Trainings:
                 raise AssertionError(f"{overrides}: features were read in {images}, kept {kinds}")
 
 
-def _accuracies(results: Sequence[SessionResult]) -> list[float]:
+def accuracies(results: Sequence[SessionResult]) -> list[float]:
+    """Return the accuracy after each session."""
     return [result.metrics["accuracy"] for result in results]

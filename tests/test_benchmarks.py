@@ -60,7 +60,8 @@ def test_results_go_to_the_named_folder_or_results(
     monkeypatch.delenv("RESULTS", raising=False)
     if results is not None:
         monkeypatch.setenv("RESULTS", results)
-    monkeypatch.setattr(sys.modules["benchmarks.__main__"], "measured", lambda *_: [{"name": "nothing", "ratio": 1.0}])
+    row = {"name": "nothing", "ratio": 1.0}
+    monkeypatch.setattr(sys.modules["benchmarks.__main__"], "measured", lambda *given: given[-1]([row]))
     assert main(["--suite", "trial"]) == 0
     assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.json")] == [
         Path(results or "results") / "bench" / "trial.json"
