@@ -29,11 +29,8 @@ def finalists(gathered: Gathered) -> Section | Missing:
     marked = next(i for i, one in enumerate(raced["finalists"]) if one["name"] == raced["winner"])
     head = ["finalist", "search", *(f"seed +{repeat}" for repeat in repeats), "mean", ""]
     near = (
-        "search and race count alike, and those tie of whose difference less than a tenth of a point would come back "
-        "with other seeds"
-        if gathered.spec.shrinks
-        else "those tie that are within a standard error of the leader, or a tenth of a point"
-    )
+        "search and race count alike, and those tie that are " if gathered.spec.shrinks else "those tie that are "
+    ) + "within a standard error of the leader, or a tenth of a point"
     words = (
         "Finalists run again with other seeds, class orders and held-out images, paired. One leaves when a one-sided "
         f"paired t-test (5 %, Holm's correction) puts it behind the leader; {near}; of them the preset is taken, else "

@@ -10,10 +10,7 @@ sessions are near enough to normal. The leader is whoever has the highest mean s
 at 5 %, as in F-Race (Birattari et al., GECCO 2002); looks are not corrected for.
 
 The score of the search is one more repeat where it is given, of every mean and of no test: it chose the finalists. That
-flatters all of them alike, and what is known of a configuration is the mean of all that was seen of it. Of a
-difference of two means that share counts which would come back with other seeds: 1 - 1/F of the two-way layout,
-finalists x repeats (the shrinkage of random effects; Robinson, Statistical Science 1991). Those tie that are then
-behind by less than SMALL.
+flatters all of them alike, and what is known of a configuration is the mean of all that was seen of it.
 """
 
 from __future__ import annotations
@@ -45,8 +42,8 @@ class Standing:
         alive: finalists that are left, by index, the leader first.
         left: the others.
         repeats: those that every finalist left has run.
-        tied: of `alive` those that are not worse than the leader by more than SMALL, where the search counts of what
-            would come back with other seeds; without it not by more than one standard error of the difference.
+        tied: of `alive` those that are not worse than the leader by more than one standard error of the difference, or
+            by less than SMALL; the search is one more repeat of it where it is given.
         settled: why it is over: `one is left` or `they tie`; None while it may go on.
     """
 
@@ -81,12 +78,8 @@ def race(scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> Stand
     leader = _leader(alive, scores, done)
     order = sorted(alive, key=lambda index: (index != leader, -_mean(scores, index, done), index))
     small = _small(scores, leader, done)
-    if all(SEARCH in scores[index] for index in alive):
-        comes_back = repeatability([{r: scores[index][r] for r in (SEARCH, *done)} for index in alive])
-        mean = [comes_back * (_mean(scores, leader, done) - _mean(scores, index, done)) for index in order]
-        tied = [index for index, behind in zip(order, mean, strict=True) if behind <= small]
-    else:
-        tied = [index for index in order if _near(_pairs(scores, leader, index, done), small)]
+    seen = (SEARCH, *done) if all(SEARCH in scores[index] for index in alive) else done
+    tied = [index for index in order if _near(_pairs(scores, leader, index, seen), small)]
     return Standing(tuple(order), left, tuple(done), tuple(tied), _settled(alive, scores, done))
 
 
@@ -132,32 +125,13 @@ def interaction_noise(scores: Sequence[Mapping[int, float]]) -> float | None:
     shared = sorted(set.intersection(*map(set, scores))) if scores else []
     if len(scores) < 2 or len(shared) < 2:
         return None
-    return _mean_squares([[row[repeat] for repeat in shared] for row in scores])[1] ** 0.5
-
-
-def repeatability(scores: Sequence[Mapping[int, float]]) -> float:
-    """Return the share of the finalists' differences that would come back with other seeds, in [0, 1].
-
-    1 - 1/F, at least 0, where F is the mean square between finalists over that of the residual; 0 with fewer than two
-    repeats, which tell nothing of seeds, and for equal finalists.
-    """
-    if len(scores) < 2 or len(scores[0]) < 2:
-        return 0.0
-    between, residual = _mean_squares([list(row.values()) for row in scores])
-    return max(0.0, 1 - residual / between) if between else 0.0
-
-
-def _mean_squares(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return the mean squares between rows and of the residual of a two-way layout."""
-    total, means = fmean(map(fmean, rows)), [fmean(row) for row in rows]
+    rows = [[row[repeat] for repeat in shared] for row in scores]
+    total = fmean(map(fmean, rows))
     columns = [fmean(column) for column in zip(*rows, strict=True)]
     squares = sum(
-        (value - mean - column + total) ** 2
-        for row, mean in zip(rows, means, strict=True)
-        for value, column in zip(row, columns, strict=True)
+        (value - fmean(row) - column + total) ** 2 for row in rows for value, column in zip(row, columns, strict=True)
     )
-    between = len(columns) * sum((mean - total) ** 2 for mean in means) / (len(rows) - 1)
-    return between, squares / ((len(rows) - 1) * (len(columns) - 1))
+    return float((squares / ((len(rows) - 1) * (len(shared) - 1))) ** 0.5)
 
 
 def _leader(alive: Sequence[int], scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> int:

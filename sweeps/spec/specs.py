@@ -119,7 +119,7 @@ class SweepSpec(RunsSpec):
     """Whether these sweeps may be about other data, of which the space alone is the same."""
     rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
     """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists; 3 by
-    what of the differences in search and race would come back with other seeds, and slow settings by several seeds."""
+    the mean of search and race, and slow settings by several seeds."""
     selection: Annotated[
         Selection,
         Mark.PARAM,
