@@ -390,7 +390,7 @@ def finish(trainable):
     records = []
     while not records or not records[-1]["done"]:
         records.append(trainable.step())
-    return [record["session"] for record in records]
+    return [record["session"].to_json() for record in records]
 
 told = {"alone": finish(begin("alone", None))}
 
