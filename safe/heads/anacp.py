@@ -106,19 +106,17 @@ class AnaCPHead(ClosedFormHead):
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all statistics and the readout."""
-        layers = {f"{number} {k}": v for number, layer in enumerate(self.layers) for k, v in layer.state_dict().items()}
-        own = {name: getattr(self, name).clone() for name in OWN} | {"ridge": self.ridge}
-        return {k: v for k, v in layers.items() if not k.endswith(" ridge")} | self.means.state_dict() | own
+        layers = [{k: v for k, v in layer.state_dict().items() if k != "ridge"} for layer in self.layers]
+        own = {name: getattr(self, name).clone() for name in OWN}
+        return {"layers": layers, "ridge": self.ridge, **self.means.state_dict(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
         self.ridge = state["ridge"]
-        for number, layer in enumerate(self.layers):
-            own = {k[len(f"{number} ") :]: v for k, v in state.items() if k.startswith(f"{number} ")}
-            layer.load_state_dict({**own, "ridge": self.ridge})
+        for layer, kept in zip(self.layers, state["layers"], strict=True):
+            layer.load_state_dict({**kept, "ridge": self.ridge})
         self.means.load_state_dict(state)
-        for name in OWN:
-            setattr(self, name, state[name].clone().to(self.classifier.device))
+        self.scatter, self.targets, self.weight = (state[name].clone().to(self.classifier.device) for name in OWN)
 
     def readout(self) -> dict[str, Tensor]:
         """Return the layers' weights (L, M, C), the targets (C, D) and the classifier's weights (M, C)."""
