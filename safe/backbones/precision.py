@@ -41,7 +41,7 @@ def bf16_hint(setting: str, device: torch.device, width: int) -> str:
     fast = next((name for flag, name in FAST_BF16.items() if present.get(flag)), None)
     if fast is None:
         return ""
-    return f"runtime.precision=bf16 would take about two thirds of the time on this processor, which has {fast}"
+    return f"runtime.precision=bf16 is likely to be faster on this processor, which has {fast}"
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -76,7 +76,7 @@ def test_bf16_is_named_where_it_pays(
     monkeypatch: pytest.MonkeyPatch, setting: str, device: str, width: int, present: dict[str, bool], told: str | None
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: present, raising=False)
-    line = "runtime.precision=bf16 would take about two thirds of the time on this processor, which has "
+    line = "runtime.precision=bf16 is likely to be faster on this processor, which has "
     assert bf16_hint(setting, torch.device(device), width) == (f"{line}{told}" if told else "")
 
 
