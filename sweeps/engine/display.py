@@ -27,7 +27,13 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.spec.titles import status_word
 from tracking.recorder import Status
 
-_COLOURS = {"running": "cyan", "finished": "green", "stopped": "yellow", "failed": "red", "paused": "yellow"}
+_COLOURS = {
+    status_word(Status.RUNNING): "cyan",
+    status_word(Status.FINISHED): "green",
+    status_word(Status.STOPPED): "yellow",
+    status_word(Status.FAILED): "red",
+    status_word(Status.KILLED): "yellow",
+}
 _NOW = "now"  # a column that is there while somebody works
 _COLUMNS = (
     Column("run"),

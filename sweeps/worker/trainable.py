@@ -106,6 +106,7 @@ class SafeTrainable(tune.Trainable):
     def _resume(self, trainer: SafeTrainer) -> None:
         """Continue from the newest checkpoint that can be read, together with the run's files; else begin anew."""
         from safe.states.checkpoint import NewerFormatError, load_state
+        from safe.training.trainer import STATE_VERSION
 
         unusable: list[str] = []
         step = "begins anew"
@@ -113,6 +114,8 @@ class SafeTrainable(tune.Trainable):
             file = Path(folder) / RESUME_FILE
             try:
                 state = load_state(file)
+                if state["version"] < STATE_VERSION:
+                    raise UserError(f"{file} is of an earlier version of this project")
                 if len(read_records(Path(self.job["states"]))) < state["session"]:
                     raise UserError(f"the files of the sessions before {file} are gone")
             except NewerFormatError:

@@ -187,9 +187,13 @@ def test_a_sweep_goes_on_in_its_own_space_where_none_is_asked_for() -> None:
     assert "head.kind" in today.space
     before = {name: entry for name, entry in today.space.items() if name != "head.kind"}
     old = read_spec(json.loads(today.model_copy(update={"space": before}).model_dump_json()))
-    assert continued(old, today).space == before  # type: ignore[union-attr]
+    goes_on = continued(old, today)
+    assert isinstance(goes_on, SweepSpec)
+    assert goes_on.space == before
     asked = build_spec(name="a", dataset="quickstart", overrides=CPU, space=today.space)
-    assert continued(old, asked).space == today.space  # type: ignore[union-attr]
+    wider = continued(old, asked)
+    assert isinstance(wider, SweepSpec)
+    assert wider.space == today.space
     assert "space_asked" not in today.model_dump()
 
 

@@ -375,6 +375,7 @@ JOBS = """
 import json, sys
 from pathlib import Path
 from safe.config import load_config
+from safe.states.checkpoint import load_state, save_state
 from sweeps.worker.trainable import SafeTrainable
 
 here = Path(sys.argv[1])
@@ -425,6 +426,10 @@ lost = begin("lost", until=2)
 lost.step()
 (here / "lost-at").mkdir()
 lost.save_checkpoint(str(here / "lost-at"))
+state = load_state(here / "lost-at" / "resume.pt")
+(here / "old-at").mkdir()
+save_state({**state, "version": state["version"] - 1}, here / "old-at" / "resume.pt")
+told["old"] = finish(begin("lost", until=2, resume_from=[str(here / "old-at")]))
 (here / "lost" / "sessions.jsonl").write_text("{")
 told["lost"] = finish(begin("lost", until=2, resume_from=[str(here / "lost-at")]))
 print(json.dumps(told))
@@ -478,6 +483,10 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
     )
     assert note("anew").startswith(f"cold begins anew: {unusable(tmp_path, 'new')}; ")
     assert note("anew").endswith(f"; {unusable(tmp_path, 'at')}")
+    assert note("old") == (
+        f"lost begins anew: {tmp_path / 'old-at' / 'resume.pt'} is of an earlier version of this project"
+    )
+    assert numbers(told["old"]) == numbers(told["alone"][:2])
     assert note("lost").startswith(f"lost begins anew: {tmp_path / 'lost' / 'sessions.jsonl'} is damaged")
     assert [r["session"] for r in told["lost"]] == [1, 2]
     assert numbers(told["lost"]) == numbers(told["alone"][:2])
