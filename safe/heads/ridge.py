@@ -247,8 +247,7 @@ class RidgeHead(ClosedFormHead):
             self.gram = Symmetric([column.clone().to(device) for column in state["gram"]])
         self.cross, self.weight = (state[k].clone().to(device) for k in ("cross", "weight"))
         self.ridge = state["ridge"]
-        # Older states have none, and choose by each session alone.
-        self.errors = torch.tensor(state.get("errors", [0.0] * len(self.grid)), dtype=torch.float64)
+        self.errors = torch.tensor(state["errors"], dtype=torch.float64)
 
     def readout(self) -> dict[str, Tensor]:
         """Return W."""

@@ -227,17 +227,6 @@ def test_a_pooled_choice_goes_on_from_a_state_a_copy_and_added_sessions() -> Non
         assert (one.errors > errors).all()
 
 
-def test_states_of_before_there_was_a_pooled_choice_load() -> None:
-    fitted, restored = head((1.0, 10.0)), head((1.0, 10.0))
-    fitted.update(*session(), 4, generator(0))
-    state = fitted.state_dict()
-    del state["errors"]
-    restored.load_state_dict(state)
-    for one in (fitted, restored):
-        one.update(*session(1), 4, generator(1))
-    assert torch.equal(fitted.weight, restored.weight)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_order_and_batches_of_samples_do_not_matter(seed: int) -> None:
     whole, split = head(), head()
