@@ -209,6 +209,8 @@ def _slow_table(log: SweepLog) -> Table:
     rows = [*ranked, *(job for job in jobs if job.status != Status.FINISHED)]
     names = varied(spec.space, [job.config for job in rows])
     title = f"slow settings alone, {'test' if spec.split == 'test' else 'validation'} accuracy of the slow learner"
+    if len(set(map(len, seeds.values()))) > 1:  # the column has the search's own seed, which all of them have
+        title += " with the search's seed; those that more seeds judged come first, by their mean"
     settings = [Column(short_name(name), True, 1) for name in names]
     columns = [Column("setting"), *settings, Column("average", True), Column("seeds", True), Column("")]
     lines = []
