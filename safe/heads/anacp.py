@@ -14,7 +14,6 @@ whitening of the targets, by Sigma^1/2, and chooses the sign of a in each direct
 the means do not differ, where rounding would choose the direction; 1e-4 I in Sigma does not fade over sessions; the
 same draws e_r for all classes, so that their order does not matter; lambda is chosen as any ridge's, by each layer, and
 the first one's is the classifier's. Published: gelu, L = 3, M = 5000, lambda = R = 100.
-Memory: of every layer what a ridge holds, and D^2 numbers for the scatter.
 """
 
 from __future__ import annotations
@@ -71,8 +70,7 @@ class AnaCPHead(ClosedFormHead):
         """Add one session and solve: layers, targets, classifier."""
         self._add(features, labels, classes, generator, solve=True)
         self.ridge, dim = self.layers[0].ridge, self.classifier.out_dim
-        there = (self.means.counts > 0).nonzero().flatten()
-        means = self.means.means()
+        there, means = self.means.counts.nonzero().flatten(), self.means.means()
         values, vectors = torch.linalg.eigh(self.scatter.double() / self.means.counts.sum())
         deviations = (values.clamp_min(0) + FLOOR).sqrt()
         root = (vectors * deviations) @ vectors.T
@@ -108,7 +106,7 @@ class AnaCPHead(ClosedFormHead):
         """Return copies of all statistics and the readout."""
         layers = [{k: v for k, v in layer.state_dict().items() if k != "ridge"} for layer in self.layers]
         own = {name: getattr(self, name).clone() for name in OWN}
-        return {"layers": layers, "ridge": self.ridge, **self.means.state_dict(), **own}
+        return {"layers": layers, "ridge": self.ridge, **own, **self.means.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over copies of what `state_dict` gave, on this head's device."""
@@ -134,7 +132,7 @@ class AnaCPHead(ClosedFormHead):
         return FLOAT * classes * ((len(self.layers) + 1) * self.classifier.out_dim + self.classifier.width)
 
     def memory(self, classes: int, images: int, judged: int) -> HeadBytes:
-        """Return what the layers, the scatter and the classifier take, and solving one after the other."""
+        """Return what every layer takes as a ridge, the scatter as D^2 numbers, and solving one after the other."""
         width, dim = self.classifier.width, self.classifier.out_dim
         each = [layer.memory(classes, images, judged) for layer in self.layers]
         shared = sum(layer.shared for layer in each) + FLOAT * width * self.classifier.dim
@@ -146,6 +144,6 @@ class AnaCPHead(ClosedFormHead):
     def flops(self, images: int, judged: int, classes: int) -> float:
         """Return those of the layers, of the draws through them and of the classifier; leading terms alone."""
         dim, drawn = self.classifier.out_dim, self.draws * classes
+        projected = 2 * (judged + drawn) * self.classifier.width * self.classifier.dim
         layers = sum(layer.flops(images, judged + drawn, classes) for layer in self.layers)
-        layers += 2 * (judged + drawn) * self.classifier.width * self.classifier.dim
-        return layers + drawn * dim**2 + dim**3 / 3 + 2 * judged * dim * classes
+        return projected + layers + drawn * dim**2 + dim**3 / 3 + 2 * judged * dim * classes
