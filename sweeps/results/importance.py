@@ -19,7 +19,7 @@ from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
 from sweeps.results.selection import leaderboard, score_points, varied
-from sweeps.spec.domains import Domain, is_number
+from sweeps.spec.domains import STEPPED, Domain, is_number
 from sweeps.spec.space import PREDICTION_SETTINGS, Space, parse_domain
 from sweeps.spec.titles import short_value
 
@@ -108,7 +108,7 @@ def edges(
     """Return the settings whose best values lie at an end of their range that could be moved.
 
     The winner lies at an end within the last twentieth of a range, or at the first or last of three or more listed
-    numbers; the best trials, at least three, tend there where seven of ten lie in the outer quarter.
+    numbers or steps; the best trials, at least three, tend there where seven of ten lie in the outer quarter.
 
     Args:
         settings: of every trial.
@@ -199,6 +199,9 @@ def _of_prediction(space: Space, predictions: Sequence[tuple[Mapping[str, Any], 
 
 def _position(domain: Domain, value: Any) -> float | None:
     """Return where a number lies between the ends of its range; None of what has none, and of a 0 beside a range."""
+    if domain.kind in STEPPED:  # the first and the last step are the ends
+        first, last = (place(domain, end) for end in domain.extremes())
+        return (place(domain, value) - first) / (last - first) if len(domain.every() or ()) > 2 else None
     if not domain.listed:
         return None if domain.kind == "zero_or_loguniform" and value == 0 else place(domain, value)
     numbers = sorted(v for v in domain.values if is_number(v))

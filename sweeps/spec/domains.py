@@ -170,6 +170,8 @@ def domain_of(entry: Any, *, whole: bool) -> Domain:
             raise ValueError(f"{kind} lists a value twice: {list(values)!r}")
         return Domain(kind, tuple(values))
     _check_range(kind, values, whole=whole)
+    if kind in ("int", "log_int"):
+        values = [int(value) for value in values]  # 1e3 is read as a fraction
     return Domain(kind, tuple(values), whole, _prior(kind, values, entry["prior"]) if "prior" in entry else None)
 
 

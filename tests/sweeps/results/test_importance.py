@@ -106,6 +106,19 @@ def test_a_winner_at_an_end_asks_for_a_wider_range() -> None:
     assert edges(SPACE, rows([5, 2, 5, 4, 6, 1.1]), scores)[0].upper is False
 
 
+@pytest.mark.parametrize("entry", [{"int": [1, 5]}, {"log_int": [1, 5]}, {"quantised": [1, 5.5, 1]}])
+def test_the_last_step_of_a_range_is_its_end(entry: Any) -> None:
+    space, scores = (
+        Space.of({"slow.epochs": {"int": [1, 5]}, "slow.offdiag_weight": entry}),
+        [float(i) for i in range(6)],
+    )
+    assert edges(space, rows([3, 3, 4, 2, 3, 5]), scores) == [Edge("slow.offdiag_weight", 5, True, "winner")]
+    assert edges(space, rows([3, 3, 4, 2, 3, 1]), scores) == [Edge("slow.offdiag_weight", 1, False, "winner")]
+    assert edges(space, rows([3, 3, 4, 2, 3, 4]), scores) == []
+    two = Space.of({"slow.epochs": {"int": [1, 2]}})
+    assert edges(two, rows([1, 2, 1, 2, 1, 2], "slow.epochs"), scores) == [], "of two values one is always best"
+
+
 def test_a_trend_of_the_best_trials_asks_for_it_too() -> None:
     scores = [float(i) for i in range(6)]
     assert edges(SPACE, rows([2, 3, 4, 8.2, 8.0, 7.6]), scores) == [Edge("slow.offdiag_weight", 8.2, True, "trend")]

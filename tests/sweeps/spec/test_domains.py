@@ -33,6 +33,14 @@ def test_whole_numbers_by_their_logarithm_have_the_share_of_their_ratio() -> Non
     assert Domain("log_int", (2, 8)).at(1.0) == 8
 
 
+@pytest.mark.parametrize("kind", ["int", "log_int"])
+def test_whole_bounds_may_be_written_as_powers_of_ten(kind: str) -> None:
+    domain = domain_of({kind: [1.0, 1e2]}, whole=True)
+    assert domain == domain_of({kind: [1, 100]}, whole=True)
+    assert [domain.at(0.0), domain.at(1.0)] == [1, 100]
+    assert type(domain.at(1.0)) is int
+
+
 def test_a_quantised_range_holds_its_steps_as_they_are_written() -> None:
     domain = domain_of({"quantised": [0, 0.9, 0.1]}, whole=False)
     assert list(domain.every() or ()) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
