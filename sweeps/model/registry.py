@@ -11,16 +11,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safe.config.described import acting, of_role
-from safe.config.marks import Acts, Role
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import SweepLog
 from sweeps.model.card import card
 from sweeps.model.session_models import SessionModels
-from sweeps.spec.marks import Mark, marked
 from sweeps.spec.objective import objectives
-from sweeps.spec.runs import PLACES
-from sweeps.spec.specs import SweepSpec
 from sweeps.spec.titles import data_name
 from tracking.errors import TrackingError
 from tracking.mlflow_reader import RUN_KEY_TAG
@@ -67,15 +62,6 @@ def model_name(dataset: str) -> str:
     return f"safe-{data_name(dataset)}"
 
 
-def protocol(log: SweepLog) -> dict[str, Any]:
-    """Return what must be equal for the scores of two sweeps on the same data to be comparable."""
-    # Places are told by the digest of the data, the frame by the specification.
-    spec, told_elsewhere = log.sweep_spec, (*PLACES, *of_role(Role.FRAME))
-    of_data = [name for name in acting(Acts.FACTS) if name.startswith("data.") and name not in told_elsewhere]
-    of_spec = {name: getattr(spec, name) for name in marked(SweepSpec, Mark.PROTOCOL)}
-    return of_spec | {name: spec.base[name] for name in of_data}
-
-
 def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, recorder: Recorder) -> dict[str, Any]:
     from tracking import JournalRecorder
     from tracking.mlflow_backend import connect
@@ -119,7 +105,7 @@ def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
         "data_digest": provenance["data_digest"],
         "weights_digest": provenance["weights_digest"],
         "backbone": job.config["backbone.name"],
-        "protocol": json.dumps(protocol(log), sort_keys=True),
+        "protocol": json.dumps(log.sweep_spec.protocol(), sort_keys=True),
         "holdout_score": "" if score is None or log.spec.selection == "test" else repr(float(score)),
     }
 

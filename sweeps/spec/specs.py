@@ -13,9 +13,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field
 
 from safe.config import completed, validate
+from safe.config.described import acting, of_role
+from safe.config.marks import Acts, Role
 from sweeps.spec.combinations import heads
-from sweeps.spec.marks import Group, Mark, Option
-from sweeps.spec.runs import MOST, Checkpoints, RunsSpec, without_places
+from sweeps.spec.marks import Group, Mark, Option, marked
+from sweeps.spec.runs import MOST, PLACES, Checkpoints, RunsSpec, without_places
 from sweeps.spec.space import Space, parse_space
 
 Search = Literal["staged", "tpe", "random", "grid"]
@@ -207,6 +209,13 @@ class SweepSpec(RunsSpec):
     def split(self) -> Literal["val", "test"]:
         """Prefix of the metrics that steer the search."""
         return "test" if self.selection == "test" else "val"
+
+    def protocol(self) -> dict[str, Any]:
+        """Return what must be equal for the scores of two sweeps on the same data to be comparable."""
+        told_elsewhere = (*PLACES, *of_role(Role.FRAME))  # by the digest of the data, and by other fields
+        of_data = [name for name in acting(Acts.FACTS) if name.startswith("data.") and name not in told_elsewhere]
+        own = {name: getattr(self, name) for name in marked(type(self), Mark.PROTOCOL)}
+        return own | {name: self.base[name] for name in of_data}
 
     def parsed_space(self) -> Space:
         """Return the checked search space."""

@@ -11,7 +11,6 @@ from sweeps.engine.work import Study
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.selection import leaderboard
-from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import SweepSpec
 
 
@@ -49,10 +48,14 @@ def lessons(spec: SweepSpec, other: SweepLog, data: Mapping[str, Any] | None) ->
     name = other.spec.name
     if not isinstance(other.spec, SweepSpec):
         raise UserError(f"--learn-from {name}: it is an ablation, which has no trials; name a sweep")
-    for field in marked(SweepSpec, Mark.PROTOCOL):
-        ours, theirs = getattr(spec, field), getattr(other.spec, field)
-        if ours != theirs and field != "target":
-            raise UserError(f"--learn-from {name}: its {field} is {theirs}, here it is {ours}; scores differ by that")
+    theirs = other.spec.protocol()
+    for field, ours in spec.protocol().items():
+        # The target is of the final runs alone, what the space varies is told with every trial, and other data come
+        # in sessions of their own.
+        told = field == "target" or field in spec.space or (spec.across_data and field.startswith("data."))
+        if ours != theirs[field] and not told:
+            differ = f"its {field} is {theirs[field]}, here it is {ours}; scores differ by that"
+            raise UserError(f"--learn-from {name}: {differ}")
     mine, its = ((side or {}).get("dataset", {}).get("digest") for side in (data, other.data))
     if not spec.across_data and mine is not None and mine != its:
         raise UserError(

@@ -19,9 +19,9 @@ SPACE = {"slow.diag_weight": {"loguniform": [1e-3, 10]}, "fast.cross_weight": {"
 DATA = {"dataset": {"digest": "d" * 16}}
 
 
-def asked(**changes: Any) -> SweepSpec:
+def asked(*settings: str, **changes: Any) -> SweepSpec:
     more = {"search": "tpe", "space": SPACE, "trials": 12, "seeds": 1, "audit": False, "control": False, "finalists": 0}
-    overrides = ["runtime.device=cpu", "runtime.threads=1"]
+    overrides = ["runtime.device=cpu", "runtime.threads=1", *settings]
     return build_spec(name="a", dataset="digits", overrides=overrides, **{**more, **changes})
 
 
@@ -75,3 +75,12 @@ def test_what_was_judged_otherwise_or_on_other_data_is_refused_with_the_reason(e
     with pytest.raises(UserError, match=r"other data \(digest dddddddddddd, here eeeeeeeeeeee\).*--across-data"):
         lessons(asked(), earlier, other)
     assert len(lessons(asked(across_data=True), earlier, other)) == 24
+
+
+def test_other_sessions_of_the_same_data_are_refused_and_those_of_other_data_are_not(earlier: SweepLog) -> None:
+    ten = "data.increment=1"
+    with pytest.raises(UserError, match=r"a: its data\.increment is 2, here it is 1; scores differ by that"):
+        lessons(asked(ten), earlier, DATA)
+    assert len(lessons(asked(ten, across_data=True), earlier, {"dataset": {"digest": "e" * 16}})) == 24
+    varied = asked(space={**SPACE, "data.increment": {"choice": [1, 2]}}).model_copy(update={"base": asked(ten).base})
+    assert len(lessons(varied, earlier, DATA)) == 24, "every trial says its own"
