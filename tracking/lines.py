@@ -49,7 +49,7 @@ def encode(record: Mapping[str, object], number: int) -> bytes:
 def decode(line: bytes) -> dict[str, Any]:
     """Return the record of a line. Raises ValueError for a line without checksum, or with another."""
     body = line[: -len(_END)] + b"}"
-    if line[-len(_END) :] != _checksum(body):
+    if not line.endswith(_checksum(body)):
         raise ValueError("wrong checksum")
     record: dict[str, Any]
     try:

@@ -5,7 +5,7 @@ Row s of `rows` (s = 1..t) holds the accuracy on session group k = 1..s after se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from operator import mul
 from statistics import fmean
@@ -62,7 +62,10 @@ def metric(name: str) -> Metric | None:
 
 
 def session_metrics(
-    rows: Sequence[Sequence[float]], counts: Sequence[int], within: Sequence[Sequence[float]] = ()
+    rows: Sequence[Sequence[float]],
+    counts: Sequence[int],
+    within: Sequence[Sequence[float]] = (),
+    asked: Set[str] | None = None,
 ) -> dict[str, float]:
     """Return the metrics after the last session of `rows`.
 
@@ -71,6 +74,8 @@ def session_metrics(
         counts: images of each group, at least t entries, each above 0.
         within: as `rows`, accuracies where only the group's own classes compete, never below those of `rows`; what
             is made of them is absent without.
+        asked: names of the metrics that are needed; those of old groups are left out where the others are enough. None
+            needs all.
 
     Returns:
         accuracy: over all images of the classes seen so far.
@@ -104,7 +109,7 @@ def session_metrics(
     }
     if within:
         metrics["accuracy_within_session"] = _overall(within[-1], counts)
-    if old:
+    if old and (asked is None or not asked <= metrics.keys()):
         lost = [rows[s][k] - now[k] for k, s in enumerate(_best(rows))]
         metrics["forgetting"] = fmean(lost)
         if within:

@@ -39,7 +39,7 @@ from safe.config.loading import completed
 from safe.errors import UserError
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.jobs import ADDED, PLACE, SEARCH_KINDS, Kind, place_of
-from sweeps.ledger.lines import FORMAT_VERSION, advice, all_kept, read_line, require_version, whole_lines
+from sweeps.ledger.lines import FORMAT_VERSION, advice, all_kept, read_line, require_version
 from sweeps.ledger.record import SessionRecord
 from sweeps.spec.specs import Spec, SweepSpec, read_spec
 from tracking import lines
@@ -136,7 +136,30 @@ class SweepLog:
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Take in a record; types of a later, compatible writer are skipped. Raises ValueError for a gap before it."""
-        match record["type"]:
+        match record["type"]:  # those of every session and run first
+            case "session":
+                self._take_session(self.jobs[record["job"]], SessionRecord.from_json(record))
+            case "checkpoint":
+                self.jobs[record["job"]].checkpoints[record["session"]] = os.path.join(self.folder, record["path"])
+            case "status":
+                job = self.jobs[record["job"]]
+                job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False
+                if job.over:
+                    job.checkpoints.clear()
+                if job.status == Status.FINISHED and not job.complete:
+                    raise ValueError("its last sessions are missing")
+            case "recorded":
+                self.jobs[record["job"]].recorded = True
+            case "job":
+                id, kind = record["job"], Kind(record["kind"])
+                fields = {key: record[key] for key in ("title", "config", "predictions")}
+                if not self.spec.base.keys() <= fields["config"].keys():  # written before there was every setting
+                    fields["config"] = completed(fields["config"])
+                if fields["predictions"] == self._predictions:  # thousands of jobs are scored at the same
+                    fields["predictions"] = self._predictions
+                self._predictions = fields["predictions"]
+                place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
+                self.jobs[id] = JobLog(id, kind, **fields, **place)
             case "spec":
                 self.spec, self.finished = read_spec(record["spec"]), False
             case "data":
@@ -155,33 +178,10 @@ class SweepLog:
                 self.enough[record["trials"]] = {key: value for key, value in record.items() if key != "type"}
             case "finished":
                 self.finished = True
-            case "job":
-                id, kind = record["job"], Kind(record["kind"])
-                fields = {key: record[key] for key in ("title", "config", "predictions")}
-                if not self.spec.base.keys() <= fields["config"].keys():  # written before there was every setting
-                    fields["config"] = completed(fields["config"])
-                if fields["predictions"] == self._predictions:  # thousands of jobs are scored at the same
-                    fields["predictions"] = self._predictions
-                self._predictions = fields["predictions"]
-                place = {key: record[key] for key in PLACE if key in record} or place_of(id, kind)
-                self.jobs[id] = JobLog(id, kind, **fields, **place)
-            case "status":
-                job = self.jobs[record["job"]]
-                job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False
-                if job.over:
-                    job.checkpoints.clear()
-                if job.status == Status.FINISHED and not job.complete:
-                    raise ValueError("its last sessions are missing")
-            case "recorded":
-                self.jobs[record["job"]].recorded = True
             case "environment":
                 self.environment = dict(record["tags"])
             case "clock":
                 self.search_seconds = record["seconds"]
-            case "session":
-                self._take_session(self.jobs[record["job"]], SessionRecord.from_json(record))
-            case "checkpoint":
-                self.jobs[record["job"]].checkpoints[record["session"]] = os.path.join(self.folder, record["path"])
 
     def _take_session(self, job: JobLog, session: SessionRecord) -> None:
         """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
@@ -190,9 +190,8 @@ class SweepLog:
         replaced = job.sessions[session.session - 1 :]
         job.sessions = [*job.sessions[: session.session - 1], session]
         if job.kind in SEARCH_KINDS:
-            for one, by in ((session, 1), *((old, -1) for old in replaced)):
-                self.sessions_trained += by * one.trained
-                self.sessions_reused += by * one.reused
+            self.sessions_trained += session.trained - sum([old.trained for old in replaced])
+            self.sessions_reused += session.reused - sum([old.reused for old in replaced])
             self.sessions_searched += 1 - len(replaced)
             if job.complete and job.completed is None:
                 job.completed = self.sessions_searched
@@ -263,19 +262,19 @@ def read_ledger(folder: Path) -> SweepLog:
     Raises:
         UserError: there is none, it is damaged before its last line, or of another version (`OtherFormatError`).
     """
-    path = folder / FILE_NAME
+    path, number = folder / FILE_NAME, 1
     try:
-        whole = whole_lines(path)
-    except OSError as error:
-        raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
-    number = 1
-    try:
-        require_version(path, whole[0])
-        log = SweepLog(read_spec(read_line(whole[0], 1)["spec"]), folder)
-        with all_kept():
-            for line in whole[1:]:
+        with path.open("rb") as file, all_kept():
+            first = file.readline()
+            require_version(path, first)
+            log = SweepLog(read_spec(read_line(first, 1)["spec"]), folder)
+            for line in file:
+                if not line.endswith(b"\n"):  # cut short by a kill, or being written right now
+                    break
                 number += 1
                 log.apply(read_line(line, number))
+    except OSError as error:
+        raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None
     except (ValueError, LookupError, TypeError) as error:  # pydantic's refusal is a ValueError
         what = f" ({error})" if isinstance(error, lines.MisplacedError) else ""
         raise UserError(f"the ledger {path} is damaged in line {number}{what}: {advice(path, number)}") from None

@@ -24,13 +24,6 @@ class OtherFormatError(UserError):
         self.age = age
 
 
-def whole_lines(path: Path) -> list[bytes]:
-    """Return the lines of a ledger, each with its end; what follows the last newline was cut short by a kill, or is
-    being written right now."""
-    with path.open("rb") as file:
-        return [line for line in file if line.endswith(b"\n")]
-
-
 @contextmanager
 def all_kept() -> Iterator[None]:
     """Look for no garbage in what is read: there is none, and to look through it takes as long as to read it."""

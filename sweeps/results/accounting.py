@@ -23,17 +23,23 @@ def work_account(log: SweepLog) -> dict[str, Any]:
     cpu_hours, gpu_hours: cores and GPUs held times hours.
     total: seconds and hours of everything together.
     """
-    search = [job for job in log.jobs.values() if job.kind in SEARCH_KINDS]
-    naive = sum(_training(job) * max(1, len(job.predictions)) for job in search)
-    counted = {"sessions_naive": naive, "sessions_unshared_trials": sum(map(_training, search))}
-    groups = {name: [job for job in log.jobs.values() if job.kind in kinds] for name, kinds in _LATER.items()}
+    groups = {name: [job for job in log.jobs.values() if job.kind in kinds] for name, kinds in _GROUPS.items()}
+    search = groups.pop("search")
+    training = [sum([record.work.training != "none" for record in job.sessions]) for job in search]
+    naive = sum(sessions * max(1, len(job.predictions)) for sessions, job in zip(training, search, strict=True))
+    counted = {"sessions_naive": naive, "sessions_unshared_trials": sum(training)}
     later = {name: _costs(jobs, log.spec) for name, jobs in groups.items()}
     everything = _costs(log.jobs.values(), log.spec)
     total = {name: value for name, value in everything.items() if not name.startswith("sessions")}
     return {**counted, **_costs(search, log.spec), **later, "total": total}
 
 
-_LATER = {"final": (Kind.FINAL, Kind.CONTROL), "race": (Kind.BASELINE, Kind.RACE), "audit": (Kind.AUDIT,)}
+_GROUPS = {
+    "search": SEARCH_KINDS,
+    "final": (Kind.FINAL, Kind.CONTROL),
+    "race": (Kind.BASELINE, Kind.RACE),
+    "audit": (Kind.AUDIT,),
+}
 
 
 def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str, float]:
@@ -44,22 +50,25 @@ def flat_account(account: Mapping[str, Any], prefix: str = "work.") -> dict[str,
     return flat
 
 
-def _training(job: JobLog) -> int:
-    """Return how many of a job's sessions have gradient steps, whoever did them."""
-    return sum(record.work.training != "none" for record in job.sessions)
-
-
 def _costs(jobs: Iterable[JobLog], spec: RunsSpec) -> dict[str, Any]:
-    costs: dict[str, Any] = dict.fromkeys(("sessions_trained", "sessions_reused", "seconds", "seconds_saved"), 0)
-    costs |= {"cpu_hours": 0.0, "gpu_hours": 0.0}
+    trained = reused = 0
+    seconds = saved = cpu_hours = gpu_hours = 0.0
+    gpus = spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0
     for record in (record for job in jobs for record in job.sessions):
-        costs["sessions_trained"] += record.trained
-        costs["sessions_reused"] += record.reused
-        costs["seconds"] += record.work.seconds
-        costs["seconds_saved"] += record.work.saved_seconds
-        # A run that waits for another holds its place.
-        held = (record.work.seconds + record.work.waited_seconds) / 3600
-        costs["cpu_hours"] += held * spec.threads
+        work = record.work
+        trained += work.training == "trained"
+        reused += work.training == "reused"
+        seconds += work.seconds
+        saved += work.saved_seconds
+        held = (work.seconds + work.waited_seconds) / 3600  # a run that waits for another holds its place
+        cpu_hours += held * spec.threads
         if "memory/total_mib" in record.metrics:  # of a GPU; the memory of a machine is not one run's
-            costs["gpu_hours"] += held * (spec.gpus_per_trial if isinstance(spec.gpus_per_trial, float) else 1.0)
-    return costs
+            gpu_hours += held * gpus
+    return {
+        "sessions_trained": trained,
+        "sessions_reused": reused,
+        "seconds": seconds,
+        "seconds_saved": saved,
+        "cpu_hours": cpu_hours,
+        "gpu_hours": gpu_hours,
+    }

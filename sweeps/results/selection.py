@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -69,12 +69,12 @@ def aggregated(sessions: Sequence[SessionRecord], index: int) -> tuple[dict[str,
     return tuple(_after(sessions[:t], index) for t in range(1, len(sessions) + 1))
 
 
-def _after(sessions: Sequence[SessionRecord], index: int) -> dict[str, float]:
-    """Return the metrics after the last of these sessions."""
+def _after(sessions: Sequence[SessionRecord], index: int, asked: Set[str] | None = None) -> dict[str, float]:
+    """Return the metrics after the last of these sessions, of thousands of trials only those that are asked for."""
     last, rows = sessions[-1], [record.grid[index] for record in sessions]
     within = [record.grid_within[index] for record in sessions if record.grid_within]
     known = within if len(within) == len(sessions) else ()
-    return session_metrics(rows, last.counts, known) | dict(last.grid_metrics[index])
+    return session_metrics(rows, last.counts, known, asked) | dict(last.grid_metrics[index])
 
 
 def score_points(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
@@ -119,9 +119,10 @@ def _scored(job: JobLog, objective: str, split: str) -> tuple[Scored, ...]:
     if wrong := {record.split for record in job.sessions} - {split}:
         raise ValueError(f"{job.id} was judged on {sorted(wrong)}, but only {split!r} may steer this sweep")
     wanted, points = objectives(objective), []
+    asked = {wish.name for wish in wanted}
     records = job.sessions if isinstance(job.sessions, PackedSessions) else tuple(job.sessions)
     for index, prediction in enumerate(job.predictions):
-        metrics = _after(records, index)
+        metrics = _after(records, index, asked)
         values = tuple(measured(job, wish.name, split, metrics) for wish in wanted)
         goodness = tuple(wish.goodness(value) for wish, value in zip(wanted, values, strict=True))
         points.append(Scored(job.id, prediction, values, goodness, records, index))

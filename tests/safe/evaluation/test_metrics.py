@@ -44,6 +44,14 @@ def test_third_session() -> None:
     assert session_metrics(ROWS, COUNTS) == pytest.approx(expected)
 
 
+def test_what_is_made_of_old_groups_is_reckoned_where_it_is_asked_for() -> None:
+    whole = session_metrics(ROWS, COUNTS)
+    few = {name: whole[name] for name in ("accuracy", "accuracy_session_mean", "average_accuracy", "plasticity")}
+    assert session_metrics(ROWS, COUNTS, asked={"average_accuracy", "accuracy"}) == few
+    assert session_metrics(ROWS, COUNTS, asked={"accuracy", "forgetting"}) == whole
+    assert session_metrics(ROWS, COUNTS, asked={"slow/accuracy"}) == whole
+
+
 def test_what_forgetting_is_made_of_by_hand() -> None:
     """The first group was best after session 2: 0.8 of all classes, 0.9 of its own; the second after session 2."""
     within = [[0.6], [0.9, 0.7], [0.85, 0.95, 0.4]]
