@@ -23,7 +23,7 @@ from PIL import Image
 
 from sweeps import load_sweep
 from sweeps.cli.local_server import free_port
-from tracking.mlflow_pages import run_page
+from tracking.mlflow_pages import table_page
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -37,7 +37,7 @@ def main() -> int:
     sweep = load_sweep(name, results)
     photograph(sweep.report.as_uri(), IMAGES / "report.png", 1750)
     with served(results) as address:
-        photograph(f"{address}{run_page(sweep.log.tracking or {})}", IMAGES / "mlflow.png", 900)
+        photograph(f"{address}{table_page(sweep.log.tracking or {})}", IMAGES / "mlflow.png", 900, aside=548)
     notebook = json.loads(NOTEBOOK.read_text("utf-8"))
     os.environ["RESULTS"] = str(results)
     with contextlib.chdir(results.parent):
@@ -46,8 +46,8 @@ def main() -> int:
     return 0
 
 
-def photograph(address: str, file: Path, height: int) -> None:
-    """Save what a browser shows at an address."""
+def photograph(address: str, file: Path, height: int, aside: int = 0) -> None:
+    """Save what a browser shows at an address, without so many pixels of a panel at its right side."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with tempfile.TemporaryDirectory() as folder:
         picture = Path(folder) / "picture.png"
@@ -58,9 +58,10 @@ def photograph(address: str, file: Path, height: int) -> None:
             "--hide-scrollbars",
             f"--user-data-dir={folder}/user",
         ]
-        words += [f"--window-size={WIDTH},{height}", "--virtual-time-budget=40000", f"--screenshot={picture}", address]
+        words += [f"--window-size={WIDTH + aside},{height}", "--virtual-time-budget=40000"]
+        words += [f"--screenshot={picture}", address]
         subprocess.run([browser, *words], check=True, capture_output=True, timeout=180)
-        Image.open(picture).convert("RGB").quantize(128).save(file, optimize=True)
+        Image.open(picture).convert("RGB").crop((0, 0, WIDTH, height)).quantize(128).save(file, optimize=True)
 
 
 @contextlib.contextmanager

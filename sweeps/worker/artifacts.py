@@ -9,7 +9,7 @@
     tables/accuracy_matrix.json the same as MLflow draws tables; session_confusion.json likewise
     tables/sessions.csv         every metric by session; plots/curves.png
 
-and of a run that the result rests on, not of a search's trial:
+(slow settings, repeats of a race and audits have no plots), and of a run that the result rests on, not of a trial:
 
     tables/predictions.csv      what the final state says of every image that judges it
     tables/confusion.csv        true by predicted class; plots/confusion.png (of many, the most confused)
@@ -46,6 +46,7 @@ TABLES = (MATRIX, SESSION_CONFUSION)  # what MLflow draws
 RECORDS = "sessions.jsonl"
 CHECKPOINTS = "checkpoints"
 IN_FULL = (Kind.FINAL, Kind.CONTROL, Kind.VARIANT)  # runs that get every file
+PICTURED = (*IN_FULL, Kind.TRIAL, Kind.BASELINE)  # of the others a sweep has most, and nobody opens them
 OF_THE_BEST = (Kind.FINAL, Kind.VARIANT, Kind.TRIAL)  # runs whose states the policy `best` keeps, of trials for a while
 
 
@@ -134,11 +135,12 @@ def _finish(folder: Path, job: Mapping[str, Any], trainer: SafeTrainer, records:
     groups = [f"session {number}" for number in range(1, len(rows) + 1)]
     matrix = [[after, *row, *[""] * (len(rows) - len(row))] for after, row in zip(groups, rows, strict=True)]
     _write_table(folder / MATRIX, ["after", *groups], matrix)
-    accuracy_heat_map(rows, title, folder / "plots" / "accuracy_matrix.png")
     names = list(dict.fromkeys(name for metrics in sessions for name in metrics))
     by_session = ([number, *(m.get(name, "") for name in names)] for number, m in enumerate(sessions, start=1))
     _write_csv(folder / "tables" / "sessions.csv", ["session", *names], by_session)
-    session_curves(sessions, title, folder / "plots" / "curves.png")
+    if job["kind"] in PICTURED:
+        accuracy_heat_map(rows, title, folder / "plots" / "accuracy_matrix.png")
+        session_curves(sessions, title, folder / "plots" / "curves.png")
     if job["kind"] in IN_FULL:
         _finish_in_full(folder, title, trainer, records)
 

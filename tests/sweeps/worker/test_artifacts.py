@@ -23,6 +23,7 @@ from safe.evaluation.aggregation import entropy_weights
 from safe.evaluation.logits import SessionLogits, accuracy_row
 from safe.states.inference import load_inference_state
 from safe.types import SessionResult, Split
+from sweeps.ledger.jobs import Kind
 from sweeps.ledger.record import VERSION, SessionRecord
 from sweeps.results.confused import Pair, read_pairs
 from sweeps.worker.artifacts import keep_session, read_records
@@ -108,16 +109,15 @@ def table(file: Path) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-SMALL = {
+PLAIN = {
     "sessions.jsonl",
     "run.log",
     "config.yaml",
     "tables/accuracy_matrix.csv",
     "tables/accuracy_matrix.json",
     "tables/sessions.csv",
-    "plots/accuracy_matrix.png",
-    "plots/curves.png",
 }
+SMALL = {*PLAIN, "plots/accuracy_matrix.png", "plots/curves.png"}
 FULL = {
     *SMALL,
     "tables/predictions.csv",
@@ -228,6 +228,13 @@ def test_the_environment_names_versions_and_device(final: Path) -> None:
     about = json.loads((final / "environment.json").read_text())
     assert about["version.torch"] == torch.__version__.partition("+")[0]
     assert (about["device"], about["precision"]) == ("cpu", "float32")
+
+
+@pytest.mark.parametrize("kind", [Kind.SLOW, Kind.RACE, Kind.AUDIT])
+def test_runs_that_nobody_opens_are_not_drawn(kind: Kind, tmp_path: Path) -> None:
+    for session in (1, 2):
+        keep_session(job(tmp_path, kind, checkpoints="none"), trainer(session), record(session, "val"))
+    assert names(tmp_path) == PLAIN
 
 
 def test_a_trial_shows_itself_at_the_settings_the_sweep_will_choose(tmp_path: Path) -> None:
