@@ -18,12 +18,12 @@ def order_share(orders: Sequence[float], seeds: Sequence[float]) -> dict[str, An
 
     Each standard deviation has `low` and `high` of its 95 % interval (chi-squared), the share those of the ratio of
     two variances (F); both take the values for normally distributed. What order and seed do only together is in both.
-    None with fewer than two values on a side, or where nothing varies.
+    None with fewer than two values on a side, or where one does not vary: equal values give no interval.
     """
     if min(len(orders), len(seeds)) < 2:
         return None
     ours, theirs = variance(orders), variance(seeds)
-    if ours + theirs == 0:
+    if 0 in (ours, theirs):
         return None
     from scipy.special import fdtri
 
@@ -67,4 +67,4 @@ def _deviation(values: Sequence[float]) -> dict[str, float]:
 
 
 def _share(ours: float, theirs: float) -> float:
-    return ours / (ours + theirs) if ours + theirs > 0 else 0.5
+    return ours / (ours + theirs)
