@@ -116,22 +116,28 @@ def taken(standing: Standing, costs: Sequence[float], preset: int | None) -> int
     return min(standing.tied, key=lambda index: (costs[index], standing.tied.index(index)))
 
 
-def interaction_noise(scores: Sequence[Mapping[int, float]]) -> float | None:
+def interaction_noise(*layouts: Sequence[Mapping[int, float]]) -> float | None:
     """Return the standard deviation of a score that is neither the configuration's nor the repeat's.
 
-    It is the root of the residual mean square of the two-way layout, finalists x repeats: what makes the order of two
-    configurations depend on the seed. None with fewer than two finalists or repeats in common.
+    It is the root of the residual mean square of two-way layouts, configurations x repeats, pooled over these: what
+    makes the order of two configurations depend on the seed. None where no layout has two rows with two repeats in
+    common.
     """
-    shared = sorted(set.intersection(*map(set, scores))) if scores else []
-    if len(scores) < 2 or len(shared) < 2:
-        return None
-    rows = [[row[repeat] for repeat in shared] for row in scores]
-    total = fmean(map(fmean, rows))
-    columns = [fmean(column) for column in zip(*rows, strict=True)]
-    squares = sum(
-        (value - fmean(row) - column + total) ** 2 for row in rows for value, column in zip(row, columns, strict=True)
-    )
-    return float((squares / ((len(rows) - 1) * (len(shared) - 1))) ** 0.5)
+    squares, freedom = 0.0, 0
+    for scores in layouts:
+        shared = sorted(set.intersection(*map(set, scores))) if scores else []
+        if len(scores) < 2 or len(shared) < 2:
+            continue
+        rows = [[row[repeat] for repeat in shared] for row in scores]
+        total = fmean(map(fmean, rows))
+        columns = [fmean(column) for column in zip(*rows, strict=True)]
+        squares += sum(
+            (value - fmean(row) - column + total) ** 2
+            for row in rows
+            for value, column in zip(row, columns, strict=True)
+        )
+        freedom += (len(rows) - 1) * (len(shared) - 1)
+    return float((squares / freedom) ** 0.5) if freedom else None
 
 
 def _leader(alive: Sequence[int], scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> int:

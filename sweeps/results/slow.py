@@ -61,14 +61,21 @@ def over_seeds(log: SweepLog) -> dict[str, list[float]]:
     return {id: list(scores.values()) for id, scores in _scores(log).items()}
 
 
+def by_seeds(log: SweepLog) -> dict[str, dict[int, float]]:
+    """Return the goodness by repeat of the slow settings that further seeds judged; 0 is the search's.
+
+    Nothing where the objective is not a learner's own.
+    """
+    return {id: of for id, of in _scores(log).items() if len(of) > 1} if _judged(log)[1] else {}
+
+
 def lucks(log: SweepLog, trials: Iterable[JobLog]) -> dict[str, float]:
     """Return by how much a trial's slow learner did better with the search's seed than it does on average, by trial.
 
     It is a difference to the settings that every repeat has judged, which takes out what a seed does to all of them.
     0 where no further seed judged the trial's slow setting, and where the objective is not a learner's own.
     """
-    scores = {id: of for id, of in _scores(log).items() if len(of) > 1}
-    if not scores or not _judged(log)[1]:
+    if not (scores := by_seeds(log)):
         return {trial.id: 0.0 for trial in trials}
     most = max(map(len, scores.values()))
     others = [of for of in scores.values() if len(of) == most]

@@ -1,7 +1,9 @@
 """Whether more of a search can pay: what is left to gain against what seeds alone change.
 
-The noise is that of the race: the preset and RanPAC, finalists of every sweep, get their first two further seeds as
-soon as the first trials are there. What was decided stands in the ledger, so a continued sweep decides the same.
+The noise is that of all that further seeds have judged by then: the slow settings of a staged search, and the preset
+and RanPAC, finalists of every sweep, which get the first two seeds of their race as soon as the first trials are there.
+These two alone may be much alike, and then differ by less from seed to seed than the trials do. What was decided
+stands in the ledger, so a continued sweep decides the same.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.report.words import enough_words
 from sweeps.results.racing import interaction_noise
 from sweeps.results.selection import point_at
+from sweeps.results.slow import by_seeds
 from sweeps.search.regret import regret_bound
 from sweeps.spec.configs import PRESET
 from sweeps.spec.objective import objectives
@@ -53,7 +56,9 @@ def enough(study: Study, trials: int) -> bool:
 def seed_noise(log: SweepLog) -> float | None:
     """Return the standard deviation of a difference of two settings from seed to seed; None before it is measured.
 
-    It is that of the preset and RanPAC, whose scores in the search count too: no search chose these two.
+    It is that of the preset and RanPAC and of the slow settings that further seeds judged, each by the slow learner
+    alone. Their scores in the search count too: no search chose the former, and the latter are the better ones by
+    these scores, which makes it rather too small.
     """
     spec = log.sweep_spec
     scores: list[dict[int, float]] = []
@@ -68,7 +73,7 @@ def seed_noise(log: SweepLog) -> float | None:
                 rows |= {} if point is None or point.score is None else {repeat: point.score}
         wish = objectives(spec.objective)[0]
         scores.append({repeat: wish.goodness(value) for repeat, value in rows.items()})
-    noise = interaction_noise(scores)
+    noise = interaction_noise(scores, [*by_seeds(log).values()] if spec.rules > 3 else [])
     return None if noise is None else math.sqrt(2) * noise
 
 

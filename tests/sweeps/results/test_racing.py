@@ -111,6 +111,10 @@ def test_the_noise_is_the_residual_of_the_two_way_layout() -> None:
     # Configuration and seed add up: nothing is left.
     additive = [by_repeat(*(a + b for b in (0.1, 0.2, 0.4))) for a in (0.5, 0.6)]
     assert interaction_noise(additive) == pytest.approx(0, abs=1e-12)
+    # Several layouts are pooled by their degrees of freedom: 15 and 2 here; what has none takes no part.
+    rows = [by_repeat(*row) for row in table]
+    assert interaction_noise(rows, additive, [by_repeat(1, 2)]) == pytest.approx(wanted * (15 / 17) ** 0.5)
+    assert interaction_noise() is None
     assert interaction_noise([by_repeat(1, 2)]) is None
     assert interaction_noise([by_repeat(1), by_repeat(2)]) is None
     assert interaction_noise([]) is None

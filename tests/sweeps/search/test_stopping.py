@@ -116,6 +116,23 @@ def test_the_search_ends_when_the_noise_of_seeds_is_larger_than_what_is_left(fak
     assert noise == ["race-00-1", "race-ranpac-1", "race-00-2", "race-ranpac-2"], "trial 00 is the preset"
 
 
+def test_slow_settings_that_seeds_judged_tell_the_noise_where_preset_and_ranpac_are_alike(fake: Any) -> None:
+    def slow(config: Mapping[str, Any]) -> float:
+        return smooth({**config, "fast.epochs": 1}, 0.1)
+
+    def level(config: Mapping[str, Any]) -> float:
+        return smooth({**config, "fast.epochs": 1}, 1e-7)
+
+    spec = asked(stop="auto", search="staged", slow_candidates=12)
+    with pytest.warns(Notice, match="the search ended after 12 of 20 trials"):
+        log = Rehearsal(spec).run(fake(level, slow))
+    assert 0.04 < log.enough[12]["noise"] < 0.2, "root 2 x 0.1 is that of all, and these are the better half"
+    old = SweepSpec.model_validate({**spec.model_dump(), "rules": 3})
+    before = Rehearsal(old).run(fake(level, slow))
+    assert len(before.of_kind(Kind.TRIAL)) == 20
+    assert before.enough[12]["noise"] < 1e-6, "by the preset and RanPAC alone, as it began"
+
+
 def test_a_continued_search_ends_at_the_same_trial(fake: Any) -> None:
     runner = fake(lambda config: smooth(config, 0.1))
     whole = Rehearsal(asked(stop="auto"))
