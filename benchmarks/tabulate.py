@@ -102,7 +102,7 @@ def clothes(root: Path, first: int) -> Dataset:
     from safe.data.benchmarks.fashion_mnist import load_fashion_mnist
     from safe.data.sources import ArrayImages, Dataset, arrays_digest
 
-    whole = load_fashion_mnist(root / "fashion-mnist")
+    whole = load_fashion_mnist(root / "fashion_mnist")
     classes = range(first, first + SESSIONS * STREAMS["fashion_mnist"].classes)
     parts = []
     for images in (whole.train, whole.test):
