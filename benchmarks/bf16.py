@@ -18,8 +18,8 @@ from benchmarks.pairs import measure, shown
 from benchmarks.trial import Trainings
 from sweeps.results.statistics import paired_difference
 
-SEEDS, SESSIONS, SIDE = 5, 2, 98
-TRAIN, TEST = 8, 8  # pictures a class
+SEEDS, SESSIONS, SIDE = 5, 5, 98
+TRAIN, TEST = 16, 16  # pictures a class
 SETTINGS = ("slow.epochs=2", "fast.epochs=1", "head.projection_dim=1000", f"backbone.image_size={SIDE}")
 METRICS = ("accuracy", "average_accuracy", "slow/accuracy", "fast/accuracy")
 WAYS = {"plain": "float32", "ours": "bf16"}

@@ -24,10 +24,9 @@ from safe.seeding import generator
 
 PRESET = "fashion_mnist"
 TRAIN, TEST = 12, 2  # pictures a class, with the published share of test pictures
-SESSIONS = (
-    2  # of 5; with these epochs, slow and fast steps are as many to one another as in the preset's whole training
-)
-SETTINGS = ("slow.epochs=1", "fast.epochs=3", "head.projection_dim=1000")
+SESSIONS = 5
+# Slow and fast steps are as many to one another as in the preset's whole training.
+SETTINGS = ("slow.epochs=4", "fast.epochs=3", "head.projection_dim=1000")
 
 
 def items() -> list[dict[str, Any]]:

@@ -8,13 +8,14 @@ is remembered by the process that read it.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +31,8 @@ _MOST_BYTES = 2**28  # of the index, five million records: then it begins anew
 # A file may be written twice within one step of the clock of its times, and the widest steps of file systems are two
 # seconds: what was written just now is not kept, since a later write might leave its times as they are.
 _SETTLED_NS = 2 * 10**9
-_THREADS = 16  # they wait for disk or network more than they compute
+# Threads that wait for a network; where files are near, more than a few only take Python's lock from one another.
+_FEWEST_THREADS, _MOST_THREADS = 4, 16
 _OF_A_TASK = 64  # files
 _AT_ONCE = 4096  # files that are kept together
 _BLOCK_BYTES = 2**20
@@ -185,15 +187,22 @@ def _read(path: str) -> tuple[bytes, bytes] | OSError:
 
 @contextmanager
 def _in_threads() -> Iterator[Callable[[Callable[[str], A], Sequence[str]], Iterator[A]]]:
-    """Give a function that yields what another one gives for every item, in order; at an error the rest is left."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="contents")
+    """Give a function that yields what another one gives for every item, in order; at an error the rest is left.
 
-    def each(function: Callable[[str], A], items: Sequence[str]) -> Iterator[A]:
-        parts = [items[start : start + _OF_A_TASK] for start in range(0, len(items), _OF_A_TASK)]
-        for answers in pool.map(lambda part: [function(item) for item in part], parts):
-            yield from answers
+    How many threads there are depends on how long the first items wait for each second that they compute.
+    """
+    with ExitStack() as pools:
 
-    try:
+        def each(function: Callable[[str], A], items: Sequence[str]) -> Iterator[A]:
+            began, computed = time.perf_counter(), time.thread_time()
+            first = [function(item) for item in items[:_OF_A_TASK]]
+            share = (time.perf_counter() - began) / max(time.thread_time() - computed, 1e-6)
+            yield from first
+            threads = min(max(_FEWEST_THREADS, math.ceil(share)), _MOST_THREADS)
+            pool = ThreadPoolExecutor(threads, thread_name_prefix="contents")
+            pools.callback(pool.shutdown, cancel_futures=True)
+            parts = [items[start : start + _OF_A_TASK] for start in range(_OF_A_TASK, len(items), _OF_A_TASK)]
+            for answers in pool.map(lambda part: [function(item) for item in part], parts):
+                yield from answers
+
         yield each
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -366,3 +367,17 @@ def test_thousands_of_files_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     started = time.perf_counter()
     assert Contents(tmp_path / "kept").hashes(paths) == first
     assert time.perf_counter() - started < 2
+
+
+def test_more_threads_read_files_that_are_waited_for() -> None:
+    threads: set[str] = set()
+
+    def far(path: str) -> str:
+        threads.add(threading.current_thread().name)
+        time.sleep(0.001)
+        return path
+
+    paths = [str(number) for number in range(2_000)]
+    with module._in_threads() as each:
+        assert list(each(far, paths)) == paths
+    assert len(threads) == 1 + module._MOST_THREADS  # this one reads the first files, and sees how long they take
