@@ -440,18 +440,21 @@ def _draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     tables = list(dict.fromkeys(line["table"] for line in rows))
     figure, panels = pyplot.subplots(1, len(tables), figsize=(5 * len(tables), 3.8), squeeze=False)
+    names = dict.fromkeys(line["name"] for line in rows if "budget" in line)
+    colours = {name: f"C{number}" for number, name in enumerate(names)}  # the same in every panel
     for table, axes in zip(tables, panels[0], strict=True):
         here = [line for line in rows if line["table"] == table and "budget" in line]
         for name in dict.fromkeys(line["name"] for line in here):
             mine = [line for line in here if line["name"] == name]
             columns = ([line[column] for line in mine] for column in ("sessions", "regret_points", "standard_error"))
             style = "-" if name.endswith("race") else "--"
-            axes.errorbar(*columns, fmt=style, marker="o", markersize=3, capsize=2, label=name)
+            axes.errorbar(*columns, fmt=style, color=colours[name], marker="o", markersize=3, capsize=2, label=name)
         axes.set_title(table)
         axes.set_xlabel("training sessions, race and baselines included")
         axes.set_ylim(bottom=0)
     panels[0][0].set_ylabel("true regret, points")
-    panels[0][0].legend(frameon=False, fontsize="small")
+    lines = panels[0][0].get_legend_handles_labels()
+    panels[0][-1].legend(*lines, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
