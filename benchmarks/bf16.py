@@ -18,7 +18,7 @@ from benchmarks.pairs import measure, shown
 from benchmarks.trial import Trainings
 from sweeps.results.statistics import paired_difference
 
-SEEDS, SESSIONS, SIDE = 5, 5, 98
+SEEDS, SIDE = 5, 98
 TRAIN, TEST = 16, 16  # pictures a class
 SETTINGS = ("slow.epochs=2", "fast.epochs=1", "head.projection_dim=1000", f"backbone.image_size={SIDE}")
 METRICS = ("accuracy", "average_accuracy", "slow/accuracy", "fast/accuracy")
@@ -28,7 +28,7 @@ WAYS = {"plain": "float32", "ours": "bf16"}
 def run(console: Console) -> list[dict[str, Any]]:
     """Train all seeds in both precisions; print and return times and accuracies."""
     dataset, vit, what = clothes(TRAIN, TEST, SIDE)
-    trainings = Trainings(PRESET, SESSIONS, (dataset, vit), SETTINGS)
+    trainings = Trainings(PRESET, None, (dataset, vit), SETTINGS)
     accuracies: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
 
     def train(way: str) -> None:

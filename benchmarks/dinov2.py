@@ -24,7 +24,6 @@ from safe.seeding import generator
 
 PRESET = "fashion_mnist"
 TRAIN, TEST = 12, 2  # pictures a class, with the published share of test pictures
-SESSIONS = 5
 # Slow and fast steps are as many to one another as in the preset's whole training.
 SETTINGS = ("slow.epochs=4", "fast.epochs=3", "head.projection_dim=1000")
 
@@ -35,7 +34,7 @@ def items() -> list[dict[str, Any]]:
     Trainings that find features are held to the accuracies of those that compute them while they are timed.
     """
     dataset, vit, what = clothes(TRAIN, TEST)
-    trainings = Trainings(PRESET, SESSIONS, (dataset, vit), SETTINGS)
+    trainings = Trainings(PRESET, None, (dataset, vit), SETTINGS)
     prove(trainings.config("fast.epochs=1", "pet.dropout=0"), dataset, vit)
     stored = trainings.kept(OTHER_FAST, IMAGES)
     computed: list[list[float]] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -369,15 +370,21 @@ def test_thousands_of_files_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert time.perf_counter() - started < 2
 
 
-def test_more_threads_read_files_that_are_waited_for() -> None:
-    threads: set[str] = set()
+@pytest.mark.parametrize(("waited", "threads"), [(0.0, 4), (0.06, 7), (5.0, 16)])
+def test_more_threads_read_files_that_are_waited_for(
+    waited: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
 
-    def far(path: str) -> str:
-        threads.add(threading.current_thread().name)
-        time.sleep(0.001)
-        return path
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers: int, **others: str) -> None:
+            asked.append(workers)
+            super().__init__(workers, **others)
 
+    clock = SimpleNamespace(perf_counter=iter((0.0, 0.01 + waited)).__next__, thread_time=iter((0.0, 0.01)).__next__)
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(module, "time", clock)
     paths = [str(number) for number in range(2_000)]
     with module._in_threads() as each:
-        assert list(each(far, paths)) == paths
-    assert len(threads) == 1 + module._MOST_THREADS  # this one reads the first files, and sees how long they take
+        assert list(each(str.upper, paths)) == paths
+    assert asked == [threads]
