@@ -140,6 +140,8 @@ class LiveDisplay(Display):
 
     def working(self, job_id: str, working: Working) -> None:
         if job_id in self._rows and working.session == self._rows[job_id].sessions + 1:
+            if not self._working and self._done == self._known:  # how long all took to start says nothing of its pace
+                self._begin = self._clock()
             self._working[job_id] = working
             self._length = max(self._length, working.sessions)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -207,5 +208,6 @@ def _input(entry: Any) -> dict[str, Any]:
 def _artefacts(client: Any, run_id: str) -> dict[str, bytes]:
     if not client.list_artifacts(run_id):
         return {}
-    folder = Path(client.download_artifacts(run_id, ""))
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    with TemporaryDirectory() as place:
+        folder = Path(client.download_artifacts(run_id, "", place))
+        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}

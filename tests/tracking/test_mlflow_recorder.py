@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -227,8 +228,9 @@ def artefacts(recorder: MlflowRecorder, tmp_path: Path) -> list[str]:
     read = []
     for run in recorder.client.search_runs([recorder.experiment_id], order_by=["attributes.start_time ASC"]):
         for file in recorder.client.list_artifacts(run.info.run_id):
-            place = Path(recorder.client.download_artifacts(run.info.run_id, file.path))
-            assert place.read_text() == place.stem
+            with TemporaryDirectory() as folder:
+                place = Path(recorder.client.download_artifacts(run.info.run_id, file.path, folder))
+                assert place.read_text() == place.stem
             read.append(f"{run.info.run_name}/{file.path}")
     return read
 

@@ -175,12 +175,12 @@ def test_sessions_of_the_best_trials_and_of_the_final_runs_are_models_that_rank(
         assert not client.list_artifacts(run.info.run_id, "checkpoints"), "a state is kept once"
 
 
-def test_the_parent_run_tells_the_whole_story(place: Place) -> None:
+def test_the_parent_run_tells_the_whole_story(place: Place, tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place.results / 'mlflow.db'}")
     parent = place.runs("whole")["whole"]
-    file = Path(client.download_artifacts(parent.info.run_id, "report/report.html"))
+    file = Path(client.download_artifacts(parent.info.run_id, "report/report.html", str(tmp_path)))
     assert file.read_text("utf-8") == (place.results / "sweeps/whole/report/report.html").read_text("utf-8")
     assert place.outcome("whole")["selected"]["trial"] in file.read_text("utf-8")
     description = parent.data.tags["mlflow.note.content"]
