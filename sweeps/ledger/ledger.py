@@ -28,8 +28,7 @@ A `spec` record extends a sweep: the newest counts, it is no longer finished. `c
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +139,10 @@ class SweepLog:
             case "session":
                 self._take_session(self.jobs[record["job"]], SessionRecord.from_json(record))
             case "checkpoint":
-                self.jobs[record["job"]].checkpoints[record["session"]] = os.path.join(self.folder, record["path"])
+                path = record["path"]  # joined by hand, since there are tens of thousands
+                self.jobs[record["job"]].checkpoints[record["session"]] = (
+                    path if path.startswith("/") else f"{self.folder}/{path}"
+                )
             case "status":
                 job = self.jobs[record["job"]]
                 job.status, job.reason, job.recorded = Status(record["status"]), record.get("reason"), False
@@ -187,8 +189,12 @@ class SweepLog:
         """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
         if session.session > len(job.sessions) + 1:
             raise ValueError("the session before it is missing")
-        replaced = job.sessions[session.session - 1 :]
-        job.sessions = [*job.sessions[: session.session - 1], session]
+        replaced: Sequence[SessionRecord] = ()
+        if session.session == len(job.sessions) + 1 and isinstance(job.sessions, list):
+            job.sessions.append(session)
+        else:
+            replaced = job.sessions[session.session - 1 :]
+            job.sessions = [*job.sessions[: session.session - 1], session]
         if job.kind in SEARCH_KINDS:
             self.sessions_trained += session.trained - sum([old.trained for old in replaced])
             self.sessions_reused += session.reused - sum([old.reused for old in replaced])

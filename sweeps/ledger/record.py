@@ -13,7 +13,6 @@ from safe.evaluation.metrics import depends_on_prediction
 from safe.types import SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
-_WORK = tuple(entry.name for entry in fields(Work))
 _NOTHING: dict[str, str] = {}
 _LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
@@ -43,14 +42,14 @@ class SessionRecord:
     sessions: int
     split: str
     metrics: Mapping[str, float]
-    losses: tuple[tuple[int, Mapping[str, float]], ...] = ()
-    row: tuple[float, ...] = ()
-    grid: tuple[tuple[float, ...], ...] = ()
-    grid_metrics: tuple[Mapping[str, float], ...] = ()
-    grid_within: tuple[tuple[float, ...], ...] = ()
-    within: tuple[float, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
-    counts: tuple[int, ...] = ()
+    losses: Sequence[Sequence[Any]] = field(default_factory=list)
+    row: Sequence[float] = field(default_factory=list)
+    grid: Sequence[Sequence[float]] = field(default_factory=list)
+    grid_metrics: Sequence[Mapping[str, float]] = field(default_factory=list)
+    grid_within: Sequence[Sequence[float]] = field(default_factory=list)
+    within: Sequence[float] = field(default_factory=list)
+    confusion: Sequence[Sequence[int]] = field(default_factory=list)
+    counts: Sequence[int] = field(default_factory=list)
     provenance: Mapping[str, str] = field(default_factory=dict)
     work: Work = Work("trained", 0.0)  # noqa: RUF009 (frozen)
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -80,14 +79,14 @@ class SessionRecord:
             sessions=min(result.sessions, until or result.sessions),
             split=result.split,
             metrics=result.as_metrics() | dict(machine or {}),
-            losses=tuple((step, dict(terms)) for step, terms in result.losses),
-            row=tuple(result.row),
-            grid=tuple(map(tuple, grid)),
-            grid_metrics=tuple(dict(metrics) for metrics in grid_metrics or [{}] * len(grid)),
-            grid_within=tuple(map(tuple, grid_within)),
-            within=tuple(result.within),
-            confusion=tuple(map(tuple, result.confusion)),
-            counts=tuple(counts),
+            losses=[[step, dict(terms)] for step, terms in result.losses],
+            row=[*result.row],
+            grid=[*map(list, grid)],
+            grid_metrics=[dict(metrics) for metrics in grid_metrics or [{}] * len(grid)],
+            grid_within=[*map(list, grid_within)],
+            within=[*result.within],
+            confusion=[*map(list, result.confusion)],
+            counts=[*counts],
             provenance=dict(provenance),
             work=result.work,
             notes=dict(notes or {}),
@@ -106,23 +105,30 @@ class SessionRecord:
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        work = {name: value for name, value in line["work"].items() if name in _WORK}
+        # By place and without copies: the ledger of ten thousand trials holds tens of thousands of these.
+        work = line["work"]
         return cls(
-            session=line["session"],
-            sessions=line["sessions"],
-            split=line["split"],
-            metrics=line["metrics"],
-            losses=tuple(map(tuple, line["losses"])),
-            row=tuple(line["row"]),
-            grid=tuple(map(tuple, line["grid"])),
-            grid_metrics=tuple(line["grid_metrics"]),
-            grid_within=tuple(map(tuple, line.get("grid_within", ()))),
-            within=tuple(line.get("within", ())),
-            confusion=tuple(map(tuple, line.get("confusion", ()))),
-            counts=tuple(line["counts"]),
-            provenance=_shared(tuple(line["provenance"].items())),
-            work=Work(**work),
-            notes=line.get("notes") or _NOTHING,
+            line["session"],
+            line["sessions"],
+            line["split"],
+            line["metrics"],
+            line["losses"],
+            line["row"],
+            line["grid"],
+            line["grid_metrics"],
+            line.get("grid_within") or [],
+            line.get("within") or [],
+            line.get("confusion") or [],
+            line["counts"],
+            _shared(tuple(line["provenance"].items())),
+            Work(
+                work["training"],
+                work["seconds"],
+                work.get("saved_seconds", 0.0),
+                work.get("waited_seconds", 0.0),
+                work.get("stages") or {},
+            ),
+            line.get("notes") or _NOTHING,
         )
 
     @property

@@ -28,13 +28,13 @@ def finalists(gathered: Gathered) -> Section | Missing:
     ]
     marked = next(i for i, one in enumerate(raced["finalists"]) if one["name"] == raced["winner"])
     head = ["finalist", "search", *(f"seed +{repeat}" for repeat in repeats), "mean", ""]
-    near = (
-        "search and race count alike, and those tie that are " if gathered.spec.shrinks else "those tie that are "
-    ) + "within a standard error of the leader, or a tenth of a point"
+    spec = gathered.spec
+    alike = "search and race count alike; " if spec.shrinks else ""
+    error = "a standard error, or " if spec.rules < 5 else ""
     words = (
         "Finalists run again with other seeds, class orders and held-out images, paired. One leaves when a one-sided "
-        f"paired t-test (5 %, Holm's correction) puts it behind the leader; {near}; of them the preset is taken, else "
-        "the cheapest. The mean is that of the race."
+        f"paired t-test (5 %, Holm's correction) puts it behind the leader; {alike}those tie that are within {error}a "
+        "tenth of a point of the best; of them the preset is taken, else the cheapest. The mean is that of the race."
     )
     told = [Text(f"{line[0].upper()}{line[1:]}.") for line in race_lines(gathered.log)]
     return Section("race", title, [*told, Text(words, "note"), Table(head, rows, f"{measure.axis}", marked=marked)])

@@ -24,14 +24,13 @@ def work_account(log: SweepLog) -> dict[str, Any]:
     total: seconds and hours of everything together.
     """
     groups = {name: [job for job in log.jobs.values() if job.kind in kinds] for name, kinds in _GROUPS.items()}
-    search = groups.pop("search")
+    search = groups["search"]
     training = [sum([record.work.training != "none" for record in job.sessions]) for job in search]
     naive = sum(sessions * max(1, len(job.predictions)) for sessions, job in zip(training, search, strict=True))
     counted = {"sessions_naive": naive, "sessions_unshared_trials": sum(training)}
-    later = {name: _costs(jobs, log.spec) for name, jobs in groups.items()}
-    everything = _costs(log.jobs.values(), log.spec)
-    total = {name: value for name, value in everything.items() if not name.startswith("sessions")}
-    return {**counted, **_costs(search, log.spec), **later, "total": total}
+    costs = {name: _costs(jobs, log.spec) for name, jobs in groups.items()}
+    total = {name: sum(cost[name] for cost in costs.values()) for name in costs["search"] if "sessions" not in name}
+    return {**counted, **costs.pop("search"), **costs, "total": total}
 
 
 _GROUPS = {

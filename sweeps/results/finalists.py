@@ -74,9 +74,9 @@ def standing(log: SweepLog, before: int | None = None) -> Standing:
 
 def winner(log: SweepLog) -> Finalist:
     """Return the finalist that is taken of those that tie: the preset, else the one with the fewest epochs to train."""
-    field, at_end = finalists(log), standing(log)
+    field = finalists(log)
     preset = next((index for index, one in enumerate(field) if one.role == PRESET), None)
-    return field[taken(at_end, [_epochs(log, one) for one in field], preset)]
+    return field[taken(_tied(log, standing(log)), [_epochs(log, one) for one in field], preset)]
 
 
 def rival(log: SweepLog) -> Finalist | None:
@@ -109,7 +109,8 @@ def race_summary(log: SweepLog) -> dict[str, Any] | None:
     """Return the race as one object for programs; None where there was none.
 
     finalists: each with its scores by repeat, `left` (after which repeat, behind whom, at which p) or None.
-    ties: the finalists that are not told apart from the best; the preset stays, else the cheapest is taken.
+    ties: the finalists that are as good as the best; the preset stays, else the cheapest is taken.
+    near: the others that are not told apart from it.
     optimism: by how much the winner's score in the search was better than in the race (winner's curse).
     against: SAFE minus the baseline nearest to it, on the holdout and on the test images; `heads` where they differ.
     """
@@ -117,6 +118,7 @@ def race_summary(log: SweepLog) -> dict[str, Any] | None:
     if log.race is None or not any(one.by_repeat for one in field):
         return None
     now, chosen = standing(log), winner(log)
+    ties = _tied(log, now)
     rows = []
     for index, one in enumerate(field):
         left = now.left.get(index)
@@ -139,7 +141,8 @@ def race_summary(log: SweepLog) -> dict[str, Any] | None:
         "finalists": rows,
         "repeats": len(now.repeats),
         "end": log.race["end"],
-        "ties": [field[index].name for index in now.tied],
+        "ties": [field[index].name for index in ties],
+        "near": [field[index].name for index in now.near if index not in ties],
         "winner": chosen.name,
         "optimism": wish.goodness(chosen.score) - wish.goodness(mean),
         "against": _against(log, chosen),
@@ -147,11 +150,14 @@ def race_summary(log: SweepLog) -> dict[str, Any] | None:
 
 
 def tie_words(summary: Mapping[str, Any]) -> str:
-    """Return in words whether finalists tie and which one is taken."""
+    """Return in words whether finalists tie, which one is taken and how many others are not told apart from it."""
+    more = len(summary["near"])
+    near = f"; {more} more {'is' if more == 1 else 'are'} within noise of it" if more else ""
     if len(summary["ties"]) < 2:
-        return f"{summary['winner']} is chosen"
+        return f"{summary['winner']} is chosen{near}"
     stays = summary["winner"] == BASELINE_NAMES[PRESET]
-    return f"{len(summary['ties'])} settings tie; {summary['winner']} {'stays' if stays else 'is taken, the cheapest'}"
+    what = "stays" if stays else "is taken, the cheapest"
+    return f"{len(summary['ties'])} settings tie; {summary['winner']} {what}{near}"
 
 
 def _against(log: SweepLog, chosen: Finalist) -> dict[str, Any] | None:
@@ -173,6 +179,11 @@ def _against(log: SweepLog, chosen: Finalist) -> dict[str, Any] | None:
         "holdout": _paired(ours.by_repeat, theirs.by_repeat),
         "test": _paired(*tests),
     }
+
+
+def _tied(log: SweepLog, now: Standing) -> tuple[int, ...]:
+    """Return the finalists among which the preset or the cheapest is taken; before rules 5 all that are near."""
+    return now.tied if log.sweep_spec.rules > 4 else now.near
 
 
 def _paired(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> dict[str, Any] | None:

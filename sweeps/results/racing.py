@@ -9,8 +9,9 @@ against four finalists it could reject nothing before the seventh repeat; differ
 sessions are near enough to normal. The leader is whoever has the highest mean so far. Each look is a test of its own
 at 5 %, as in F-Race (Birattari et al., GECCO 2002); looks are not corrected for.
 
-The score of the search is one more repeat where it is given, of every mean and of no test: it chose the finalists. That
-flatters all of them alike, and what is known of a configuration is the mean of all that was seen of it.
+The score of the search is one more repeat where it is given, of every mean and of no test: it chose the finalists. What
+is known of a configuration is the mean of all that was seen of it, and the one with the highest mean is taken, whether
+a test tells it from the others or not: it is the better bet. Those tie that are behind it by less than SMALL.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ class Standing:
         alive: finalists that are left, by index, the leader first.
         left: the others.
         repeats: those that every finalist left has run.
-        tied: of `alive` those that are not worse than the leader by more than one standard error of the difference, or
+        near: of `alive` those that are not worse than the leader by more than one standard error of the difference, or
             by less than SMALL; the search is one more repeat of it where it is given.
+        tied: of `near` those that are worse by less than SMALL.
         settled: why it is over: `one is left` or `they tie`; None while it may go on.
     """
 
     alive: tuple[int, ...]
     left: Mapping[int, Left]
     repeats: tuple[int, ...]
+    near: tuple[int, ...]
     tied: tuple[int, ...]
     settled: str | None
 
@@ -79,8 +82,10 @@ def race(scores: Sequence[Mapping[int, float]], repeats: Sequence[int]) -> Stand
     order = sorted(alive, key=lambda index: (index != leader, -_mean(scores, index, done), index))
     small = _small(scores, leader, done)
     seen = (SEARCH, *done) if all(SEARCH in scores[index] for index in alive) else done
-    tied = [index for index in order if _near(_pairs(scores, leader, index, seen), small)]
-    return Standing(tuple(order), left, tuple(done), tuple(tied), _settled(alive, scores, done))
+    pairs = {index: _pairs(scores, leader, index, seen) for index in order}
+    near = tuple(index for index in order if _near(pairs[index], small))
+    tied = tuple(index for index in near if not pairs[index] or fmean(pairs[index]) <= small)
+    return Standing(tuple(order), left, tuple(done), near, tied, _settled(alive, scores, done))
 
 
 def p_behind(differences: Sequence[float]) -> float:
@@ -109,11 +114,11 @@ def holm(ps: Mapping[int, float], level: float = LEVEL) -> list[int]:
     return rejected
 
 
-def taken(standing: Standing, costs: Sequence[float], preset: int | None) -> int:
-    """Return the finalist that is taken: of those that tie the preset, else the cheapest, of equals the better."""
-    if preset in standing.tied:
+def taken(tied: Sequence[int], costs: Sequence[float], preset: int | None) -> int:
+    """Return which of those that tie, best first, is taken: the preset, else the cheapest, of equals the better."""
+    if preset in tied:
         return preset
-    return min(standing.tied, key=lambda index: (costs[index], standing.tied.index(index)))
+    return min(tied, key=lambda index: (costs[index], tied.index(index)))
 
 
 def interaction_noise(*layouts: Sequence[Mapping[int, float]]) -> float | None:

@@ -132,12 +132,14 @@ def optimism_gap(log: SweepLog) -> dict[str, Any] | None:
     """
     spec = log.sweep_spec
     audits = {(job.trial, job.variant): job for job in log.of_kind(Kind.AUDIT) if job.status == Status.FINISHED}
+    if log.selected is None or not audits:
+        return None
     points = {
         job.id: score_points(audits[job.trial, job.variant], spec.objective, "test")
         for job in log.candidates()
         if (job.trial, job.variant) in audits
     }
-    if log.selected is None or log.selected["trial"] not in points:
+    if log.selected["trial"] not in points:
         return None
     claimant = max(points, key=lambda trial: points[trial][0].goodness[0])
     best = points[claimant][0]

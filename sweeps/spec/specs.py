@@ -25,7 +25,7 @@ Selection = Literal["holdout", "first-k", "transfer", "test"]
 
 DEFAULT_TRIALS = 8  # enough for importance
 DEFAULT_DATASET = "quickstart"
-RULES = 4  # of new sweeps
+RULES = 5  # of new sweeps
 
 SPLITS: Mapping[str, Literal["val", "test"]] = {"ablation": "test", "variants": "val", "orders": "test"}
 """Images that judge each catalogue."""
@@ -121,7 +121,8 @@ class SweepSpec(RunsSpec):
     """Whether these sweeps may be about other data, of which the space alone is the same."""
     rules: Annotated[int, Field(ge=1, le=RULES), Mark.SETTLED] = 1
     """How it decides: 1 by the search alone, as sweeps began before there were races; 2 by a race of finalists; 3 by
-    the mean of search and race, and slow settings by several seeds; 4 as 3, with `stop: auto` by these too."""
+    the mean of search and race, and slow settings by several seeds; 4 as 3, with `stop: auto` by these too; 5 as 4,
+    where only what is as good as the best finalist ties, not all that is within a standard error of it."""
     selection: Annotated[
         Selection,
         Mark.PARAM,

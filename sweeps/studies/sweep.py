@@ -18,7 +18,7 @@ from sweeps.engine.study import carry_out
 from sweeps.engine.work import Study
 from sweeps.ledger.folders import FOLDER, Folders
 from sweeps.ledger.jobs import Job, Kind
-from sweeps.ledger.ledger import Ledger, SweepLog
+from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.model.registry import log_final_model
 from sweeps.report import write_report
 from sweeps.report.terminal import describe, trial_title
@@ -33,6 +33,7 @@ from sweeps.spec.machine import ray_address
 from sweeps.spec.options import OWN_CLASSES
 from sweeps.spec.space import Space
 from sweeps.spec.specs import SweepSpec
+from sweeps.spec.stopping import Hopeless, stopping
 from sweeps.studies.enough import enough, noise_rounds
 from sweeps.studies.learning import learn, refuse_early
 from sweeps.studies.live import Live
@@ -43,13 +44,16 @@ from tracking.recorder import Recorder, Status
 
 def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False, detail: Detail = "usual") -> SweepLog:
     """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
-    check_early(spec)
+    check_early(spec, begun=has_ledger(Folders(results, spec.name).sweep))
     refuse_early(spec, results)
     return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed, detail=detail)
 
 
-def check_early(spec: SweepSpec) -> None:
+def check_early(spec: SweepSpec, *, begun: bool = False) -> None:
     """Refuse now what would otherwise come out during the search or after it.
+
+    Args:
+        begun: whether the sweep goes on, whatever it was told to stop at.
 
     Raises:
         UserError: the first proposals, the final runs or the sessions to judge are not possible, or a run needs more
@@ -57,8 +61,14 @@ def check_early(spec: SweepSpec) -> None:
     """
     first = next(proposals(spec, SweepLog(spec)))[0].config
     final_config(refit_config(spec, first, {}), spec.seeds - 1)
-    if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
+    sessions = session_count(validate(spec.base))
+    if spec.first_k is not None and spec.first_k > sessions:
         raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
+    rule, last = stopping(spec.stop), min(sessions, spec.first_k or sessions)
+    if isinstance(rule, Hopeless) and rule.session > last and not begun:
+        raise UserError(
+            f"--stop {spec.stop} would end nothing, since trials run {last} sessions; give a session from 1 to {last}"
+        )
     if spec.target is not None:
         from safe.training.build import preflight
 

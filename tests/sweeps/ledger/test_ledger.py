@@ -28,7 +28,7 @@ def test_what_is_written_is_read_again(finished_sweep: Callable[[], Ledger], mak
     assert log.finished
     assert log.spec == make_spec()
     assert [job.id for job in log.of_kind("trial")] == ["trial-00", "trial-01"]
-    assert log.jobs["trial-00"].sessions[1].grid[1] == (0.8, 0.6)
+    assert log.jobs["trial-00"].sessions[1].grid[1] == [0.8, 0.6]
 
 
 def test_a_last_line_cut_short_is_ignored_and_removed(tmp_path: Path, make_spec: Make) -> None:
@@ -53,7 +53,7 @@ def test_a_session_done_again_replaces_the_old_record_and_what_followed(
     for session, grid in [(1, [[0.5]]), (2, [[0.5, 0.6]]), (1, [[0.7]])]:
         ledger.append("session", job="trial-00", **make_session(session, grid).to_json())
     job = read_ledger(tmp_path).jobs["trial-00"]
-    assert [record.grid for record in job.sessions] == [((0.7,),)]
+    assert [record.grid for record in job.sessions] == [[[0.7]]]
     assert not job.complete
 
 

@@ -20,7 +20,7 @@ Make = Callable[..., SessionRecord]
 @pytest.fixture
 def sessions(make_session: Make) -> list[SessionRecord]:
     work = Work("reused", 2.0, 3.0, 0.5, {"slow": {"computed": 0, "reused": 1}})
-    inner: dict[str, Any] = {"within": (0.75,), "confusion": ((99, 1),), "notes": {"memory": "little"}, "work": work}
+    inner: dict[str, Any] = {"within": [0.75], "confusion": [[99, 1]], "notes": {"memory": "little"}, "work": work}
     return [replace(make_session(1, [[1 / 3], [0.5]]), **inner), make_session(2, [[0.1, 0.2], [0.3, 0.7]])]
 
 

@@ -53,7 +53,7 @@ def test_its_json_has_the_keys_that_ledgers_have_always_had(make_session: Make) 
 def test_what_is_read_is_what_was_written(make_session: Make) -> None:
     work = Work("reused", 2.0, 3.0, 0.5, {"slow": {"computed": 0, "reused": 1}})
     record = make_session(2, [[0.5, 0.25]], work=work, notes={"memory": "little"})
-    inner = {"within": (0.75, 0.5), "confusion": ((99, 1), (20, 280)), "grid_within": ((0.75, 0.5),)}
+    inner = {"within": [0.75, 0.5], "confusion": [[99, 1], [20, 280]], "grid_within": [[0.75, 0.5]]}
     record = replace(record, **inner)
     assert (
         SessionRecord.from_json({"type": "session", "job": "a", **json.loads(json.dumps(record.to_json()))}) == record
@@ -63,7 +63,7 @@ def test_what_is_read_is_what_was_written(make_session: Make) -> None:
 def test_a_record_of_before_lacks_what_forgetting_is_made_of() -> None:
     parts = ("within", "confusion", "grid_within")
     record = SessionRecord.from_json({name: value for name, value in WRITTEN.items() if name not in parts})
-    assert (record.within, record.confusion, record.grid_within) == ((), (), ())
+    assert (record.within, record.confusion, record.grid_within) == ([], [], [])
 
 
 @pytest.mark.parametrize("missing", sorted({*WRITTEN} - {"within", "confusion", "grid_within"}))

@@ -49,7 +49,7 @@ def test_who_is_behind_leaves_and_is_compared_no_more() -> None:
     }
     assert standing.repeats == (1, 2, 3, 4)
     assert standing.settled is None
-    assert standing.tied == (1, 0), "0.0025 behind, at a standard error of 0.0048"
+    assert (standing.near, standing.tied) == ((1, 0), (1,)), "0.0025 behind, at a standard error of 0.0048"
 
 
 def test_one_left_ends_it() -> None:
@@ -74,19 +74,22 @@ def test_a_finalist_whose_run_failed_is_out() -> None:
 
 
 def test_nothing_run_yet_leaves_all_in_their_order() -> None:
-    assert race([{}, {}], [1]) == Standing((0, 1), {}, (), (0, 1), None)
+    assert race([{}, {}], [1]) == Standing((0, 1), {}, (), (0, 1), (0, 1), None)
 
 
 def test_of_those_that_tie_the_preset_is_taken_else_the_cheaper() -> None:
     tie = race([by_repeat(0.9, 0.8), by_repeat(0.8, 0.9), by_repeat(0.85, 0.85)], [1, 2])
     assert set(tie.tied) == {0, 1, 2}
-    assert taken(tie, [1, 5, 1], preset=1) == 1
-    assert taken(tie, [2, 5, 1], preset=None) == 2
-    assert taken(tie, [5, 5, 5], preset=None) == tie.alive[0], "of equally cheap ones the better"
+    assert taken(tie.tied, [1, 5, 1], preset=1) == 1
+    assert taken(tie.tied, [2, 5, 1], preset=None) == 2
+    assert taken(tie.tied, [5, 5, 5], preset=None) == tie.alive[0], "of equally cheap ones the better"
     behind = race([by_repeat(0.9, 0.8), by_repeat(0.8, 0.6)], [1, 2])
     assert behind.alive == (0, 1), "two repeats prove little"
-    assert behind.tied == (0,), "yet it is behind by more than a standard error"
-    assert taken(behind, [5, 1], preset=1) == 0
+    assert behind.near == (0,), "yet it is behind by more than a standard error"
+    assert taken(behind.tied, [5, 1], preset=1) == 0
+    unsure = race([by_repeat(0.9, 0.8), by_repeat(0.8, 0.89)], [1, 2])
+    assert (unsure.near, unsure.tied) == ((0, 1), (0,)), "half a point behind at a standard error of ten"
+    assert taken(unsure.tied, [5, 1], preset=1) == 0, "the better bet, whatever the preset"
 
 
 def test_the_best_of_equals_survives_at_the_level_and_a_worse_one_does_not() -> None:
@@ -123,7 +126,7 @@ def test_the_noise_is_the_residual_of_the_two_way_layout() -> None:
 def test_a_difference_below_a_tenth_of_a_point_is_none_however_steady_it_is() -> None:
     steady = race([by_repeat(0.9051, 0.8849), by_repeat(0.9046, 0.8846)], [1, 2])
     assert set(steady.tied) == {0, 1}
-    assert taken(steady, [1, 5], preset=1) == 1, "the preset is not given up for less than anybody can see"
+    assert taken(steady.tied, [1, 5], preset=1) == 1, "the preset is not given up for less than anybody can see"
     larger = race([by_repeat(0.9081, 0.8879), by_repeat(0.9046, 0.8846)], [1, 2])
     assert larger.tied == (0,)
 
@@ -138,10 +141,10 @@ def test_the_search_counts_in_the_mean_and_in_no_test() -> None:
     assert race([far, good], [1, 2]).left == {}, "by the repeats they are equal"
 
 
-def test_the_search_is_one_more_pair_of_those_that_tie() -> None:
+def test_the_search_is_one_more_pair_of_those_that_are_near() -> None:
     # Once the one is better by 2 points and once the other by 1: half a point, at a standard error of 1.5.
-    assert race([{0: 0.80, 1: 0.80}, {0: 0.78, 1: 0.81}], [1]).tied == (0, 1)
-    assert race([{0: 0.80, 1: 0.80}, {0: 0.78, 1: 0.79}], [1]).tied == (0,), "1.5 points at a standard error of a half"
+    assert race([{0: 0.80, 1: 0.80}, {0: 0.78, 1: 0.81}], [1]).near == (0, 1)
+    assert race([{0: 0.80, 1: 0.80}, {0: 0.78, 1: 0.79}], [1]).near == (0,), "1.5 points at a standard error of a half"
     assert race([{0: 0.8, 1: 0.8}, {0: 0.799, 1: 0.7992}], [1]).tied == (0, 1), "a tenth of a point is none"
-    assert race([{1: 0.80}, {1: 0.79}], [1]).tied == (0, 1), "one pair tells of none"
-    assert race([{0: 0.80}, {0: 0.70}], []).tied == (0, 1), "nothing was repeated"
+    assert race([{1: 0.80}, {1: 0.79}], [1]).near == (0, 1), "one pair tells of none"
+    assert race([{0: 0.80}, {0: 0.70}], []).near == (0, 1), "nothing was repeated"
