@@ -28,6 +28,7 @@ SEEDS = 5  # that kept views are proven to change nothing for
 # Fewer epochs than the presets' (10 and 5; 60 and 5) keep the suite short: the same on both sides.
 EPOCHS = ("slow.epochs=4", "fast.epochs=2")
 VIEWS, IMAGES = ("views",), ("views", "features")  # kinds of stages that are kept
+ALL: tuple[str, ...] = ()  # as in a sweep
 
 # Of the trial that filled the store: other weights than the timed one's.
 OTHER_FAST = ("fast.feature_weight=5", "fast.cross_weight=0.3")
@@ -119,13 +120,13 @@ class Trainings:
         return [trainer.run_session() for _ in range(self.sessions)]
 
     def kept(self, other: Sequence[str], kinds: Sequence[str], *overrides: str) -> Callable[[], list[SessionResult]]:
-        """Run a trial with `other` settings as well; return a training that finds its stages of `kinds` alone."""
+        """Run a trial with `other` settings as well; return a training that finds its stages of `kinds`, or ALL."""
         filled = tempfile.TemporaryDirectory()
         self.ours(*overrides, *other, stages=DiskStages(filled.name))
 
         def training() -> list[SessionResult]:
             with tempfile.TemporaryDirectory() as fresh:
-                for kind in kinds:
+                for kind in kinds or sorted(path.name for path in Path(filled.name).iterdir() if path.is_dir()):
                     shutil.copytree(Path(filled.name, kind), Path(fresh, kind))
                 return self.ours(*overrides, stages=DiskStages(fresh))
 

@@ -116,7 +116,7 @@ def holm(ps: Mapping[int, float], level: float = LEVEL) -> list[int]:
 
 def taken(tied: Sequence[int], costs: Sequence[float], preset: int | None) -> int:
     """Return which of those that tie, best first, is taken: the preset, else the cheapest, of equals the better."""
-    if preset in tied:
+    if preset is not None and preset in tied:
         return preset
     return min(tied, key=lambda index: (costs[index], tied.index(index)))
 

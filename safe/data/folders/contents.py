@@ -32,7 +32,7 @@ _MOST_BYTES = 2**28  # of the index, five million records: then it begins anew
 # seconds: what was written just now is not kept, since a later write might leave its times as they are.
 _SETTLED_NS = 2 * 10**9
 # Threads that wait for a network; where files are near, more than a few only take Python's lock from one another.
-_FEWEST_THREADS, _MOST_THREADS = 4, 16
+_FEWEST_THREADS, _MOST_THREADS = 2, 16
 _OF_A_TASK = 64  # files
 _AT_ONCE = 4096  # files that are kept together
 _BLOCK_BYTES = 2**20

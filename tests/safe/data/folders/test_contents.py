@@ -370,7 +370,7 @@ def test_thousands_of_files_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert time.perf_counter() - started < 2
 
 
-@pytest.mark.parametrize(("waited", "threads"), [(0.0, 4), (0.06, 7), (5.0, 16)])
+@pytest.mark.parametrize(("waited", "threads"), [(0.0, 2), (0.06, 7), (5.0, 16)])
 def test_more_threads_read_files_that_are_waited_for(
     waited: float, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
