@@ -44,7 +44,7 @@ def items() -> list[dict[str, Any]]:
     def ours() -> None:
         computed.append(accuracies(trainings.ours()))
 
-    def found(training: Callable[[], list[SessionResult]]) -> None:
+    def timed(training: Callable[[], list[SessionResult]]) -> None:
         if accuracies(training()) != computed[-1]:
             raise AssertionError("kept features change accuracies")
 
@@ -56,13 +56,13 @@ def items() -> list[dict[str, Any]]:
             "name": f"{name}; the slow network's views and features of un-augmented images kept from a trial with "
             "other fast weights, session 1 trained again",
             "plain": released,
-            "ours": partial(found, stored),
+            "ours": partial(timed, stored),
             "cpu": True,
         },
         {
             "name": f"{name}; as a sweep trains it after a trial with other fast weights, session 1 kept too",
             "plain": released,
-            "ours": partial(found, whole),
+            "ours": partial(timed, whole),
             "cpu": True,
         },
     ]
