@@ -351,6 +351,7 @@ def over(stream: Stream, lines: Sequence[Line], console: Console) -> list[dict[s
     for name, rehearsed in {
         "tpe, poor preset": lambda n: alone(table, n, (last,), search="tpe", **poor)[0],
         "staged + race, poor preset": lambda n: raced(table, n, "staged", last, **poor),
+        "staged + race, what is near ties": lambda n: raced(table, n, "staged", last, rules=4),
     }.items():
         rows.append(row(name, last, [rehearsed(n) for n in range(REPEATS)]))
     _print(rows, table, console)

@@ -85,12 +85,12 @@ class FileImages:
 
     def _decoded(self, i: int) -> Tensor:
         """Return image `i` as Pillow lays it out, row by row, (H, W, 3)."""
-        return V.pil_to_tensor(read_rgb(self.paths[i])).permute(1, 2, 0)
+        return _pixels(read_rgb(self.paths[i]))
 
 
 def read_square(path: str | Path | BinaryIO, side: int, interpolation: str = "bicubic") -> Tensor:
     """Return an image file as uint8 (3, side, side), as `FileImages` gives it; see `read_rgb`."""
-    return _square(V.pil_to_tensor(read_rgb(path)), side, interpolation)
+    return _square(_pixels(read_rgb(path)).permute(2, 0, 1), side, interpolation)
 
 
 def read_rgb(path: str | Path | BinaryIO) -> Image.Image:
@@ -152,7 +152,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         shown = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """Return an RGB image as (H, W, 3); torchvision's way copies it once more."""
+    return torch.from_numpy(np.array(image))
 
 
 def _square(pixels: Tensor, side: int, interpolation: str) -> Tensor:
