@@ -61,14 +61,14 @@ def check_early(spec: SweepSpec, *, begun: bool = False) -> None:
     """
     first = next(proposals(spec, SweepLog(spec)))[0].config
     final_config(refit_config(spec, first, {}), spec.seeds - 1)
-    sessions = session_count(validate(spec.base))
-    if spec.first_k is not None and spec.first_k > sessions:
+    if spec.first_k is not None and spec.first_k > (sessions := session_count(validate(spec.base))):
         raise UserError(f"--first-k must be at most the {sessions} sessions of the stream, got {spec.first_k}")
-    rule, last = stopping(spec.stop), min(sessions, spec.first_k or sessions)
-    if isinstance(rule, Hopeless) and rule.session > last and not begun:
-        raise UserError(
-            f"--stop {spec.stop} would end nothing, since trials run {last} sessions; give a session from 1 to {last}"
-        )
+    if not begun and isinstance(rule := stopping(spec.stop), Hopeless):
+        last = spec.first_k or session_count(validate(spec.base))
+        if rule.session > last:
+            raise UserError(
+                f"--stop {spec.stop} would end nothing, since trials run {last} sessions; give one from 1 to {last}"
+            )
     if spec.target is not None:
         from safe.training.build import preflight
 

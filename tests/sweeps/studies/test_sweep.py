@@ -163,7 +163,7 @@ def test_what_would_come_out_late_is_refused_early() -> None:
         check_early(build_spec(**common, selection="first-k", first_k=6))
     check_early(build_spec(**common, selection="first-k", first_k=5))
     beyond = build_spec(**common, stop="below:session=6,accuracy=0.4")
-    with pytest.raises(UserError, match="end nothing, since trials run 5 sessions; give a session from 1 to 5"):
+    with pytest.raises(UserError, match="end nothing, since trials run 5 sessions; give one from 1 to 5"):
         check_early(beyond)
     check_early(beyond, begun=True)
     check_early(build_spec(**common, stop="below:session=5,accuracy=0.4"))
