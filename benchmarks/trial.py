@@ -28,7 +28,6 @@ SEEDS = 5  # that kept views are proven to change nothing for
 # Fewer epochs than the presets' (10 and 5; 60 and 5) keep the suite short: the same on both sides.
 EPOCHS = ("slow.epochs=4", "fast.epochs=2")
 VIEWS, IMAGES = ("views",), ("views", "features")  # kinds of stages that are kept
-ALL: tuple[str, ...] = ()  # as in a sweep
 
 # Of the trial that filled the store: other weights than the timed one's.
 OTHER_FAST = ("fast.feature_weight=5", "fast.cross_weight=0.3")
@@ -119,15 +118,17 @@ class Trainings:
         trainer = SafeTrainer(self.config(*overrides), self.dataset, self.vit, stages=stages)
         return [trainer.run_session() for _ in range(self.sessions)]
 
-    def kept(self, other: Sequence[str], kinds: Sequence[str], *overrides: str) -> Callable[[], list[SessionResult]]:
-        """Run a trial with `other` settings as well; return a training that finds its stages of `kinds`, or ALL."""
+    def kept(
+        self, other: Sequence[str], kinds: Sequence[str] | None, *overrides: str
+    ) -> Callable[[], list[SessionResult]]:
+        """Run a trial with `other` settings as well; return a training that finds its stages of `kinds`, or all."""
         filled = tempfile.TemporaryDirectory()
         self.ours(*overrides, *other, stages=DiskStages(filled.name))
 
         def training() -> list[SessionResult]:
             with tempfile.TemporaryDirectory() as fresh:
-                for kind in kinds or sorted(path.name for path in Path(filled.name).iterdir() if path.is_dir()):
-                    shutil.copytree(Path(filled.name, kind), Path(fresh, kind))
+                for kind in ("",) if kinds is None else kinds:
+                    shutil.copytree(Path(filled.name, kind), Path(fresh, kind), dirs_exist_ok=True)
                 return self.ours(*overrides, stages=DiskStages(fresh))
 
         return training

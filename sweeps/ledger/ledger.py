@@ -28,7 +28,7 @@ A `spec` record extends a sweep: the newest counts, it is no longer finished. `c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,12 +189,8 @@ class SweepLog:
         """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
         if session.session > len(job.sessions) + 1:
             raise ValueError("the session before it is missing")
-        replaced: Sequence[SessionRecord] = ()
-        if session.session == len(job.sessions) + 1 and isinstance(job.sessions, list):
-            job.sessions.append(session)
-        else:
-            replaced = job.sessions[session.session - 1 :]
-            job.sessions = [*job.sessions[: session.session - 1], session]
+        replaced = job.sessions[session.session - 1 :]
+        job.sessions = [*job.sessions[: session.session - 1], session]
         if job.kind in SEARCH_KINDS:
             self.sessions_trained += session.trained - sum([old.trained for old in replaced])
             self.sessions_reused += session.reused - sum([old.reused for old in replaced])

@@ -13,6 +13,7 @@ from safe.evaluation.metrics import depends_on_prediction
 from safe.types import SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
+_WORK = tuple(entry.name for entry in fields(Work))
 _NOTHING: dict[str, str] = {}
 _LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
@@ -105,30 +106,24 @@ class SessionRecord:
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        # By place and without copies: the ledger of ten thousand trials holds tens of thousands of these.
-        work = line["work"]
+        work = {name: value for name, value in line["work"].items() if name in _WORK}
+        # Lists stay as they were parsed: ledgers of ten thousand trials hold tens of thousands of records.
         return cls(
-            line["session"],
-            line["sessions"],
-            line["split"],
-            line["metrics"],
-            line["losses"],
-            line["row"],
-            line["grid"],
-            line["grid_metrics"],
-            line.get("grid_within") or [],
-            line.get("within") or [],
-            line.get("confusion") or [],
-            line["counts"],
-            _shared(tuple(line["provenance"].items())),
-            Work(
-                work["training"],
-                work["seconds"],
-                work.get("saved_seconds", 0.0),
-                work.get("waited_seconds", 0.0),
-                work.get("stages") or {},
-            ),
-            line.get("notes") or _NOTHING,
+            session=line["session"],
+            sessions=line["sessions"],
+            split=line["split"],
+            metrics=line["metrics"],
+            losses=line["losses"],
+            row=line["row"],
+            grid=line["grid"],
+            grid_metrics=line["grid_metrics"],
+            grid_within=line.get("grid_within", []),
+            within=line.get("within", []),
+            confusion=line.get("confusion", []),
+            counts=line["counts"],
+            provenance=_shared(tuple(line["provenance"].items())),
+            work=Work(**work),
+            notes=line.get("notes") or _NOTHING,
         )
 
     @property
