@@ -1,8 +1,8 @@
 """Suite `large_head`: both learners' closed-form heads as wide as published, beside the machine's own matrix products.
 
 M = 10 000, 300 classes, 9 000 rows a session. What the heads should take is reckoned: their operations at the speed of
-a float32 matrix product on this machine, which is measured around them. A process of its own, so that its peak of
-memory is theirs.
+a float32 matrix product on this machine, which is measured right before and after each of a few updates. A process of
+its own, so that its peak of memory is theirs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from safe.seeding import generator
 
 WIDTH, DIM, CLASSES, ROWS = 768, 10_000, 300, 9_000
 SQUARE, PRODUCTS = 4_000, 3
+UPDATES = 5
 LEARNERS = ("slow", "fast")
 
 
@@ -52,24 +53,32 @@ def _measured() -> list[dict[str, Any]]:
     centres = torch.randn(CLASSES, WIDTH, generator=generator(0, "centres"))
     noise = {name: torch.randn(ROWS, WIDTH, generator=generator(1, name)) for name in LEARNERS}
     features = {name: centres[labels] + 3 * noise.pop(name) for name in LEARNERS}
-    projection = Projection(WIDTH, DIM, 0)
-    heads = {name: RidgeHead(projection, GRID, SPLIT, "pooled") for name in LEARNERS}
-    products, rows = [_products()], []
-    for name, head in heads.items():
-        took = _timed(partial(head.update, features[name], labels, CLASSES, generator(2, "split")))
-        products.append(_products())
-        share = head.flops(ROWS, 0, CLASSES) / (2 * SQUARE**3)
-        seconds, cpu = (share * statistics.mean(both) for both in zip(*products[-2:], strict=True))
+    projection, products, rows = Projection(WIDTH, DIM, 0), [_products()], []
+    heads = {}
+    for name in LEARNERS:
+        pairs = []
+        for _ in range(UPDATES):
+            heads[name] = head = RidgeHead(projection, GRID, SPLIT, "pooled")
+            took = _timed(partial(head.update, features[name], labels, CLASSES, generator(2, "split")))
+            products.append(_products())
+            share = head.flops(ROWS, 0, CLASSES) / (2 * SQUARE**3)
+            pairs.append((*took, *(share * statistics.mean(both) for both in zip(*products[-2:], strict=True))))
+        over = [(seconds / reckoned, cpu / reckoned_cpu) for seconds, cpu, reckoned, reckoned_cpu in pairs]
+        seconds, cpu, reckoned, reckoned_cpu = map(statistics.median, zip(*pairs, strict=True))
+        ratio, cpu_ratio = map(statistics.median, zip(*over, strict=True))
         rows.append(
             {
                 "name": f"{name} learner, M = {DIM}, {CLASSES} classes, {ROWS} rows",
-                "seconds": took[0],
-                "products_seconds": seconds,
-                "over_products": took[0] / seconds,
-                "cpu_seconds": took[1],
-                "products_cpu_seconds": cpu,
-                "cpu_over_products": took[1] / cpu,
+                "seconds": seconds,
+                "products_seconds": reckoned,
+                "over_products": ratio,
+                "over_products_min": min(over)[0],
+                "over_products_max": max(over)[0],
+                "cpu_seconds": cpu,
+                "products_cpu_seconds": reckoned_cpu,
+                "cpu_over_products": cpu_ratio,
                 "peak_GB": _peak_gb() - before,
+                "updates": UPDATES,
             }
         )
     return rows

@@ -29,6 +29,7 @@ RidgeChoice = Literal["split", "pooled", "gcv"]
 REFINEMENTS = 4
 SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
 CHOICE_TOLERANCE = 0.05  # bound on the relative error of solutions that are only compared; the error is 1 % of it or so
+ERROR_OF_BOUND = 0.01
 ROWS_AT_ONCE = 256  # of float64 copies: few enough for a processor's cache
 
 
@@ -46,7 +47,8 @@ def readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: float = 0.0
         gram: G, (M, M), positive semi-definite.
         cross: Q, (M, C).
         ridge: lambda > 0.
-        tolerance: a float32 solution is not corrected where this bounds its relative error, eps |G| / lambda.
+        tolerance: a float32 solution is not corrected where this bounds its relative error, eps |G| / lambda, and no
+            more than once where its residual is below a hundredth of it.
 
     Raises:
         torch.linalg.LinAlgError: G + lambda I is not positive definite, as with NaN features.
@@ -66,10 +68,11 @@ def _float32_readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: fl
     if torch.finfo(torch.float32).eps * gram.norm() <= tolerance * ridge:
         return solution
     right, solution = cross.to(torch.float64), solution.to(torch.float64)
+    small = max(SMALL_RESIDUAL, ERROR_OF_BOUND * tolerance) * right.norm()
     for _ in range(REFINEMENTS):
         residual = right - gram.times64(solution) - ridge * solution
         solution += factor.solve(residual.to(torch.float32))
-        if residual.norm() <= SMALL_RESIDUAL * right.norm():
+        if residual.norm() <= small:
             return solution
     return None
 

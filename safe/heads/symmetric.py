@@ -120,7 +120,8 @@ class Cholesky:
                 column.addmm_(rows, rows[:width].T, alpha=-1)
             corner = torch.linalg.cholesky(column[:width])
             column[:width] = corner
-            column[width:] = torch.linalg.solve_triangular(corner.T, column[width:], upper=True, left=False)
+            below = column[width:]
+            torch.linalg.solve_triangular(corner.T, below, upper=True, left=False, out=below)
 
     def solve(self, right: Tensor) -> Tensor:
         """Return (A + ridge I)^-1 right, (M, C)."""
