@@ -70,9 +70,10 @@ def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> 
 
 
 def view_of(spec: Spec) -> dict[str, object]:
-    """Return the table of a study's runs in MLflow: what the best are and how they differ, without parent and audits.
+    """Return the table of a study's runs in MLflow: what the best are and how they differ, without the parent.
 
-    Audits judge trials that stand there already, on images that nothing may be chosen by.
+    Audits judge trials that stand there already, on images that nothing may be chosen by; repeats of the race judge them
+    on held-out images of their own, so that their scores do not stand beside those of the search. Both are left out.
     """
     wish = objectives(spec.objective)[0] if isinstance(spec, SweepSpec) else Objective("average_accuracy", True)
     objective = wish.metric(spec.split)
@@ -81,7 +82,8 @@ def view_of(spec: Spec) -> dict[str, object]:
     varied = list(spec.space)[:MOST_COLUMNS] if isinstance(spec, SweepSpec) else []
     columns = [*((METRIC, name) for name in names), *((PARAM, name) for name in varied), (TAG, "kind")]
     columns += [(METRIC, name) for name in tests if name not in names]
-    query = f"tags.sweep = '{spec.name}' AND tags.kind != '{spec.kind}' AND tags.kind != '{Kind.AUDIT}'"
+    left_out = [f"tags.kind != '{kind}'" for kind in (spec.kind, Kind.AUDIT, Kind.RACE)]
+    query = " AND ".join([f"tags.sweep = '{spec.name}'", *left_out])
     return table_view(query, columns, objective, ascending=not wish.maximise)
 
 
