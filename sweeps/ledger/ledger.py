@@ -112,8 +112,8 @@ class SweepLog:
 
     def within(self) -> list[JobLog]:
         """Return the trials that lie in the space: those of the search, then what was added there."""
-        added = [job for job in self.of_kind(Kind.TRIAL) if job.variant == ADDED]
-        return [*self.trials().values(), *(job for job in added if self.added[job.trial or 0]["told"])]
+        trials = self.of_kind(Kind.TRIAL)
+        return [job for job in trials if job.variant != ADDED or self.added[job.trial or 0]["told"]]
 
     def candidates(self) -> list[JobLog]:
         """Return what can be chosen: trials, then baselines, by name."""
