@@ -112,8 +112,8 @@ class SweepLog:
 
     def within(self) -> list[JobLog]:
         """Return the trials that lie in the space: those of the search, then what was added there."""
-        added = [job for job in self.of_kind(Kind.TRIAL) if job.variant == ADDED]
-        return [*self.trials().values(), *(job for job in added if self.added[job.trial or 0]["told"])]
+        trials = self.of_kind(Kind.TRIAL)
+        return [job for job in trials if job.variant != ADDED or self.added[job.trial or 0]["told"]]
 
     def candidates(self) -> list[JobLog]:
         """Return what can be chosen: trials, then baselines, by name."""
@@ -189,14 +189,19 @@ class SweepLog:
         """Take in a session; done again after a kill it replaces the earlier record and what followed that."""
         if session.session > len(job.sessions) + 1:
             raise ValueError("the session before it is missing")
-        replaced = job.sessions[session.session - 1 :]
-        job.sessions = [*job.sessions[: session.session - 1], session]
+        before, replaced = job.sessions[: session.session - 1], job.sessions[session.session - 1 :]
+        job.sessions = [*before, session]
         if job.kind in SEARCH_KINDS:
-            self.sessions_trained += session.trained - sum([old.trained for old in replaced])
-            self.sessions_reused += session.reused - sum([old.reused for old in replaced])
-            self.sessions_searched += 1 - len(replaced)
+            self._count(session, 1)
+            for old in replaced:
+                self._count(old, -1)
             if job.complete and job.completed is None:
                 job.completed = self.sessions_searched
+
+    def _count(self, session: SessionRecord, times: int) -> None:
+        self.sessions_trained += times * session.trained
+        self.sessions_reused += times * session.reused
+        self.sessions_searched += times
 
 
 class Ledger:
@@ -270,10 +275,9 @@ def read_ledger(folder: Path) -> SweepLog:
             first = file.readline()
             require_version(path, first)
             log = SweepLog(read_spec(read_line(first, 1)["spec"]), folder)
-            for line in file:
+            for number, line in enumerate(file, 2):
                 if not line.endswith(b"\n"):  # cut short by a kill, or being written right now
                     break
-                number += 1
                 log.apply(read_line(line, number))
     except OSError as error:
         raise UserError(f"cannot read the ledger {path}: {error.strerror}") from None

@@ -13,14 +13,13 @@ from safe.evaluation.metrics import depends_on_prediction
 from safe.types import SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
-_WORK = tuple(entry.name for entry in fields(Work))
 _NOTHING: dict[str, str] = {}
 _LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionRecord:
-    """One session of a run.
+    """One session of a run; nobody changes one, though to make tens of thousands takes too long where they are frozen.
 
     Attributes:
         session: index of the session, from 1.
@@ -106,7 +105,7 @@ class SessionRecord:
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        work = {name: value for name, value in line["work"].items() if name in _WORK}
+        work = line["work"]
         # Lists stay as they were parsed: ledgers of ten thousand trials hold tens of thousands of records.
         return cls(
             session=line["session"],
@@ -122,7 +121,13 @@ class SessionRecord:
             confusion=line.get("confusion", []),
             counts=line["counts"],
             provenance=_shared(tuple(line["provenance"].items())),
-            work=Work(**work),
+            work=Work(
+                training=work["training"],
+                seconds=work["seconds"],
+                saved_seconds=work.get("saved_seconds", 0.0),
+                waited_seconds=work.get("waited_seconds", 0.0),
+                stages=work.get("stages", {}),
+            ),
             notes=line.get("notes") or _NOTHING,
         )
 

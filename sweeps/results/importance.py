@@ -18,10 +18,11 @@ from safe.config import validate
 from safe.errors import UserError
 from sweeps.ledger.ledger import SweepLog
 from sweeps.results.optuna_trials import distributions, place, places, trial
-from sweeps.results.selection import leaderboard, score_points, varied
+from sweeps.results.selection import leaderboard, score_points, score_trial, varied
 from sweeps.spec.domains import STEPPED, Domain, is_number
 from sweeps.spec.space import PREDICTION_SETTINGS, Space, parse_domain
 from sweeps.spec.titles import short_value
+from tracking.recorder import Status
 
 FEWEST = 6
 BEST, MOST_OF_ALL = 5, 0.5  # of the trials count as the best ones: a tenth, at least so many, at most that share
@@ -174,10 +175,10 @@ def edge_words(entry: Edge) -> str:
 def finished_scores(log: SweepLog) -> tuple[list[Mapping[str, Any]], list[float]]:
     """Return configuration and first objective, more is better, of the finished trials of the space that have one."""
     spec = log.sweep_spec
-    board = leaderboard(log.within(), spec.objective, spec.split)
-    board = [entry for entry in board if entry.score is not None]
-    order = sorted(board, key=lambda entry: log.jobs[entry.trial].order)
-    return [log.jobs[entry.trial].config for entry in order], [entry.goodness[0] for entry in order]
+    finished = [job for job in log.within() if job.status == Status.FINISHED]  # in the search's order already
+    scored = [score_trial(job, spec.objective, spec.split) for job in finished]
+    known = [entry for entry in scored if entry.score is not None]
+    return [log.jobs[entry.trial].config for entry in known], [entry.goodness[0] for entry in known]
 
 
 def _of_prediction(space: Space, predictions: Sequence[tuple[Mapping[str, Any], float]]) -> list[Edge]:
