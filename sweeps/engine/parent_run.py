@@ -72,8 +72,8 @@ def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> 
 def view_of(spec: Spec) -> dict[str, object]:
     """Return the table of a study's runs in MLflow: what the best are and how they differ, without the parent.
 
-    Audits judge trials that stand there already, on images that nothing may be chosen by; repeats of the race judge them
-    on held-out images of their own, so that their scores do not stand beside those of the search. Both are left out.
+    Audits, which judge trials that stand there already on images that nothing may be chosen by, and repeats of the
+    race, whose seeds and held-out images are their own, are left out: scores of the search do not compare with theirs.
     """
     wish = objectives(spec.objective)[0] if isinstance(spec, SweepSpec) else Objective("average_accuracy", True)
     objective = wish.metric(spec.split)
