@@ -303,5 +303,25 @@ def test_a_solution_is_as_right_as_its_tolerance_asks(tolerance: float) -> None:
         assert (weights - expected).norm() <= max(1e-5, tolerance) * expected.norm(), (ridge, tolerance)
 
 
+@pytest.mark.parametrize(("tolerance", "corrections", "error"), [(0.05, 1, 1e-6), (0.0, 2, 1e-7)])
+def test_a_solution_that_is_only_compared_is_corrected_once(
+    tolerance: float, corrections: int, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest eigenvalue of features that are not centred is far above the others: a correction squares the error."""
+    hidden = Projection(64, 600, 0)(normal(400, 64) * 30)
+    dense, cross, ridge = (hidden @ hidden.T).double(), normal(400, 8, seed=1), 10.0
+    expected = torch.linalg.solve(dense + ridge * torch.eye(400, dtype=torch.float64), cross.double())
+    seen, times64 = [], Symmetric.times64
+
+    def counted(self: Symmetric, right: Tensor) -> Tensor:
+        seen.append(len(right))
+        return times64(self, right)
+
+    monkeypatch.setattr(Symmetric, "times64", counted)
+    weights = readout(Symmetric.gram(hidden.T), cross, ridge, tolerance)
+    assert len(seen) == corrections
+    assert (weights.double() - expected).norm() <= error * expected.norm()
+
+
 def test_before_the_first_session_there_are_no_classes() -> None:
     assert head().logits(normal(2, 5)).shape == (2, 0)
