@@ -307,7 +307,7 @@ def test_a_solution_is_as_right_as_its_tolerance_asks(tolerance: float) -> None:
 def test_a_solution_that_is_only_compared_is_corrected_once(
     tolerance: float, corrections: int, error: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The largest eigenvalue of features that are not centred is far above the others: a correction squares the error."""
+    """Of features that are not centred one eigenvalue is far above all others: a correction squares the error."""
     hidden = Projection(64, 600, 0)(normal(400, 64) * 30)
     dense, cross, ridge = (hidden @ hidden.T).double(), normal(400, 8, seed=1), 10.0
     expected = torch.linalg.solve(dense + ridge * torch.eye(400, dtype=torch.float64), cross.double())
