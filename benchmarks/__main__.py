@@ -28,8 +28,8 @@ from safe.io.writable import require_writable
 PAIRED = ("step", "head", "evaluate", "data", "trial", "dinov2", "fused")
 # Suites that measure in their own way: `run(console)` of the module of that name prints tables and returns the rows.
 OWN: tuple[str, ...] = (
-    "sweep", "default_sweep", "search", "tracking", "memory", "large_head", "bf16", "scale", "digest", "schedule",
-    "mlflow_pages",
+    "sweep", "default_sweep", "search", "tracking", "memory", "large_head", "bf16", "scale", "reading", "digest",
+    "schedule", "mlflow_pages",
 )  # fmt: skip
 SUITES = (*PAIRED, *OWN)
 

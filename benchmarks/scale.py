@@ -1,4 +1,4 @@
-"""Suite `scale`: how cost grows with the work, and what a sweep of ten thousand trials costs its driver and readers.
+"""Suite `scale`: how cost grows with the work, and what a sweep of ten thousand trials costs its driver.
 
 The trials train nothing. Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite.
 So the time by session is the engine's own: handing out jobs, their way to the workers and back, and writing down what
@@ -7,12 +7,9 @@ they gave.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -58,7 +55,6 @@ def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, An
     console.print(_law_table(laws))
     with TemporaryDirectory() as folder:
         rows = _measured(Path(folder) / "sweeps" / "stub", trials)
-        commands = [_read(command, Path(folder), trials[-1]) for command in ("show", "list", "report")]
     table = Table(title=f"a sweep of stub trials, {SESSIONS} sessions each; the bar is {BAR_MS:.0f} ms a session")
     for heading in ("trials", "ms a session", "driver MB", "KB a trial"):
         table.add_column(heading, justify="right")
@@ -66,19 +62,7 @@ def run(console: Console, trials: tuple[int, ...] = TRIALS) -> list[dict[str, An
         cells = (f"{row['ms_per_session']:.1f}", f"{row['driver_mb']:.0f}", f"{row['kb_per_trial']:.0f}")
         table.add_row(str(row["trials"]), *cells)
     console.print(table)
-    for row in commands:
-        console.print(f"{row['name']}: {row['cpu_seconds']:.2f} s of a core")
-    return [*laws, *rows, *commands]
-
-
-def _read(command: str, results: Path, trials: int) -> dict[str, Any]:
-    """Return what a command that reads the sweep takes, from its start to its end."""
-    before = getrusage(RUSAGE_CHILDREN)
-    words = [sys.executable, "-m", "sweeps", command, "--results", str(results)]
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = getrusage(RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"name": f"{command}, {trials} trials", "cpu_seconds": seconds}
+    return [*laws, *rows]
 
 
 def _law_table(laws: list[dict[str, Any]]) -> Table:
