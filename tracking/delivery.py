@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -23,7 +22,6 @@ from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
 VERSION = 1
-SAVE_S = 1.0  # of a long way, how far it has got is saved at most this often; what is delivered twice changes nothing
 Open = Callable[..., MlflowRecorder]
 """Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
 
@@ -50,8 +48,7 @@ class Delivery:
         self._progress = path.with_name(f"{path.stem}.delivered.json")
         self._name = f"{_place(tracking_uri, path)} {experiment}"
         self._id = read_header(path)["id"]
-        self._offsets = self._saved_offsets()
-        self.offset: int = self._offsets.get(self._name, 0)
+        self.offset: int = self._offsets().get(self._name, 0)
 
     def connect(self) -> None:
         """Make contact with the store; everything begins anew when it lost what it had.
@@ -87,9 +84,6 @@ class Delivery:
         except TrackingError:
             self.target = None  # what the store has of the last call is unknown: it is asked again
             raise
-        finally:
-            if self._offsets.get(self._name, 0) != self.offset:
-                self._save()
 
     def waiting(self) -> int:
         """Return how many records are not delivered."""
@@ -102,15 +96,12 @@ class Delivery:
 
     def _drain(self, end: int, go_on: Callable[[], bool]) -> None:
         assert self.target is not None, "connected"
-        saved = time.monotonic()
         for offset, record in read_records(self.path, self.offset):
             if offset > end:
                 break
             self._deliver(self.target, record)
             self.offset = offset
-            if time.monotonic() - saved >= SAVE_S:
-                self._save()
-                saved = time.monotonic()
+            self._save()
             if not go_on():
                 return
         self.offset = max(self.offset, end)  # beyond the header, where there is no record yet
@@ -132,7 +123,7 @@ class Delivery:
         places = [self.path.parent / path for model in told_models(record) for path, _ in model["files"]]
         return next((place for place in places if not place.exists()), places[0])
 
-    def _saved_offsets(self) -> dict[str, int]:
+    def _offsets(self) -> dict[str, int]:
         # Without a readable file everything is delivered again, which changes nothing.
         with suppress(OSError, ValueError, LookupError, TypeError):
             saved = json.loads(self._progress.read_text("utf-8"))
@@ -147,9 +138,9 @@ class Delivery:
         return {}
 
     def _save(self) -> None:
-        self._offsets[self._name] = self.offset
+        offsets = {**self._offsets(), self._name: self.offset}
         draft = self._progress.with_suffix(".tmp")
-        saved = {"version": VERSION, "journal": self._id, "offsets": self._offsets}
+        saved = {"version": VERSION, "journal": self._id, "offsets": offsets}
         draft.write_text(json.dumps(saved, indent=2), "utf-8")
         draft.replace(self._progress)
 

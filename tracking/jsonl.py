@@ -77,11 +77,13 @@ class JsonlRecorder(Recorder):
             self._tell("log_params", run_key, params=new)
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
+        """See `Recorder.log_points`; waits for the disk."""
         run = self.runs[run_key]
         new = run.new_points(points)
         if new:
             run.add_points(new)
             self._write("log_points", run_key, points=[[p.key, p.value, p.step] for p in new])
+            self._file.sync()
 
     def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
         if new := self.runs[run_key].new_input(DatasetInput(name, digest, context)):
@@ -106,6 +108,7 @@ class JsonlRecorder(Recorder):
         self._write("log_directory", key, directory=self._relative(directory), artifact_path=path, without=[*without])
 
     def log_models(self, run_key: str, models: Sequence[ModelOutput], points: Iterable[Point]) -> None:
+        """See `Recorder.log_models`; waits for the disk."""
         if not models:
             self.log_points(run_key, points)
             return
@@ -122,6 +125,7 @@ class JsonlRecorder(Recorder):
         # Points that were there before belong to the models from now on, so they are told again.
         entries, told = [self._entry(model) for model in models], [[p.key, p.value, p.step] for p in points]
         self._write("log_models", run.key, models=entries, points=told)
+        self._file.sync()
 
     def link_model(self, run_key: str, of: str, name: str, step: int) -> None:
         known = (of, name) in self.runs[run_key].linked

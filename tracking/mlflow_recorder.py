@@ -99,17 +99,18 @@ class MlflowRecorder(Recorder):
         new_params, new_tags = state.new_params(params), check_tags(tags)  # before anything is written
         with in_words(self.tracking_uri):
             if known is None:
-                all_tags = {**new_tags, RUN_KEY_TAG: run_key, **nesting}
+                own_tags = {RUN_KEY_TAG: run_key, **nesting}
                 run = self.client.create_run(
-                    self.experiment_id, start_time=self._now(), tags=all_tags, run_name=state.name
+                    self.experiment_id, start_time=self._now(), tags=own_tags, run_name=state.name
                 )
                 known = self._runs[run_key] = self._run(run.info.run_id, state, models={})
             else:
                 self.client.update_run(known.id, status=Status.RUNNING, name=name)
                 self._drop_stopped_tag(known)
-                self.set_tags(run_key, {**new_tags, **nesting})  # the parent may have been deleted and made anew
+                new_tags |= nesting  # the parent may have been deleted and made anew
             state.status = Status.RUNNING
         self._add_params(known, new_params)
+        self.set_tags(run_key, new_tags)
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
         known = self._known(run_key)

@@ -150,7 +150,7 @@ def test_what_is_left_at_the_end_is_delivered_by_the_next_command(
         f"tracking: {left} records for MLflow at {uri} wait in {path}; the next command that opens the sweep delivers "
         "them, as does: python -m tracking deliver"
     ]
-    assert left == 13
+    assert left == 15
     again = JournalRecorder(path, uri, EXPERIMENT)
     assert not again.new
     again.close()
@@ -353,6 +353,7 @@ sys.path.insert(0, sys.argv[1])
 import mlflow
 from test_journal import EXPERIMENT, work
 from tracking import JournalRecorder, MlflowRecorder, sqlite_uri
+from tracking.delivery import Delivery
 from tracking.journal_file import JournalFile
 
 def die(*_, **__):
@@ -375,8 +376,8 @@ def torn(self, **record):
 POINTS = {
     "journaled": lambda n: killing(JournalFile, "append", n, die),
     "torn": lambda n: killing(JournalFile, "append", n, torn),
-    "unsaved": lambda n: killing(JournalRecorder, "_moved", n, die),  # the store has calls, and nobody remembers
-    "created": lambda n: killing(MlflowRecorder, "_add_params", n, die),  # in the middle of a start
+    "unsaved": lambda n: killing(Delivery, "_save", n, die),      # the store has the call, and nobody remembers
+    "created": lambda n: killing(MlflowRecorder, "set_tags", n, die),  # in the middle of a start
 }
 children = []
 folders = sorted(Path(sys.argv[2]).iterdir())
@@ -492,7 +493,7 @@ def test_the_commands(
         assert main(["replay", "demo", "--to", other, *folder]) == 0
     assert observe(other, EXPERIMENT) == undisturbed
     assert capsys.readouterr().out.splitlines() == [
-        f"demo: 13 records delivered to MLflow at {uri}",
+        f"demo: 15 records delivered to MLflow at {uri}",
         "running: is being run, and delivers its 1 records by itself",
         f"demo: no records delivered to MLflow at {uri}",
         "demo: no run was left open",
