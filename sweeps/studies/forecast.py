@@ -85,10 +85,11 @@ class Rounds:
     def __init__(self, plan: Plan, pace: Pace) -> None:
         self._plan, self._pace = plan, pace
         self._kept: dict[str, Sequence[SessionSeconds]] = {}
-        self.search = list(self._search())
+        self.search, self.final = list(self._search()), [self._final()]
         if plan.spec.raced:
             self.search.append(self._race())
-        self.final = [[*self._final(), *(self._audits() if plan.spec.audit else [])]]
+        if plan.spec.audit:
+            self.final.append(self._audits())
 
     def on(self, workers: int) -> Forecast:
         """Return what they come to on `workers` workers."""
