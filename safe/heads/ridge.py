@@ -29,7 +29,6 @@ RidgeChoice = Literal["split", "pooled", "gcv"]
 REFINEMENTS = 4
 SMALL_RESIDUAL = 1e-5  # relative, before the last correction, which makes it smaller by as much again
 CHOICE_TOLERANCE = 0.05  # bound on the relative error of solutions that are only compared; the error is 1 % of it or so
-ERROR_OF_BOUND = 0.01
 ROWS_AT_ONCE = 256  # of float64 copies: few enough for a processor's cache
 
 
@@ -68,7 +67,7 @@ def _float32_readout(gram: Symmetric, cross: Tensor, ridge: float, tolerance: fl
     if torch.finfo(torch.float32).eps * gram.norm() <= tolerance * ridge:
         return solution
     right, solution = cross.to(torch.float64), solution.to(torch.float64)
-    small = max(SMALL_RESIDUAL, ERROR_OF_BOUND * tolerance) * right.norm()
+    small = max(SMALL_RESIDUAL, tolerance / 100) * right.norm()
     for _ in range(REFINEMENTS):
         residual = right - gram.times64(solution) - ridge * solution
         solution += factor.solve(residual.to(torch.float32))
