@@ -40,6 +40,8 @@ from tracking.state import (
 )
 
 PARAMS_PER_CALL, METRICS_PER_CALL = 100, 1000
+# Points that a model has already are passed over by MLflow in a call of at most so many, and refused in a larger one.
+MODEL_METRICS_PER_CALL = 100
 
 T = TypeVar("T")
 
@@ -191,7 +193,8 @@ class MlflowRecorder(Recorder):
             return known.about(owner[point], logged[owner[point].name]) if point in owner else {}
 
         # The store takes a point of the same time for the one that the run has; the model gets it all the same.
-        self._log_points(known, [point for point in points if point in owner or point in new], about)
+        told = [point for point in points if point in owner or point in new]
+        self._log_points(known, told, about, MODEL_METRICS_PER_CALL if models else METRICS_PER_CALL)
         known.link([(logged[model.name].model_id, model.step) for model in unready])
         for model in unready:
             known.complete(model, logged[model.name])
@@ -221,13 +224,17 @@ class MlflowRecorder(Recorder):
                 checkpoint(self._database)
 
     def _log_points(
-        self, known: MlflowRun, points: Sequence[Point], about: Callable[[Point], Mapping[str, str]] = lambda _: {}
+        self,
+        known: MlflowRun,
+        points: Sequence[Point],
+        about: Callable[[Point], Mapping[str, str]] = lambda _: {},
+        at_once: int = METRICS_PER_CALL,
     ) -> None:
-        """Write points, each with the time of the first time, and the fields `about` it (see `MlflowRun.about`)."""
+        """Write points, `at_once` a call, each with its first time and the fields `about` it (see `MlflowRun.about`)."""
         from mlflow.entities import Metric
 
         now = self._now()
-        for chunk in _chunks(points, METRICS_PER_CALL):
+        for chunk in _chunks(points, at_once):
             times = {(point.key, point.step): known.times.get((point.key, point.step), now) for point in chunk}
             metrics = [
                 Metric(known.name(point.key), point.value, times[point.key, point.step], point.step, **about(point))

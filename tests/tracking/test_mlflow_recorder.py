@@ -18,6 +18,7 @@ import pytest
 
 from tracking import MlflowRecorder, Point, Status, TrackingError, sqlite_uri
 from tracking.mlflow_backend import shown, sqlite_path
+from tracking.recorder import ModelOutput
 
 SWEEP = """
 import sys
@@ -284,3 +285,22 @@ def test_a_database_that_was_moved_without_its_artefacts_leaves_them_where_they_
     shutil.rmtree(one)  # now they are nowhere: new ones lie beside the database
     recorder = MlflowRecorder(sqlite_uri(two / "mlflow.db"), "sweeps")
     assert recorder.client.get_experiment(recorder.experiment_id).artifact_location == (two / "mlartifacts").as_uri()
+
+
+def test_a_model_whose_points_came_through_before_a_kill_is_completed(
+    recorder: MlflowRecorder, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow compares a hundred metrics at once with those that a model has; of more it refused what was there."""
+    model, points = ModelOutput("trial-00-session-01", 1, "val/"), [Point(f"val/{key}", 0.5, 1) for key in range(120)]
+    recorder.start("demo", {}, {})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recorder.client, "finalize_logged_model", killed)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.log_models("demo", [model], points)
+    again = MlflowRecorder(sqlite_uri(database), recorder.experiment_name)
+    again.log_models("demo", [model], points)
+    (logged,) = again.client.search_logged_models([again.experiment_id])
+    assert (str(logged.status), len(logged.metrics or ())) == ("READY", 120)
