@@ -230,7 +230,7 @@ class MlflowRecorder(Recorder):
         about: Callable[[Point], Mapping[str, str]] = lambda _: {},
         at_once: int = METRICS_PER_CALL,
     ) -> None:
-        """Write points, `at_once` a call, each with its first time and the fields `about` it (see `MlflowRun.about`)."""
+        """Write points, `at_once` a call, each with its first time and its fields (see `MlflowRun.about`)."""
         from mlflow.entities import Metric
 
         now = self._now()
