@@ -24,6 +24,8 @@ VOLATILE_FILES = ("sessions.csv", "sessions.jsonl", "run.log", "environment.json
 FOREIGN = "torchinductor_"  # a cache that torch makes in the folder for temporary files
 COMPARED_BYTES = (".csv", ".yaml", ".pt")
 
+Points = dict[str, dict[int, float]]  # the values of metrics by step
+
 
 def final_state(sweep: Sweep) -> dict[str, Any]:
     """Return all results of a finished sweep; fails where something of it is left over, missing or double."""
@@ -35,13 +37,16 @@ def final_state(sweep: Sweep) -> dict[str, Any]:
     assert left == [], "Ray's files are left"
     assert not list(sweep.results.rglob("resume.pt")), "a resume checkpoint is left"
     runs = mlflow_runs(sweep)
-    ids = {run_id: key for key, (run_id, _) in runs.items()}
+    logged = logged_models(sweep, runs)
+    names = {run_id: f"run/{key}" for key, (run_id, _) in runs.items()}
+    names |= {model_id: f"model/{key}" for key, (model_id, _) in logged.items()}
     return {
         "jobs": {job.id: job_state(job) for job in log.jobs.values()},
         "selected": log.selected,
         "runs": {key: run for key, (_, run) in runs.items()},
-        "models": models(sweep),
-        "files": files(sweep, ids),
+        "logged models": {key: metrics for key, (_, metrics) in logged.items()},
+        "registered": registered(sweep),
+        "files": files(sweep, names),
     }
 
 
@@ -77,7 +82,7 @@ def mlflow_runs(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
         key = run.data.tags["safe.run_key"].removeprefix(sweep.name)
         assert key not in runs, f"{key} is there twice"
         assert run.info.status != "RUNNING", key
-        metrics: dict[str, dict[int, float]] = {}
+        metrics: Points = {}
         for name in stable(run.data.metrics):
             points = client.get_metric_history(run.info.run_id, name)
             metrics[name] = {point.step: point.value for point in points}
@@ -93,16 +98,42 @@ def mlflow_runs(sweep: Sweep) -> dict[str, tuple[str, dict[str, Any]]]:
     return runs
 
 
-def other_runs(sweep: Sweep) -> set[str]:
-    """Return the ids of the runs of other sweeps in the same store."""
+def others(sweep: Sweep) -> set[str]:
+    """Return the ids of the runs and models of other sweeps in the same store."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{sweep.results / 'mlflow.db'}")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return {run.info.run_id for run in client.search_runs(experiments, f"tags.sweep != '{sweep.name}'")}
+    theirs = f"tags.sweep != '{sweep.name}'"
+    runs = {run.info.run_id for run in client.search_runs(experiments, theirs)}
+    return runs | {model.model_id for model in client.search_logged_models(experiments, theirs)}
 
 
-def models(sweep: Sweep) -> list[str]:
+def logged_models(sweep: Sweep, runs: dict[str, tuple[str, Any]]) -> dict[str, tuple[str, Points]]:
+    """Return MLflow's models of a sweep: model id and metrics by run key and session, each of them once and ready."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{sweep.results / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("digits")
+    if experiment is None:  # nothing has been recorded yet
+        return {}
+    keys = {run_id: key for key, (run_id, _) in runs.items()}
+    models: dict[str, tuple[str, Points]] = {}
+    for model in client.search_logged_models([experiment.experiment_id], f"tags.sweep = '{sweep.name}'"):
+        key = f"{keys[model.source_run_id]} session {model.tags['session']}"
+        assert key not in models, f"the model of {key} is there twice"
+        assert model.status == "READY", key
+        metrics: Points = {}
+        for point in model.metrics:
+            if stable({point.key: point.value}):
+                points = metrics.setdefault(point.key, {})
+                assert point.step not in points, f"a point of {point.key} of the model of {key} is there twice"
+                points[point.step] = point.value
+        models[key] = (model.model_id, metrics)
+    return models
+
+
+def registered(sweep: Sweep) -> list[str]:
     """Return the runs of a sweep, without its name, of which a model is registered: once for each model."""
     from mlflow import MlflowClient
 
@@ -122,12 +153,12 @@ def stable(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not uncharted(name).startswith(VOLATILE_METRICS)}
 
 
-def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:
-    """Return every file of the results by its path, where runs are called by their keys, with a digest of some.
+def files(sweep: Sweep, names: dict[str, str]) -> dict[str, str]:
+    """Return every file of the results by its path, runs and models by their names, with a digest of some.
 
-    So a file too much, a draft or a lock that nobody holds, is a difference.
+    So a file too much, a draft, a lock that nobody holds or what is left of a model begun twice, is a difference.
     """
-    digests, others = {}, other_runs(sweep)
+    digests, theirs = {}, others(sweep)
     for file in sweep.results.rglob("*"):
         if file.is_dir():
             continue
@@ -136,11 +167,14 @@ def files(sweep: Sweep, keys: dict[str, str]) -> dict[str, str]:
             if parts[1] != sweep.name:
                 continue
             parts = ("sweep", *parts[2:])
-        if parts[0] == "mlartifacts" and parts[1] in others:
-            continue
-        if parts[0] == "mlartifacts" and parts[1] in keys:
-            parts = ("run", keys[parts[1]], *parts[2:])
-        path = re.sub(r"\bm-[0-9a-f]{32}\b", "MODEL", "/".join(parts))
+        if parts[:2] == ("mlartifacts", "models"):
+            parts = parts[1:]
+        if parts[0] in ("mlartifacts", "models"):
+            if parts[1] in theirs:
+                continue
+            parts = (names.get(parts[1], "/".join(parts[:2])), *parts[2:])
+        path = "/".join(parts)
+        assert path not in digests, f"two files are called {path}"
         compared = file.suffix in COMPARED_BYTES and file.name not in VOLATILE_FILES
         digests[path] = hashlib.sha256(file.read_bytes()).hexdigest() if compared else ""
     return digests

@@ -37,9 +37,9 @@ def test_a_server_killed_and_restarted_in_mid_sweep_ends_with_the_same_database(
     assert ended.code == 0, ended
 
     state = final_state(sweep)
-    for part in ("jobs", "selected", "runs", "models"):
+    for part in ("jobs", "selected", "runs", "logged models", "registered"):
         assert differences(state[part], expected[part]) == [], part
-    assert len(state["models"]) == 1
+    assert len(state["registered"]) == 1
     assert run_files(server.uri, sweep) == {path for path in expected["files"] if path.startswith("run/")}
     here = {path for path in state["files"] if path.startswith("sweep/")}
     assert here == {path for path in expected["files"] if path.startswith("sweep/")}
