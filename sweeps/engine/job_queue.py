@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from safe.errors import UserError
 from sweeps.engine.budget import Budget
 from sweeps.engine.order import first_free
-from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job
+from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Job, Kind
 from sweeps.ledger.ledger import SweepLog
 from tracking.recorder import Status
 
@@ -68,7 +68,8 @@ class JobQueue:
         """Return the job to begin now; None when there is none now, or none any more (`finished`).
 
         Raises:
-            UserError, AllFailedError: every job of the round failed, and every other of its kinds; the first cause.
+            UserError, AllFailedError: every job of the round but its audits failed, and every other of their kinds; the
+                first cause.
             Exception: what the work raised.
         """
         if len(self.running) < self.concurrency and self.prepare():
@@ -172,10 +173,11 @@ class JobQueue:
         return job.id in self.log.jobs and self.log.jobs[job.id].over
 
     def _close_round(self) -> None:
-        kinds = {job.kind for job in self._round}
-        logs = [self.log.jobs[job.id] for job in self._round if job.id in self.log.jobs]
+        jobs = [job for job in self._round if job.kind != Kind.AUDIT]  # which a study is whole without
+        kinds = {job.kind for job in jobs}
+        logs = [self.log.jobs[job.id] for job in jobs if job.id in self.log.jobs]
         failed = [log for log in logs if log.status == Status.FAILED]
-        if not failed or len(failed) < len(self._round):
+        if not failed or len(failed) < len(jobs):
             return
         if all(log.status == Status.FAILED for log in self.log.jobs.values() if log.kind in kinds):
             first = failed[0]

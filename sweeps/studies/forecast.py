@@ -85,11 +85,10 @@ class Rounds:
     def __init__(self, plan: Plan, pace: Pace) -> None:
         self._plan, self._pace = plan, pace
         self._kept: dict[str, Sequence[SessionSeconds]] = {}
-        self.search, self.final = list(self._search()), [self._final()]
+        self.search = list(self._search())
         if plan.spec.raced:
             self.search.append(self._race())
-        if plan.spec.audit:
-            self.final.append(self._audits())
+        self.final = [[*self._final(), *(self._audits() if plan.spec.audit else [])]]
 
     def on(self, workers: int) -> Forecast:
         """Return what they come to on `workers` workers."""

@@ -126,9 +126,8 @@ def work(study: Study) -> Iterator[list[Job]]:
     if log.selected != taken:
         study.append("selected", **taken)
     study.keep_best()
-    yield [*_final_jobs(study), *_control_jobs(study)]
-    if spec.audit:
-        yield _audit_jobs(study, space)
+    # One round, the long runs first: audits train nothing, and fill what these leave of the workers' time.
+    yield [*_final_jobs(study), *_control_jobs(study), *(_audit_jobs(study, space) if spec.audit else [])]
     if study.requests and study.requests.waiting():  # asked for since the search ended: as a later call would do it
         yield from work(study)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,17 @@ def test_all_failed_is_an_error_with_the_first_cause(bench: Bench) -> None:
     bench.write("a", "FAILED", 0, reason="ValueError: first")
     rounds.ended("a")
     with pytest.raises(AllFailedError, match="every trial run failed; a: ValueError: first"):
+        rounds.next()
+
+
+@pytest.mark.parametrize(("final", "audit", "raised"), [("FAILED", "FINISHED", True), ("FINISHED", "FAILED", False)])
+def test_audits_say_nothing_of_whether_a_round_failed(bench: Bench, final: str, audit: str, raised: bool) -> None:
+    jobs = [bench.job("final-0", Kind.FINAL), bench.job("audit-0", Kind.AUDIT)]
+    rounds = bench.rounds(iter([jobs]), concurrency=2)
+    rounds.next(), rounds.next()
+    for id, status in (("final-0", final), ("audit-0", audit)):
+        bench.end(rounds, id, status, 2 if status == "FINISHED" else 0)
+    with pytest.raises(AllFailedError, match="every final run failed") if raised else nullcontext():
         rounds.next()
 
 
