@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 import shutil
-import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from io import BytesIO
@@ -17,11 +16,11 @@ _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "pydan
 
 
 def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
-    """Return a folder with all that an MLflow model of ours holds beside its state, written when it is not there.
+    """Return a folder with all that an MLflow model of ours holds beside its state; one process at a time writes it.
 
-    It is the same for every state of a study: code that loads it (`sweeps.model.pyfunc`), signature, example,
-    requirements, and the names of the modules of a user's own that it needs. The state and its parts go to STATE_FOLDER
-    of the model.
+    It is written when it is not there, and is the same for every state of a study: code that loads it
+    (`sweeps.model.pyfunc`), signature, example, requirements, and the names of the modules of a user's own that it
+    needs. The state and its parts go to STATE_FOLDER of the model.
     """
     if folder.is_dir():
         return folder
@@ -29,10 +28,11 @@ def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
     import pandas as pd
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells every step it takes
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="draft-", dir=folder.parent) as scratch:
-        draft, state, code = Path(scratch) / "model", Path(scratch) / "state", Path(scratch) / "pyfunc.py"
-        state.mkdir()
+    scratch = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(scratch, ignore_errors=True)  # what a kill has left of it
+    try:
+        draft, state, code = scratch / "model", scratch / "state", scratch / "pyfunc.py"
+        state.mkdir(parents=True)
         # The model remembers where its code came from, which need not be a folder of this machine.
         shutil.copyfile(Path(__file__).with_name(code.name), code)
         mlflow.pyfunc.save_model(
@@ -46,6 +46,8 @@ def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
         )
         shutil.rmtree(draft / "artifacts", ignore_errors=True)
         draft.replace(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

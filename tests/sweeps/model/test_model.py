@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -37,7 +38,7 @@ from sweeps.ledger.record import SessionRecord
 from sweeps.model.fetched import fetch_state
 from sweeps.model.registry import CHAMPION, log_final_model, model_name
 from sweeps.model.request import write_request
-from sweeps.model.saving import as_text, example, model_of
+from sweeps.model.saving import as_text, example, model_code, model_of
 from sweeps.spec.specs import SweepSpec
 from tracking import MlflowRecorder, TrackingError
 
@@ -52,6 +53,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         files.append(folder / f"{number}.png")
         Image.linear_gradient("L").rotate(90 * number).resize((8, 8)).save(files[-1])
     return files
+
+
+def test_what_a_kill_leaves_of_a_models_code_is_gone_once_it_is_written(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        mlflow.pyfunc.save_model = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+        model_code(tmp_path / "study" / "model")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert list((tmp_path / "study").iterdir()), "it was killed in the midst of it"
+    assert (model_code(tmp_path / "study" / "model") / "MLmodel").is_file()
+    assert [entry.name for entry in (tmp_path / "study").iterdir()] == ["model"]
 
 
 class Store:
