@@ -27,9 +27,8 @@ from sweeps.spec.conditions import conditions
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget what a test registers."""
-    for holder, name in (
-        (sources, "_OWN"), (sources, "_FOLDERS"), (facts, "DATASETS"), (facts, "_BY_ALIAS"),
-    ):  # fmt: skip
+    monkeypatch.setattr(sources, "_FOLDERS", {})  # which tests before this one may have filled
+    for holder, name in ((sources, "_OWN"), (facts, "DATASETS"), (facts, "_BY_ALIAS")):
         monkeypatch.setattr(holder, name, dict(getattr(holder, name)))
     pets, path, modules = set(PET_KINDS), list(sys.path), set(sys.modules)
     yield
