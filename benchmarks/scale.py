@@ -2,13 +2,13 @@
 
 The trials train nothing. Everything but the training is real: Ray Tune, the ledger, the journal and MLflow on SQLite.
 So the time by session is the engine's own: handing out jobs, their way to the workers and back, and writing down what
-they gave.
+they gave, until MLflow has it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,13 +26,15 @@ from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from sweeps.spec.machine import core_count
 from sweeps.spec.specs import SweepSpec
-from tracking import JournalRecorder, sqlite_uri, telemetry_off
+from tracking import DeliveryProcess, JournalRecorder, sqlite_uri, telemetry_off
+from tracking.delivery import Delivery
 
 TRIALS = (100, 1000, 10_000)
 SESSIONS = 5
 ROUND = 50
 TEMPERATURES = (0.1, 1.0, 10.0)
-BAR_MS = 50.0
+BAR_MS = 15.0
+LONGEST_S = 3600.0
 
 
 class Quiet:
@@ -77,7 +79,9 @@ def _law_table(laws: list[dict[str, Any]]) -> Table:
     return table
 
 
-def begun(folder: Path, trials: int, workers: int, **changes: Any) -> tuple[dict[str, Any], Ledger, JournalRecorder]:
+def begun(
+    folder: Path, trials: int, workers: int, delivery: Callable[..., Delivery] = Delivery, **changes: Any
+) -> tuple[dict[str, Any], Ledger, JournalRecorder]:
     """Return the base, the ledger and the recorder of a sweep of stub trials that begins in a folder.
 
     `changes` are fields of its specification.
@@ -96,7 +100,7 @@ def begun(folder: Path, trials: int, workers: int, **changes: Any) -> tuple[dict
         concurrency=workers,
         **changes,
     )
-    recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits")
+    recorder = JournalRecorder(folder / "journal.jsonl", sqlite_uri(folder / "mlflow.db"), "digits", delivery=delivery)
     recorder.start(spec.name, base, {})
     (folder / "heartbeats").mkdir()
     return base, Ledger.create(folder, spec), recorder
@@ -105,7 +109,8 @@ def begun(folder: Path, trials: int, workers: int, **changes: Any) -> tuple[dict
 def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
     workers = core_count()
     folder.mkdir(parents=True)
-    base, ledger, recorder = begun(folder, trials[-1], workers)
+    process = DeliveryProcess()  # as a sweep's driver has it
+    base, ledger, recorder = begun(folder, trials[-1], workers, process.delivery)
     rows: list[dict[str, Any]] = []
 
     def work() -> Iterator[list[Job]]:
@@ -114,8 +119,10 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
             yield [job(index, base, folder) for index in range(first, first + ROUND)]
             done = first + ROUND
             if first == 0:  # the workers had to start
+                recorder.flush(LONGEST_S)
                 before, since, memory = done, time.perf_counter(), _resident_mb()
             elif done in trials:
+                recorder.flush(LONGEST_S)  # MLflow has everything, too
                 seconds = time.perf_counter() - since
                 ms = 1000 * seconds / (SESSIONS * (done - before))
                 growth = 1000 * (_resident_mb() - memory) / (done - before)
@@ -134,6 +141,7 @@ def _measured(folder: Path, trials: tuple[int, ...]) -> list[dict[str, Any]]:
             trainable=StubTrainable,
         )
     recorder.close()
+    process.close()
     return rows
 
 

@@ -18,6 +18,8 @@ import torch
 
 from sweeps.engine.ray_environment import prepare_ray
 from sweeps.spec.typed import BY_MAKE
+from tracking import DeliveryProcess
+from tracking.delivery import Delivery
 
 # `make test` is no call of a sweep by make: what programs suggest to type is that of a shell, and no make that a test
 # calls takes over the words of this one.
@@ -45,6 +47,28 @@ def _decoded_pictures_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAFE_IMAGE_CACHE", str(tmp_path_factory.mktemp("decoded")))
         yield
+
+
+class DeliveryHere(DeliveryProcess):
+    """No process: what is to be delivered is delivered, and called, in this one."""
+
+    def __init__(self) -> None:
+        pass
+
+    def delivery(self, path: Path, tracking_uri: str, experiment: str) -> Delivery:
+        return Delivery(path, tracking_uri, experiment)
+
+    def begin(self, function: Callable[..., object], *arguments: object) -> None:
+        function(*arguments)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def deliver_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have sweeps deliver in the test's process: it can be put in their way, and loads MLflow once for all tests."""
+    monkeypatch.setattr("tracking.DeliveryProcess", DeliveryHere)
 
 
 @pytest.fixture(scope="session")

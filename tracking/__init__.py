@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tracking.delivery import deliver, waiting
+from tracking.delivery_process import DeliveryProcess
 from tracking.environment import environment_tags, telemetry_off
 from tracking.errors import ConflictError, InUseError, TrackingError, UnreachableError
 from tracking.journal import JournalRecorder
@@ -20,6 +21,7 @@ __all__ = [
     "VOLATILE_PREFIXES",
     "ConflictError",
     "DatasetInput",
+    "DeliveryProcess",
     "InUseError",
     "JournalRecorder",
     "JsonlRecorder",

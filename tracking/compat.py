@@ -28,6 +28,11 @@ def schema_version() -> str:
     return str(_get_latest_schema_revision())
 
 
+def load_store() -> None:
+    """Load MLflow and what its SQLite stores need, which takes seconds."""
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+
 def make_database(uri: str, artifacts: str) -> None:
     """Make MLflow's tables in a database without any, and the experiment "Default", whose files lie at `artifacts`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore

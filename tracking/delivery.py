@@ -12,8 +12,9 @@ import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from tracking.compat import load_store
 from tracking.errors import TrackingError
 from tracking.journal_file import JournalFile, experiment_of, read_header, read_records
 from tracking.jsonl import call, read_journal, told_models
@@ -22,6 +23,7 @@ from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
 VERSION = 1
+R = TypeVar("R")
 Open = Callable[..., MlflowRecorder]
 """Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
 
@@ -29,20 +31,30 @@ Open = Callable[..., MlflowRecorder]
 class Delivery:
     """Brings the journal `path` to the experiment `experiment` of the MLflow store at `tracking_uri`.
 
+    What goes wrong without stopping anything, `say` tells the person.
+
     Attributes:
         offset: bytes of the journal that the store has.
-        target: recorder of the store, None before the first contact and after a failure.
 
     Raises:
         TrackingError: the journal, or the file that says how far it was delivered, is of another format version.
     """
 
-    def __init__(self, path: Path, tracking_uri: str, experiment: str, open: Open = MlflowRecorder) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tracking_uri: str,
+        experiment: str,
+        open: Open = MlflowRecorder,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.path = path
         self.tracking_uri = tracking_uri
         self.experiment = experiment
-        self.target: MlflowRecorder | None = None
+        self._target: MlflowRecorder | None = None  # the store, None before the first contact and after a failure
+        self._first_id: str | None = None
         self._open = open
+        self._say = say or tell
         self._at = 0.0
         self._missing: set[Path] = set()
         self._progress = path.with_name(f"{path.stem}.delivered.json")
@@ -50,20 +62,38 @@ class Delivery:
         self._id = read_header(path)["id"]
         self.offset: int = self._offsets().get(self._name, 0)
 
+    @property
+    def experiment_id(self) -> str | None:
+        """The store's id of the experiment, None while it does not answer."""
+        target = self._target  # which another thread may take away
+        return target.experiment_id if target else None
+
+    @property
+    def first_run_id(self) -> str | None:
+        """The store's id of the run that the journal begins with, None as long as the store has not told it."""
+        target = self._target
+        if self._first_id is None and target is not None and (first := self._first_run()):
+            with suppress(TrackingError, KeyError):
+                self._first_id = target.run_id(first)
+        return self._first_id
+
+    def load(self) -> None:
+        """Load what delivery needs, which takes seconds that must not be taken for those of a slow store."""
+        load_store()
+
     def connect(self) -> None:
         """Make contact with the store; everything begins anew when it lost what it had.
 
         Raises:
             TrackingError: it cannot be used; `UnreachableError` when it may answer later.
         """
-        if self.target is None:
-            self.target = self._open(self.tracking_uri, self.experiment, clock=lambda: self._at)
-            first = next(read_records(self.path), None) if self.offset else None
+        if self._target is None:
+            self._target = self._open(self.tracking_uri, self.experiment, clock=lambda: self._at)
             try:
-                if first is not None:
-                    self.target.set_tags(first[1]["run_key"], {})
+                if self.offset and (first := self._first_run()):
+                    self._target.set_tags(first, {})
             except KeyError:
-                self.offset = 0
+                self._begin_anew()
 
     def run(self, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
         """Deliver what the journal holds up to byte `end`, where a line ends, asking `go_on` after each record.
@@ -79,11 +109,15 @@ class Delivery:
             try:
                 self._drain(end, go_on)
             except KeyError:
-                self.offset = 0
+                self._begin_anew()
                 self._drain(end, go_on)
         except TrackingError:
-            self.target = None  # what the store has of the last call is unknown: it is asked again
+            self._target = None  # what the store has of the last call is unknown: it is asked again
             raise
+
+    def call(self, function: Callable[..., R], *arguments: object) -> R:
+        """Return what a function of a module gives, called where MLflow is loaded."""
+        return function(*arguments)
 
     def waiting(self) -> int:
         """Return how many records are not delivered."""
@@ -91,15 +125,22 @@ class Delivery:
 
     def close(self) -> None:
         """Let the store bring everything to its disk."""
-        if self.target is not None:
-            self.target.close()
+        if self._target is not None:
+            self._target.close()
+
+    def _begin_anew(self) -> None:
+        self.offset, self._first_id = 0, None
+
+    def _first_run(self) -> str | None:
+        record = next((record for _, record in read_records(self.path)), None)
+        return record["run_key"] if record else None
 
     def _drain(self, end: int, go_on: Callable[[], bool]) -> None:
-        assert self.target is not None, "connected"
+        assert self._target is not None, "connected"
         for offset, record in read_records(self.path, self.offset):
             if offset > end:
                 break
-            self._deliver(self.target, record)
+            self._deliver(self._target, record)
             self.offset = offset
             self._save()
             if not go_on():
@@ -114,7 +155,7 @@ class Delivery:
             gone = self._gone(record)
             if gone not in self._missing:
                 self._missing.add(gone)
-                tell(f"{gone} is gone, so MLflow does not get these files of {record['run_key']}")
+                self._say(f"{gone} is gone, so MLflow does not get these files of {record['run_key']}")
 
     def _gone(self, record: dict[str, Any]) -> Path:
         """Return the place of a record's files that is not there."""

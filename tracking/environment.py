@@ -18,6 +18,13 @@ _DIRTY = "-dirty"
 
 _GIT_TIMEOUT_S = 5
 
+# Trying again is the journal's task, which tells it once; MLflow would report every try, and print links and bars.
+_CLIENT_DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
 
 def telemetry_off() -> None:
     """Switch MLflow's usage reports off for this process and its children; call it before mlflow is imported.
@@ -26,6 +33,13 @@ def telemetry_off() -> None:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
+
+
+def client_defaults() -> None:
+    """Have MLflow's client, in this process and its children, report nothing to anybody; as `telemetry_off`."""
+    telemetry_off()
+    for name, value in _CLIENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
 
 
 def reach_directly(uri: str) -> None:

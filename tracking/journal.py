@@ -7,17 +7,20 @@ away: what MLflow does not have yet lies in the journal and is delivered later, 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from tracking.delivery import Delivery, Open, tell
+from tracking.delivery import Delivery, tell
 from tracking.errors import ConflictError, TrackingError, UnreachableError
 from tracking.jsonl import JsonlRecorder
 from tracking.mlflow_errors import shown
-from tracking.mlflow_recorder import MlflowRecorder
 
 CONTACT_S = 15.0  # for the first contact, before anything is recorded
 DRAIN_S = 30.0  # for at least one more record to be delivered
 LONGEST_PAUSE_S = 60.0
+
+R = TypeVar("R")
 
 
 class JournalRecorder(JsonlRecorder):
@@ -32,7 +35,8 @@ class JournalRecorder(JsonlRecorder):
         path: journal, made when absent; one process at a time writes it.
         tracking_uri: as in `MlflowRecorder`.
         experiment: name of the experiment.
-        open: opens the store.
+        delivery: makes what delivers the journal, of its path and what follows; `DeliveryProcess.delivery` does it
+            in a process of its own.
         pause_s: seconds before the first repetition of what failed; each further one waits twice as long, at most
             LONGEST_PAUSE_S.
 
@@ -44,16 +48,21 @@ class JournalRecorder(JsonlRecorder):
     """
 
     def __init__(
-        self, path: Path, tracking_uri: str, experiment: str, *, open: Open = MlflowRecorder, pause_s: float = 1.0
+        self,
+        path: Path,
+        tracking_uri: str,
+        experiment: str,
+        *,
+        delivery: Callable[[Path, str, str], Delivery] = Delivery,
+        pause_s: float = 1.0,
     ) -> None:
-        import mlflow  # noqa: F401  # takes seconds, which must not be taken for a slow store
-
         super().__init__(path, experiment=experiment)
         self.new = not self.runs
         self.tracking_uri = tracking_uri
         self.experiment_name = experiment
         try:
-            self._delivery = Delivery(self.path, tracking_uri, experiment, open)
+            self._delivery = delivery(self.path, tracking_uri, experiment)
+            self._delivery.load()
         except TrackingError:
             super().close()
             raise
@@ -79,19 +88,23 @@ class JournalRecorder(JsonlRecorder):
             super().close()
             self._raise_fatal()
 
-    def run_id(self, run_key: str) -> str | None:
-        """Return MLflow's id of a run, None while MLflow does not have it. KeyError if the run was not started."""
-        key, target = self.runs[run_key].key, self._delivery.target
-        try:
-            return target.run_id(key) if target else None
-        except (TrackingError, KeyError):
-            return None
-
     @property
     def experiment_id(self) -> str | None:
         """MLflow's id of the experiment, None while MLflow does not answer."""
-        target = self._delivery.target  # which the other thread may take away
-        return target.experiment_id if target else None
+        return self._delivery.experiment_id
+
+    @property
+    def first_run_id(self) -> str | None:
+        """MLflow's id of the run that the journal begins with, None while MLflow does not have it."""
+        return self._delivery.first_run_id
+
+    def call(self, function: Callable[..., R], *arguments: object) -> R:
+        """Return what a function of a module gives, called where MLflow is loaded, after what is being delivered.
+
+        Arguments and result are such as can be sent to another process. Raises what it raises, and `UnreachableError`
+        when that process ends meanwhile.
+        """
+        return self._delivery.call(function, *arguments)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the store has everything recorded so far, and an outage is told to be over.

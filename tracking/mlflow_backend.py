@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from tracking.compat import make_database, schema_version, silence_database
-from tracking.environment import reach_directly, telemetry_off
+from tracking.environment import client_defaults, reach_directly
 from tracking.errors import TrackingError, UnreachableError
 from tracking.lines import open_regular
 from tracking.mlflow_errors import in_words, shown
@@ -35,13 +35,6 @@ BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
 # Tells the UI that the experiment holds training runs, so that it need not guess.
 _UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-
-# Trying again is the journal's task, which tells it once; MLflow would report every try, and print links and bars.
-_CLIENT_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 def sqlite_uri(path: Path) -> str:
@@ -96,9 +89,7 @@ def connect(tracking_uri: str) -> MlflowClient:
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         reach_directly(tracking_uri)
         _probe(tracking_uri)
-    telemetry_off()
-    for name, value in _CLIENT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    client_defaults()
     from mlflow import MlflowClient
 
     silence_database()

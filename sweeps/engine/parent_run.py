@@ -21,7 +21,7 @@ from tracking.mlflow_pages import METRIC, PARAM, TAG, table_view
 from tracking.recorder import Recorder
 
 if TYPE_CHECKING:
-    from tracking import JournalRecorder
+    from tracking import DeliveryProcess, JournalRecorder
 
 MOST_COLUMNS = 12  # of searched settings in the table of runs
 
@@ -29,27 +29,26 @@ Summarise = Callable[[Recorder, Ledger, Folders], None]
 """Writes the outcome of a study whose work is done to its parent run."""
 
 
-def catch_up(ledger: Ledger, folders: Folders, summarise: Summarise) -> None:
+def catch_up(ledger: Ledger, folders: Folders, summarise: Summarise, process: DeliveryProcess) -> None:
     """Bring to the store what it did not take when the study ended, its model too; it may still not take it."""
     from tracking import journal_path, waiting
 
     journal, later = journal_path(folders.results, ledger.log.spec.name), (ledger.log.model or {}).get("later")
     if not journal.exists() or not (later or waiting(journal, folders.tracking_uri())):
         return
-    with closing(study_recorder(folders, ledger.log)) as recorder:
+    with closing(study_recorder(folders, ledger.log, process)) as recorder:
         if recorder.drain():
             note_tracking(ledger, recorder)  # first, because the summary leads to the parent run
             if later:
                 summarise(recorder, ledger, folders)
 
 
-def study_recorder(folders: Folders, log: SweepLog) -> JournalRecorder:
-    """Return the recorder of a study, which writes its journal and delivers it to MLflow."""
-    from tracking import JournalRecorder, journal_path, telemetry_off
+def study_recorder(folders: Folders, log: SweepLog, process: DeliveryProcess) -> JournalRecorder:
+    """Return the recorder of a study, which writes its journal and has a process deliver it to MLflow."""
+    from tracking import JournalRecorder, journal_path
 
-    telemetry_off()
     journal, experiment = journal_path(folders.results, log.spec.name), Path(log.began_as.dataset).name
-    return JournalRecorder(journal, folders.tracking_uri(), experiment)
+    return JournalRecorder(journal, folders.tracking_uri(), experiment, delivery=process.delivery)
 
 
 def start_parent(recorder: Recorder, log: SweepLog, tags: Mapping[str, str]) -> None:
@@ -95,7 +94,7 @@ def note_tracking(ledger: Ledger, recorder: JournalRecorder) -> None:
         "tracking_uri": shown(recorder.tracking_uri),
         "experiment": recorder.experiment_name,
         "experiment_id": recorder.experiment_id,
-        "parent_run_id": recorder.run_id(ledger.log.spec.name),
+        "parent_run_id": recorder.first_run_id,
         "view": ledger.log.spec.name,
     }
     if entry["parent_run_id"] is None and ledger.log.tracking:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safe.config import validate
 from safe.errors import UserError
@@ -27,12 +28,17 @@ from sweeps.ledger.jobs import BUDGET, SEARCH_KINDS, Kind
 from sweeps.ledger.ledger import Ledger, SweepLog, has_ledger
 from sweeps.ledger.lock import locked
 from sweeps.ledger.requests import Requests
+from sweeps.model.saving import model_code
+from sweeps.model.session_models import code_of
 from sweeps.search.early import early_stopping
 from sweeps.spec.continuing import continued
 from sweeps.spec.machine import ray_address
 from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import Spec, SweepSpec
 from tracking.recorder import Status
+
+if TYPE_CHECKING:
+    from tracking import DeliveryProcess
 
 FIRST_FLUSH_S = 10.0
 
@@ -64,29 +70,31 @@ def carry_out(
             continues.
     """
     from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
+    from tracking import DeliveryProcess
 
-    # The head of a cluster trains nothing, so its own devices say nothing.
-    elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
-    print(preflight(validate({**spec.base, **elsewhere})), flush=True)
-    if not ray_address():
-        check_local()
-    folders = Folders(results, spec.name)
-    folders.make()
-    with locked(folders.sweep, spec.name), polite_kill():
-        new = not has_ledger(folders.sweep)
-        ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
-        try:
-            if new:
-                settle_data(ledger, spec)
-            else:
-                _go_on(ledger, spec, retry_failed)
-            if ledger.log.finished:
-                catch_up(ledger, folders, summarise)
-            else:
-                _run(ledger, folders, work, summarise, detail)
-            return ledger.log
-        finally:
-            ledger.close()
+    with DeliveryProcess() as process:  # which loads MLflow while this one gets ready
+        # The head of a cluster trains nothing, so its own devices say nothing.
+        elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
+        print(preflight(validate({**spec.base, **elsewhere})), flush=True)
+        if not ray_address():
+            check_local()
+        folders = Folders(results, spec.name)
+        folders.make()
+        with locked(folders.sweep, spec.name), polite_kill():
+            new = not has_ledger(folders.sweep)
+            ledger = Ledger.create(folders.sweep, spec) if new else Ledger.open(folders.sweep)
+            try:
+                if new:
+                    settle_data(ledger, spec)
+                else:
+                    _go_on(ledger, spec, retry_failed)
+                if ledger.log.finished:
+                    catch_up(ledger, folders, summarise, process)
+                else:
+                    _run(ledger, folders, work, summarise, detail, process)
+                return ledger.log
+            finally:
+                ledger.close()
 
 
 def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
@@ -109,7 +117,9 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
         ledger.log.spec = spec
 
 
-def _run(ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, detail: Detail) -> None:
+def _run(
+    ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, detail: Detail, process: DeliveryProcess
+) -> None:
     from tracking import environment_tags
     from tracking.reconcile import reconcile
 
@@ -118,7 +128,10 @@ def _run(ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, det
     if tags != ledger.log.environment:
         ledger.append("environment", tags=tags)
     # The display is there before and after the work too, since a store may take its time.
-    with LiveDisplay(ledger.log, detail=detail) as display, closing(study_recorder(folders, ledger.log)) as recorder:
+    with (
+        LiveDisplay(ledger.log, detail=detail) as display,
+        closing(study_recorder(folders, ledger.log, process)) as recorder,
+    ):
         start_parent(recorder, ledger.log, tags)
         try:
             # Refuses a name that the store has with other settings before anything is trained.
@@ -127,6 +140,8 @@ def _run(ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, det
         except KeyboardInterrupt:
             recorder.finish(spec.name, Status.KILLED)
             raise
+        if spec.checkpoints != "none":
+            process.begin(model_code, *code_of(folders.sweep, spec))  # which would hold up the work later
         status = Status.FAILED
         try:
             books = Bookkeeper(ledger, recorder, display, folders.states, tags)

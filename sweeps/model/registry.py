@@ -8,14 +8,15 @@ accuracy.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import SweepLog
 from sweeps.model.card import card
 from sweeps.model.session_models import SessionModels
-from sweeps.spec.objective import objectives
+from sweeps.spec.objective import Objective, objectives
 from sweeps.spec.titles import data_name
 from tracking.errors import TrackingError
 from tracking.mlflow_reader import RUN_KEY_TAG
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tracking.recorder import ModelOutput, Recorder
 
 CHAMPION = "champion"
+
+R = TypeVar("R")
 
 
 def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict[str, Any] | None:
@@ -64,9 +67,6 @@ def model_name(dataset: str) -> str:
 
 def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, recorder: Recorder) -> dict[str, Any]:
     from tracking import JournalRecorder
-    from tracking.mlflow_backend import connect
-    from tracking.mlflow_errors import in_words
-    from tracking.mlflow_reader import find_models, find_run
 
     uri, key = folders.tracking_uri(), f"{log.spec.name}/{job.id}"
     record = job.sessions[-1]
@@ -74,27 +74,57 @@ def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, record
     recorder.log_models(key, [last], [point for point in points if last.owns(point)])  # unless it has it already
     recorder.link_model(log.spec.name, key, last.name, record.session)
     if isinstance(recorder, JournalRecorder):
-        recorder.drain()  # it may still be delivering it
+        if not recorder.drain():  # it may still be delivering it
+            raise _lacking(key)
+        call = recorder.call
+    else:
+        call = _here
+    name, experiment = model_name(log.began_as.dataset), Path(log.began_as.dataset).name
+    version = call(register, uri, experiment, key, last.name, name, _version_tags(log, job, key))
+    address = f"models:/{name}/{version}"
+    wish = objectives(log.sweep_spec.objective)[0]
+    champion, why = call(describe_and_crown, uri, name, version, card(log, job, address), wish)
+    words = f"{name} version {version} is {'the champion' if champion else 'registered without alias'}: {why}"
+    return {"name": name, "version": version, "uri": address, "champion": champion, "words": words}
+
+
+def _here(function: Callable[..., R], *arguments: object) -> R:
+    return function(*arguments)
+
+
+def _lacking(key: str) -> TrackingError:
+    return TrackingError(f"MLflow does not have the model of {key} yet; it may once everything is delivered")
+
+
+def register(uri: str, experiment: str, key: str, session_model: str, name: str, tags: Mapping[str, str]) -> str:
+    """Register the model of a run's session as `name`, once; return its version.
+
+    Raises:
+        TrackingError: the store at `uri` does not have the model, or cannot be used.
+    """
+    from tracking.mlflow_backend import connect
+    from tracking.mlflow_errors import in_words
+    from tracking.mlflow_reader import find_models, find_run
+
     client = connect(uri)
     with in_words(uri):
-        experiment = client.get_experiment_by_name(Path(log.began_as.dataset).name)
-        run = find_run(client, experiment.experiment_id, key) if experiment else None
-        logged = find_models(client, experiment.experiment_id, run.info.run_id, key).get(last.name) if run else None
+        entry = client.get_experiment_by_name(experiment)
+        run = find_run(client, entry.experiment_id, key) if entry else None
+        logged = find_models(client, entry.experiment_id, run.info.run_id, key).get(session_model) if run else None
         if logged is None or str(logged.status) != "READY":
-            raise TrackingError(f"MLflow does not have the model of {job.id} yet; it may once everything is delivered")
-        name = model_name(log.began_as.dataset)
-        entry = _registered(client, name, key) or _register(client, name, logged, _version_tags(log, job, key))
-        address = f"models:/{name}/{entry.version}"
-        client.update_model_version(name, entry.version, card(log, job, address))
-        champion, why = _crown(client, name, entry, log)
-    words = f"{name} version {entry.version} is {'the champion' if champion else 'registered without alias'}: {why}"
-    return {
-        "name": name,
-        "version": str(entry.version),
-        "uri": address,
-        "champion": champion,
-        "words": words,
-    }
+            raise _lacking(key)
+        return str((_registered(client, name, key) or _register(client, name, logged, tags)).version)
+
+
+def describe_and_crown(uri: str, name: str, version: str, text: str, wish: Objective) -> tuple[bool, str]:
+    """Give a version its card, and the alias if its holdout score is the best; return whether it holds it, and why."""
+    from tracking.mlflow_backend import connect
+    from tracking.mlflow_errors import in_words
+
+    client = connect(uri)
+    with in_words(uri):
+        client.update_model_version(name, version, text)
+        return _crown(client, name, client.get_model_version(name, version), wish)
 
 
 def _version_tags(log: SweepLog, job: JobLog, key: str) -> dict[str, str]:
@@ -116,7 +146,7 @@ def _registered(client: MlflowClient, name: str, key: str) -> ModelVersion | Non
     return next((entry for entry in versions if entry.tags.get(RUN_KEY_TAG) == key), None)
 
 
-def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[str, str]) -> ModelVersion:
+def _register(client: MlflowClient, name: str, model: LoggedModel, tags: Mapping[str, str]) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -128,7 +158,7 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[st
         name,
         model.artifact_location,
         model.source_run_id,
-        tags=tags,
+        tags=dict(tags),
         await_creation_for=0,  # it is there at once
         model_id=model.model_id,
     )
@@ -139,10 +169,8 @@ def _register(client: MlflowClient, name: str, model: LoggedModel, tags: dict[st
     return entry
 
 
-def _crown(client: MlflowClient, name: str, entry: ModelVersion, log: SweepLog) -> tuple[bool, str]:
-    """Give the version the alias if its holdout score is the best; return whether it holds it, and why."""
-    present = _champion(client, name)
-    wish, tags = objectives(log.sweep_spec.objective)[0], entry.tags
+def _crown(client: MlflowClient, name: str, entry: ModelVersion, wish: Objective) -> tuple[bool, str]:
+    present, tags = _champion(client, name), entry.tags
     if not tags["holdout_score"]:
         return False, "it was selected on the test images, so it has no holdout score"
     score = float(tags["holdout_score"])

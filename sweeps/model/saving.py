@@ -11,19 +11,30 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from safe.io.opening import held
+from tracking.environment import client_defaults
+
 STATE_FOLDER = "artifacts/state"
 _REQUIREMENTS = ("mlflow", "torch", "torchvision", "timm", "safetensors", "pydantic", "pyyaml", "pillow", "pandas")
 
 
 def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
-    """Return a folder with all that an MLflow model of ours holds beside its state; one process at a time writes it.
+    """Return a folder with all that an MLflow model of ours holds beside its state, written when it is not there.
 
-    It is written when it is not there, and is the same for every state of a study: code that loads it
-    (`sweeps.model.pyfunc`), signature, example, requirements, and the names of the modules of a user's own that it
-    needs. The state and its parts go to STATE_FOLDER of the model.
+    It is the same for every state of a study: code that loads it (`sweeps.model.pyfunc`), signature, example,
+    requirements, and the names of the modules of a user's own that it needs. The state and its parts go to STATE_FOLDER
+    of the model. Of several processes that ask for it one writes it, and the others wait.
     """
-    if folder.is_dir():
-        return folder
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with held(folder.with_name(f".{folder.name}.lock")):
+            if not folder.is_dir():  # nobody else has written it meanwhile
+                _write_code(folder, imports)
+    return folder
+
+
+def _write_code(folder: Path, imports: Sequence[str]) -> None:
+    client_defaults()
     import mlflow.pyfunc
     import pandas as pd
 
@@ -48,7 +59,6 @@ def model_code(folder: Path, imports: Sequence[str] = ()) -> Path:
         draft.replace(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return folder
 
 
 def model_of(state: Path, folder: Path, imports: Sequence[str] = ()) -> Path:
@@ -61,7 +71,8 @@ def model_of(state: Path, folder: Path, imports: Sequence[str] = ()) -> Path:
     from safe.states.inference import session_file, state_files
 
     files = state_files(state)
-    inside = model_code(folder, imports) / STATE_FOLDER
+    _write_code(folder, imports)
+    inside = folder / STATE_FOLDER
     inside.mkdir(parents=True)
     shutil.copyfile(files[0], session_file(inside, load_state(files[0])["session"]))  # whatever it was called
     for part in files[1:]:

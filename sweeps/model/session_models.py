@@ -18,6 +18,7 @@ from sweeps.ledger.ledger import SweepLog
 from sweeps.ledger.record import SessionRecord
 from sweeps.model.saving import STATE_FOLDER, model_code
 from sweeps.results.selection import score_trial
+from sweeps.spec.specs import Spec
 from sweeps.worker.artifacts import CHECKPOINTS, OF_THE_BEST
 from tracking.recorder import ModelFiles, ModelOutput, Status
 
@@ -63,7 +64,7 @@ class SessionModels:
             state = session_file(self.states / job.id / CHECKPOINTS, record.session)
             if not state.is_file():
                 return None
-            code = ModelFiles(model_code(self.folder / "model", self.log.spec.imports))
+            code = ModelFiles(model_code(*code_of(self.folder, self.log.spec)))
             files = (code, *(ModelFiles(file, STATE_FOLDER) for file in state_files(state)))
         return ModelOutput(
             session_model_name(job.id, record.session),
@@ -94,6 +95,11 @@ class SessionModels:
         for job_id in behind:
             shutil.rmtree(self.states / job_id / CHECKPOINTS, ignore_errors=True)
         self._droppable -= behind
+
+
+def code_of(folder: Path, spec: Spec) -> tuple[Path, tuple[str, ...]]:
+    """Return where the code of a study's models lies, in the study's folder, and the modules that it imports."""
+    return folder / "model", tuple(spec.imports)
 
 
 def session_model_name(job_id: str, session: int) -> str:

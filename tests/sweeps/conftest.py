@@ -28,6 +28,11 @@ PREDICTIONS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _delivered_here(deliver_here: None) -> None:
+    """Almost all tests do without a process that delivers."""
+
+
 def _make_spec(**changes: Any) -> SweepSpec:
     fields: dict[str, Any] = {
         "name": "demo",

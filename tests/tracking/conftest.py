@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tracking import MlflowRecorder, Point, Recorder, Status, journal, mlflow_backend, sqlite_uri
+from tracking import DeliveryProcess, MlflowRecorder, Point, Recorder, Status, journal, mlflow_backend, sqlite_uri
 from tracking.mlflow_pages import VIEW_TAG, uncharted
 from tracking.recorder import ModelFiles, ModelOutput
 
@@ -24,6 +24,13 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "CONTACT_S", 300.0)
     monkeypatch.setattr(journal, "DRAIN_S", 300.0)
     monkeypatch.setattr(mlflow_backend, "PROBE_TIMEOUT_S", 300.0)
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[DeliveryProcess]:
+    """A process that delivers, for all tests in turn."""
+    with DeliveryProcess() as process:
+        yield process
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from tracking import JournalRecorder, JsonlRecorder, MemoryRecorder, TrackingError, journal_path, lines, sqlite_uri
 from tracking.__main__ import main
+from tracking.delivery import Delivery
 
 Change = Callable[[list[dict[str, Any]]], object]
 
@@ -61,7 +63,7 @@ def test_a_journal_of_another_format_is_refused_in_words(
         assert told.err.startswith(f"error: {journal}")
         assert told.out == ""
     with pytest.raises(TrackingError, match=message):
-        JournalRecorder(journal, sqlite_uri(database), "digits", open=nobody)
+        JournalRecorder(journal, sqlite_uri(database), "digits", delivery=partial(Delivery, open=nobody))
     assert journal.read_bytes() == before
 
 
@@ -90,7 +92,7 @@ def test_what_says_how_far_it_was_delivered_is_refused_when_newer_and_done_witho
         )
     for _ in range(2):  # what was refused holds nothing
         with pytest.raises(TrackingError, match="has format version 7"):
-            JournalRecorder(journal, sqlite_uri(database), "digits", open=nobody)
+            JournalRecorder(journal, sqlite_uri(database), "digits", delivery=partial(Delivery, open=nobody))
     assert json.loads(progress.read_text())["version"] == 7
 
     progress.write_text("{")

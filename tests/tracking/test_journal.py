@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tracking import (
     waiting,
 )
 from tracking.__main__ import main
+from tracking.delivery import Delivery
 from tracking.journal_file import JournalFile, read_records
 from tracking.jsonl import read_journal
 from tracking.reconcile import reconcile, reconcile_store
@@ -121,16 +123,16 @@ def test_an_outage_is_told_once_and_loses_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     outage = Outage(calls)
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=outage, pause_s=0.001)
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=outage), pause_s=0.001)
     assert recorder.new
     work(recorder, files)
     assert not recorder.flush(300)
     assert not recorder.flush(300), "each waits for an attempt of its own, which fails"
     if calls == 0:
-        assert recorder.run_id("demo") is None
+        assert recorder.first_run_id is None
     outage.over.set()
     assert recorder.flush(300)
-    assert recorder.run_id("demo") is not None
+    assert recorder.first_run_id is not None
     recorder.close()
     assert observe(uri, EXPERIMENT) == undisturbed
     told = capsys.readouterr().err.splitlines()
@@ -141,7 +143,7 @@ def test_an_outage_is_told_once_and_loses_nothing(
 def test_what_is_left_at_the_end_is_delivered_by_the_next_command(
     path: Path, uri: str, files: Path, undisturbed: dict[str, Any], observe: Observe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=Outage(5))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(5)))
     work(recorder, files)
     recorder.close()
     recorder.close()
@@ -172,7 +174,7 @@ def test_no_call_waits_for_a_store_that_hangs(path: Path, uri: str, files: Path,
         recorder.start = late  # type: ignore[method-assign]
         return recorder
 
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=hanging)
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=hanging))
     work(recorder, files)  # would never return if a call waited
     assert not recorder.flush(0.01)
     assert read_journal(path)["demo"].status == Status.FINISHED
@@ -182,7 +184,7 @@ def test_no_call_waits_for_a_store_that_hangs(path: Path, uri: str, files: Path,
 
 
 def test_times_are_those_of_the_work_not_of_the_delivery(path: Path, uri: str, files: Path) -> None:
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=Outage(0))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(0)))
     work(recorder, files)
     recorder.close()
     at = {}
@@ -238,7 +240,7 @@ def test_files_that_are_gone_are_told_once(
     path: Path, uri: str, tmp_path: Path, observe: Observe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outage = Outage(0)
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=outage, pause_s=0.001)
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=outage), pause_s=0.001)
     recorder.start("demo", {}, {})
     (tmp_path / "gone").mkdir()
     recorder.log_directory("demo", tmp_path / "gone", "a")
@@ -256,7 +258,7 @@ def test_files_that_are_gone_are_told_once(
 def test_a_results_folder_can_be_moved(
     path: Path, uri: str, files: Path, tmp_path: Path, undisturbed: dict[str, Any], observe: Observe
 ) -> None:
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=Outage(0))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(0)))
     work(recorder, files)
     recorder.close()
     moved = (tmp_path / "sweeps").rename(tmp_path / "elsewhere") / "demo" / "journal.jsonl"
@@ -466,7 +468,7 @@ def test_reconcile_ends_in_a_restored_store_what_has_ended(path: Path, uri: str,
 def results(path: Path, uri: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A results folder with the sweep "demo", of which MLflow has the two first records."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    recorder = JournalRecorder(path, uri, EXPERIMENT, open=Outage(5))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(5)))
     work(recorder, files)
     recorder.close()
     return tmp_path

@@ -6,12 +6,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tracking import JournalRecorder, MemoryRecorder, MlflowRecorder, UnreachableError, journal, waiting
+from tracking.delivery import Delivery
 
 LONG_S = 3600.0  # a pause that no test lives to see the end of
 LIMIT_S = 60.0  # for what must happen
@@ -77,7 +79,9 @@ def store() -> Store:
 
 @pytest.fixture
 def open_recorder(store: Store, tmp_path: Path) -> Callable[[], JournalRecorder]:
-    return lambda: JournalRecorder(tmp_path / "journal.jsonl", URI, "sweeps", open=store, pause_s=LONG_S)
+    return lambda: JournalRecorder(
+        tmp_path / "journal.jsonl", URI, "sweeps", delivery=partial(Delivery, open=store), pause_s=LONG_S
+    )
 
 
 OpenRecorder = Callable[[], JournalRecorder]

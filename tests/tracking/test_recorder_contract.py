@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tracking import (
+    DeliveryProcess,
     JournalRecorder,
     JsonlRecorder,
     MemoryRecorder,
@@ -22,6 +23,7 @@ from tracking import (
     jsonl,
     sqlite_uri,
 )
+from tracking.delivery import Delivery
 from tracking.journal_file import read_records
 from tracking.recorder import ModelOutput
 from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, MAX_VIEW, RunState
@@ -72,8 +74,13 @@ class Kind:
     persistent: bool
 
 
-@pytest.fixture(params=["memory", "jsonl", "mlflow", "journal"])
-def kind(request: pytest.FixtureRequest, tmp_path: Path, observe: Callable[[str, str], dict[str, Any]]) -> Kind:
+@pytest.fixture(params=["memory", "jsonl", "mlflow", "journal", "process"])
+def kind(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    observe: Callable[[str, str], dict[str, Any]],
+    process: DeliveryProcess,
+) -> Kind:
     if request.param == "memory":
         return Kind(MemoryRecorder, observe_memory, persistent=False)
     if request.param == "jsonl":
@@ -89,8 +96,8 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path, observe: Callable[[str,
 
     if request.param == "mlflow":
         return Kind(lambda: MlflowRecorder(uri, "sweeps"), observe_mlflow, persistent=True)
-    path = tmp_path / "journal.jsonl"
-    return Kind(lambda: JournalRecorder(path, uri, "sweeps"), observe_delivered, persistent=True)
+    path, delivery = tmp_path / "journal.jsonl", Delivery if request.param == "journal" else process.delivery
+    return Kind(lambda: JournalRecorder(path, uri, "sweeps", delivery=delivery), observe_delivered, persistent=True)
 
 
 @pytest.fixture

@@ -30,6 +30,11 @@ TINY = {
 Build = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def _delivered_here(deliver_here: None) -> None:
+    """Almost all tests do without a process that delivers."""
+
+
 def picture(label: int, number: int = 0) -> Image.Image:
     """Return a 32 x 32 picture: a colour of its class, and noise of its own."""
     draw = generator(100 * label + number, "picture")

@@ -44,6 +44,8 @@ PLACES = {
     "session": ("sweeps.engine.bookkeeper", "Bookkeeper.session"),
     "summary": ("sweeps.studies.sweep", "log_final_model"),
     "end": ("sweeps.engine.study", "_finish"),
+    # in the process that delivers
+    "delivered": ("tracking.delivery", "Delivery._save"),
 }
 FAULTS: list[dict[str, Any]] = json.loads(os.environ.get("FAULTS", "[]"))
 FOLDER = Path(os.environ.get("FAULTS_FOLDER", "/nowhere"))

@@ -23,6 +23,7 @@ from sweeps.engine.work import DrivenStudy
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, read_ledger
+from tracking import DeliveryProcess
 from tracking.memory import MemoryRecorder
 
 Make = Callable[..., Any]
@@ -73,12 +74,13 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
         def flush(self, timeout_s: float) -> None:  # where Ctrl-C comes when the store is slow
             raise KeyboardInterrupt
 
-    spec, recorder = make_spec(), Interrupted()
+    spec, recorder, process = make_spec(), Interrupted(), DeliveryProcess()
+    process.close()
     folders = Folders(tmp_path, spec.name)
     folders.make()
     monkeypatch.setattr(module, "study_recorder", lambda *_: recorder)
     with pytest.raises(KeyboardInterrupt):
-        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None, "usual")
+        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None, "usual", process)
     assert recorder.runs[spec.name].status == "KILLED"
 
 

@@ -64,7 +64,7 @@ def test_what_a_kill_leaves_of_a_models_code_is_gone_once_it_is_written(tmp_path
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert list((tmp_path / "study").iterdir()), "it was killed in the midst of it"
     assert (model_code(tmp_path / "study" / "model") / "MLmodel").is_file()
-    assert [entry.name for entry in (tmp_path / "study").iterdir()] == ["model"]
+    assert {entry.name for entry in (tmp_path / "study").iterdir()} == {"model", ".model.lock"}
 
 
 class Store:
