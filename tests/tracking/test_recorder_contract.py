@@ -23,7 +23,6 @@ from tracking import (
     jsonl,
     sqlite_uri,
 )
-from tracking.delivery import Delivery
 from tracking.journal_file import read_records
 from tracking.recorder import ModelOutput
 from tracking.state import CUT_NOTE, MAX_DIGEST, MAX_PARAM, MAX_TAG, MAX_VIEW, RunState
@@ -74,7 +73,7 @@ class Kind:
     persistent: bool
 
 
-@pytest.fixture(params=["memory", "jsonl", "mlflow", "journal", "process"])
+@pytest.fixture(params=["memory", "jsonl", "mlflow", "journal"])
 def kind(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -96,8 +95,11 @@ def kind(
 
     if request.param == "mlflow":
         return Kind(lambda: MlflowRecorder(uri, "sweeps"), observe_mlflow, persistent=True)
-    path, delivery = tmp_path / "journal.jsonl", Delivery if request.param == "journal" else process.delivery
-    return Kind(lambda: JournalRecorder(path, uri, "sweeps", delivery=delivery), observe_delivered, persistent=True)
+
+    def open_journal() -> Recorder:  # as a sweep has it
+        return JournalRecorder(tmp_path / "journal.jsonl", uri, "sweeps", delivery=process.delivery)
+
+    return Kind(open_journal, observe_delivered, persistent=True)
 
 
 @pytest.fixture
