@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -204,6 +205,8 @@ class _Delegated(Delivery):
 
 def serve(handle: int) -> None:
     """Do what is asked for over a socket until it closes; the body of the process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a scheduler's, to all processes: the driver decides what is done
+        signal.signal(number, signal.SIG_IGN)
     tempfile.tempdir = tempfile.mkdtemp(prefix=_temporary(os.getpid()))  # MLflow's too go when this one ends
     served = _Served(Connection(handle))
     threading.Thread(target=served.listen, name="requests", daemon=True).start()

@@ -88,6 +88,21 @@ def test_a_process_that_dies_is_replaced_and_nothing_is_lost(
     assert steps(MlflowRecorder(uri, EXPERIMENT)) == [1, 2]
 
 
+def test_what_asks_processes_to_end_is_for_the_driver(
+    path: Path, uri: str, process: DeliveryProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=process.delivery)
+    before = process.process
+    assert before is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before.send_signal(number)
+    recorder.start("demo", {}, {})
+    assert recorder.flush(LIMIT_S)
+    recorder.close()
+    assert process.process is before
+    assert capfd.readouterr().err == ""
+
+
 def test_what_is_left_when_the_process_cannot_go_on_waits_for_the_next(
     path: Path, uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
