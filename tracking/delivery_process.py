@@ -283,7 +283,8 @@ class _Served:
         self._say("state", self._delivery.offset, self._delivery.experiment_id, self._delivery.first_run_id)
 
     def _say(self, *words: object) -> None:
-        self._line.send(words)
+        with suppress(OSError):  # nobody hears it any more, and `listen` ends the process
+            self._line.send(words)
 
 
 def _portable(error: Exception) -> Exception:

@@ -45,6 +45,11 @@ def database(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(template, tmp_path / "mlflow.db"))
 
 
+@pytest.fixture
+def uri(database: Path) -> str:
+    return sqlite_uri(database)
+
+
 class Modelled:
     """A run whose sessions give models: live, kept later, and without files."""
 

@@ -21,7 +21,6 @@ from tracking import (
     MlflowRecorder,
     Status,
     TrackingError,
-    sqlite_uri,
     waiting,
 )
 from tracking.delivery import Delivery
@@ -35,11 +34,6 @@ LIMIT_S = 300.0
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "journal.jsonl"
-
-
-@pytest.fixture
-def uri(database: Path) -> str:
-    return sqlite_uri(database)
 
 
 def steps(store: MlflowRecorder) -> list[int]:
@@ -190,10 +184,11 @@ def test_it_ends_with_the_process_that_began_it(path: Path, uri: str, tmp_path: 
     temporary.mkdir()
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(path), uri],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(temporary)},
     )  # fmt: skip
     assert driver.stdout is not None
+    assert driver.stderr is not None
     pid = int(driver.stdout.readline())
     time.sleep(0.2)  # it is in the midst of its work
     driver.kill()
@@ -203,6 +198,7 @@ def test_it_ends_with_the_process_that_began_it(path: Path, uri: str, tmp_path: 
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert list(temporary.iterdir()) == []
+    assert driver.stderr.read() == "", "nor does it complain that nobody hears it"
     with DeliveryProcess() as process:
         again = JournalRecorder(path, uri, EXPERIMENT, delivery=process.delivery)
         again.finish("demo", Status.KILLED)

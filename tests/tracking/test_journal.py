@@ -69,11 +69,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def uri(database: Path) -> str:
-    return sqlite_uri(database)
-
-
-@pytest.fixture
 def undisturbed(template: Path, tmp_path: Path, files: Path, observe: Observe) -> dict[str, Any]:
     """What MLflow holds after `work` without the journal."""
     other = tmp_path / "undisturbed"
