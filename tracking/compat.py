@@ -40,6 +40,16 @@ def make_database(uri: str, artifacts: str) -> None:
     SqlAlchemyStore(uri, artifacts).engine.dispose()
 
 
+def close_database(uri: str) -> None:
+    """Close the connections that MLflow's stores keep to a database; they open new ones when they need it."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for store in (SqlAlchemyStore, Registry):
+        if uri in store._engine_map:
+            store._engine_map[uri].dispose()
+
+
 def model_and_version(client: MlflowClient, address: str) -> tuple[str, ...]:
     """Return the id of the logged model that `models:/...` names, or name and version of a registered one."""
     from mlflow.store.artifact.utils.models import get_model_name_and_version

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracking.compat import close_database
 from tracking.mlflow_backend import artifact_folder, checkpoint, connect, open_experiment, sqlite_path, sqlite_uri
 from tracking.mlflow_errors import in_words, uploading
 from tracking.mlflow_pages import VIEW_TAG, uncharted
@@ -220,6 +221,7 @@ class MlflowRecorder(Recorder):
     def close(self) -> None:
         """See `Recorder.close`: an SQLite file is then whole by itself, without its write-ahead log."""
         if self._database is not None:
+            close_database(self.tracking_uri)
             with suppress(sqlite3.OperationalError):  # a reader holds on to the log: it stays, and nothing is lost
                 checkpoint(self._database)
 

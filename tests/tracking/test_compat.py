@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.utils import models
 from mlflow.store.db import utils
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from tracking import sqlite_uri
@@ -37,6 +38,9 @@ INTERFACES = {
         parameters(utils._get_latest_schema_revision) == [] and len(schema_version()) == 12
     ),
     "how its database is made": lambda: parameters(SqlAlchemyStore)[:2] == ["db_uri", "default_artifact_root"],
+    "where its stores keep their connections": lambda: all(
+        isinstance(store._engine_map, dict) for store in (SqlAlchemyStore, Registry)
+    ),
     "how an address of a model is read": lambda: (
         parameters(models.get_model_name_and_version) == ["client", "models_uri"]
     ),

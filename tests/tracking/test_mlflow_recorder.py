@@ -82,7 +82,10 @@ def test_global_state_and_logging_are_left_alone(
 def test_wal_is_on_and_closing_leaves_a_whole_file(database: Path, recorder: MlflowRecorder, tmp_path: Path) -> None:
     recorder.start("demo", {}, {})
     recorder.log_metrics("demo", {"val/accuracy": 0.5}, 1)
+    recorder.client.create_registered_model("demo")
     recorder.close()
+    assert {file.name for file in database.parent.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+    recorder.start("again", {}, {})  # which opens it again
     copy = tmp_path / "copy.db"
     copy.write_bytes(database.read_bytes())
     with closing(sqlite3.connect(copy)) as connection:
