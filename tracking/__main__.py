@@ -66,7 +66,7 @@ def _deliver(arguments: argparse.Namespace) -> None:
         left = waiting(path, uri)
         if left:
             try:
-                _with_progress(name, path, uri, left, again=False)
+                _with_progress(name, path, uri, again=False)
             except InUseError:
                 print(f"{name}: is being run, and delivers its {left} records by itself")
                 continue
@@ -87,15 +87,15 @@ def _reconcile(arguments: argparse.Namespace) -> None:
 def _replay(arguments: argparse.Namespace) -> None:
     (path,) = _asked(arguments).values()
     records = sum(1 for _ in read_records(path))
-    _with_progress(arguments.name, path, arguments.to, records, again=True)
+    _with_progress(arguments.name, path, arguments.to, again=True)
     print(f"{arguments.name}: {records} records replayed to MLflow at {shown(arguments.to)}")
 
 
-def _with_progress(name: str, path: Path, uri: str, records: int, *, again: bool) -> None:
+def _with_progress(name: str, path: Path, uri: str, *, again: bool) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(name, total=records)
-        deliver(path, uri, again=again, delivered=lambda: progress.advance(task))
+        task = progress.add_task(name, total=path.stat().st_size)
+        deliver(path, uri, again=again, delivered=lambda offset: progress.update(task, completed=offset))
 
 
 def _asked(arguments: argparse.Namespace) -> dict[str, Path]:

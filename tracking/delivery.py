@@ -1,7 +1,9 @@
 """Bringing a journal to MLflow, in order, from where it was left, as often as it takes.
 
 Delivery may be cut off anywhere and repeated: runs are found by tag, points by key and step, artefacts are
-overwritten. How far each store has got lies beside the journal (`<stem>.delivered.json`).
+overwritten. How far each store has got lies beside the journal (`<stem>.delivered.json`). It is noted after some
+records at once, of which those of one run take one call: more of them while the store takes what it is given, one by
+one after it did not.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,8 @@ from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 
 VERSION = 1
+RECORDS_AT_ONCE = 32
+_BRING_FILES = ("log_directory", "log_models")  # to bring these again takes long
 R = TypeVar("R")
 Open = Callable[..., MlflowRecorder]
 """Opens an experiment of an MLflow store, whose recorder asks `clock` when something happened."""
@@ -56,6 +60,7 @@ class Delivery:
         self._open = open
         self._say = say or tell
         self._at = 0.0
+        self._at_once = 1
         self._missing: set[Path] = set()
         self._progress = path.with_name(f"{path.stem}.delivered.json")
         self._name = f"{_place(tracking_uri, path)} {experiment}"
@@ -96,7 +101,7 @@ class Delivery:
                 self._begin_anew()
 
     def run(self, end: int, go_on: Callable[[], bool] = lambda: True) -> None:
-        """Deliver what the journal holds up to byte `end`, where a line ends, asking `go_on` after each record.
+        """Deliver what the journal holds up to byte `end`, where a line ends, asking `go_on` whenever `offset` moved.
 
         A run that the store had and no longer has (somebody deleted it) is made anew with its whole history.
 
@@ -113,6 +118,7 @@ class Delivery:
                 self._drain(end, go_on)
         except TrackingError:
             self._target = None  # what the store has of the last call is unknown: it is asked again
+            self._at_once = 1
             raise
 
     def call(self, function: Callable[..., R], *arguments: object) -> R:
@@ -137,15 +143,30 @@ class Delivery:
 
     def _drain(self, end: int, go_on: Callable[[], bool]) -> None:
         assert self._target is not None, "connected"
-        for offset, record in read_records(self.path, self.offset):
-            if offset > end:
-                break
-            self._deliver(self._target, record)
-            self.offset = offset
+        for records in self._together(end):
+            with self._target.gathered():
+                for _, record in records:
+                    self._deliver(self._target, record)
+            self.offset, _ = records[-1]
+            self._at_once = min(2 * self._at_once, RECORDS_AT_ONCE)
             self._save()
             if not go_on():
                 return
         self.offset = max(self.offset, end)  # beyond the header, where there is no record yet
+
+    def _together(self, end: int) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+        """Give the records that are not delivered, each with the byte that follows it, those together that are noted
+        as delivered together."""
+        records = []
+        for offset, record in read_records(self.path, self.offset):
+            if offset > end:
+                break
+            records.append((offset, record))
+            if len(records) >= self._at_once or record["call"] in _BRING_FILES:
+                yield records
+                records = []
+        if records:
+            yield records
 
     def _deliver(self, target: MlflowRecorder, record: dict[str, Any]) -> None:
         self._at = record["at"]
@@ -187,9 +208,11 @@ class Delivery:
 
 
 def deliver(
-    path: Path, tracking_uri: str, *, again: bool = False, delivered: Callable[[], None] = lambda: None
+    path: Path, tracking_uri: str, *, again: bool = False, delivered: Callable[[int], None] = lambda _: None
 ) -> None:
     """Bring the journal of a sweep that nobody runs to an MLflow store, all of it `again` if asked for.
+
+    `delivered` is told of how many bytes of the file the store has.
 
     Raises:
         InUseError: the sweep is being run; it delivers by itself.
@@ -197,7 +220,7 @@ def deliver(
     """
 
     def go_on() -> bool:
-        delivered()
+        delivered(delivery.offset)
         return True
 
     with closing(JournalFile(path)) as file:

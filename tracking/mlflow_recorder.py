@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tracking.compat import close_database
 from tracking.mlflow_backend import artifact_folder, checkpoint, connect, open_experiment, sqlite_path, sqlite_uri
@@ -27,7 +27,7 @@ from tracking.mlflow_reader import (
     find_run,
     read_state,
 )
-from tracking.mlflow_run import READY, MlflowRun
+from tracking.mlflow_run import ENTRIES_PER_CALL, READY, MlflowRun
 from tracking.recorder import DatasetInput, ModelOutput, Point, Recorder, Status
 from tracking.state import (
     RunState,
@@ -40,11 +40,8 @@ from tracking.state import (
     cut_description,
 )
 
-PARAMS_PER_CALL, METRICS_PER_CALL = 100, 1000
 # Points that a model has already are passed over by MLflow in a call of at most so many, and refused in a larger one.
 MODEL_METRICS_PER_CALL = 100
-
-T = TypeVar("T")
 
 
 class MlflowRecorder(Recorder):
@@ -82,6 +79,21 @@ class MlflowRecorder(Recorder):
         self.experiment_id = open_experiment(self.client, tracking_uri, experiment, artifact_root)
         self._clock = clock
         self._runs: dict[str, MlflowRun] = {}
+        self._gathering = False
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """See `Recorder.gathered`; a run that is over, or gets models, is written before that."""
+        self._gathering = True
+        try:
+            yield
+            for known in [*self._runs.values()]:
+                self._write(known)
+        except BaseException:
+            self._runs.clear()  # what the store has of them is unknown: it is asked again
+            raise
+        finally:
+            self._gathering = False
 
     def run_id(self, run_key: str) -> str:
         """Return MLflow's id of a run; KeyError if there is none."""
@@ -96,13 +108,13 @@ class MlflowRecorder(Recorder):
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}
+        nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}  # which may have been made anew
         known = self._find(check_key(run_key))
         state = known.state if known else RunState(run_key, name=name or run_key)
         new_params, new_tags = state.new_params(params), check_tags(tags)  # before anything is written
         with in_words(self.tracking_uri):
             if known is None:
-                own_tags = {RUN_KEY_TAG: run_key, **nesting}
+                own_tags = {RUN_KEY_TAG: run_key, **nesting, **new_tags}
                 run = self.client.create_run(
                     self.experiment_id, start_time=self._now(), tags=own_tags, run_name=state.name
                 )
@@ -110,19 +122,21 @@ class MlflowRecorder(Recorder):
             else:
                 self.client.update_run(known.id, status=Status.RUNNING, name=name)
                 self._drop_stopped_tag(known)
-                new_tags |= nesting  # the parent may have been deleted and made anew
+                known.untold.tags |= new_tags | nesting
             state.status = Status.RUNNING
-        self._add_params(known, new_params)
-        self.set_tags(run_key, new_tags)
+        known.add_params(new_params)
+        self._tell(known)
 
     def log_params(self, run_key: str, params: Mapping[str, object]) -> None:
         known = self._known(run_key)
-        self._add_params(known, known.state.added_params(params))
+        known.add_params(known.state.added_params(params))
+        self._tell(known)
 
     def log_points(self, run_key: str, points: Iterable[Point]) -> None:
         """See `Recorder.log_points`; many points take several calls."""
         known = self._known(run_key)
-        self._log_points(known, known.new_points(list(points)))
+        known.add_points(known.new_points(list(points)), self._now())
+        self._tell(known)
 
     def log_input(self, run_key: str, name: str, digest: str, context: str) -> None:
         from mlflow import entities
@@ -139,13 +153,9 @@ class MlflowRecorder(Recorder):
         known.state.inputs.append(new)
 
     def set_tags(self, run_key: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        run_id = self._known(run_key).id
-        labels = [RunTag(key, value) for key, value in check_tags(tags).items()]
-        with in_words(self.tracking_uri):
-            for chunk in _chunks(labels, PARAMS_PER_CALL):
-                self.client.log_batch(run_id, tags=chunk, synchronous=True)
+        known = self._known(run_key)
+        known.untold.tags |= check_tags(tags)
+        self._tell(known)
 
     def set_description(self, run_key: str, markdown: str) -> None:
         self.set_tags(run_key, {NOTE_TAG: cut_description(markdown)})
@@ -188,6 +198,7 @@ class MlflowRecorder(Recorder):
         unready = [model for model in models if str(logged[model.name].status) != READY]
         if not unready and not new:
             return
+        self._write(known)
         owner = {point: model for point in points for model in models if model.owns(point)}
 
         def about(point: Point) -> dict[str, str]:
@@ -195,7 +206,8 @@ class MlflowRecorder(Recorder):
 
         # The store takes a point of the same time for the one that the run has; the model gets it all the same.
         told = [point for point in points if point in owner or point in new]
-        self._log_points(known, told, about, MODEL_METRICS_PER_CALL if models else METRICS_PER_CALL)
+        known.add_points(told, self._now(), about)
+        self._write(known, MODEL_METRICS_PER_CALL if models else ENTRIES_PER_CALL)
         known.link([(logged[model.name].model_id, model.step) for model in unready])
         for model in unready:
             known.complete(model, logged[model.name])
@@ -212,7 +224,8 @@ class MlflowRecorder(Recorder):
         self._drop_stopped_tag(known)
         if status == Status.STOPPED:
             # Before the status: FINISHED alone would mean completed.
-            self.set_tags(run_key, {STOPPED_TAG: "true"})
+            known.untold.tags[STOPPED_TAG] = "true"
+        self._write(known)
         with in_words(self.tracking_uri):
             ended = Status.FINISHED if status == Status.STOPPED else status
             self.client.set_terminated(known.id, status=ended, end_time=self._now())
@@ -225,27 +238,17 @@ class MlflowRecorder(Recorder):
             with suppress(sqlite3.OperationalError):  # a reader holds on to the log: it stays, and nothing is lost
                 checkpoint(self._database)
 
-    def _log_points(
-        self,
-        known: MlflowRun,
-        points: Sequence[Point],
-        about: Callable[[Point], Mapping[str, str]] = lambda _: {},
-        at_once: int = METRICS_PER_CALL,
-    ) -> None:
-        """Write points, `at_once` a call, each with its first time and its fields (see `MlflowRun.about`)."""
-        from mlflow.entities import Metric
+    def _tell(self, known: MlflowRun) -> None:
+        """Write what the store was not told yet of a run, now or with what else is gathered."""
+        if not self._gathering:
+            self._write(known)
 
-        now = self._now()
-        for chunk in _chunks(points, at_once):
-            times = {(point.key, point.step): known.times.get((point.key, point.step), now) for point in chunk}
-            metrics = [
-                Metric(known.name(point.key), point.value, times[point.key, point.step], point.step, **about(point))
-                for point in chunk
-            ]
-            with in_words(self.tracking_uri):
-                self.client.log_batch(known.id, metrics=metrics, synchronous=True)
-            known.state.add_points(chunk)
-            known.times |= times
+    def _write(self, known: MlflowRun, at_once: int = ENTRIES_PER_CALL) -> None:
+        try:
+            known.write(at_once)
+        except BaseException:
+            self._runs.pop(known.state.key, None)  # what the store has of it is unknown: it is asked again
+            raise
 
     def _known(self, run_key: str) -> MlflowRun:
         known = self._find(run_key)
@@ -269,14 +272,6 @@ class MlflowRecorder(Recorder):
     def _run(self, run_id: str, state: RunState, **known: Any) -> MlflowRun:
         return MlflowRun(self.client, self.tracking_uri, self.experiment_id, run_id, state, **known)
 
-    def _add_params(self, known: MlflowRun, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        with in_words(self.tracking_uri):
-            for chunk in _chunks([Param(key, value) for key, value in params.items()], PARAMS_PER_CALL):
-                self.client.log_batch(known.id, params=chunk, synchronous=True)
-        known.state.params |= params
-
     def _drop_stopped_tag(self, known: MlflowRun) -> None:
         if known.state.status == Status.STOPPED:
             with in_words(self.tracking_uri):
@@ -284,8 +279,3 @@ class MlflowRecorder(Recorder):
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
-    """Return the items in lists of at most `size`."""
-    return (list(items[start : start + size]) for start in range(0, len(items), size))

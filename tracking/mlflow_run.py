@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracking.errors import TrackingError
 from tracking.mlflow_errors import in_words, uploading
@@ -19,10 +19,34 @@ from tracking.state import RunState, check_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Metric
 
 MODEL_TYPE = "safe-session"
+# MLflow's limits of what one call may hold.
+PARAMS_PER_CALL, ENTRIES_PER_CALL = 100, 1000
 READY = "READY"
+
+
+@dataclass
+class Untold:
+    """What the store is to be told of a run, in as few calls as MLflow's limits allow."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+
+    def calls(self, at_once: int = ENTRIES_PER_CALL) -> Iterator[dict[str, list[Any]]]:
+        """Give the arguments of the calls, of which each has at most `at_once` metrics."""
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, value) for key, value in self.params.items()]
+        tags = [RunTag(key, value) for key, value in self.tags.items()]
+        metrics = self.metrics
+        while params or tags or metrics:
+            call = {"params": params[:PARAMS_PER_CALL], "tags": tags[:PARAMS_PER_CALL]}
+            room = min(at_once, ENTRIES_PER_CALL - len(call["params"]) - len(call["tags"]))
+            yield {**call, "metrics": metrics[:room]}
+            params, tags, metrics = params[PARAMS_PER_CALL:], tags[PARAMS_PER_CALL:], metrics[room:]
 
 
 @dataclass
@@ -36,6 +60,7 @@ class MlflowRun:
         outputs: ids of the models that are linked to it.
         models: its models by name; None while the store was not asked.
         times: of known points, in milliseconds since 1970.
+        untold: what `write` tells the store.
     """
 
     client: MlflowClient
@@ -48,6 +73,33 @@ class MlflowRun:
     outputs: set[str] = field(default_factory=set)
     models: dict[str, LoggedModel] | None = None
     times: dict[tuple[str, int], int] = field(default_factory=dict)
+    untold: Untold = field(default_factory=Untold)
+
+    def write(self, at_once: int = ENTRIES_PER_CALL) -> None:
+        """Tell the store what it was not told yet, at most `at_once` metrics a call."""
+        untold, self.untold = self.untold, Untold()
+        for call in untold.calls(at_once):
+            with in_words(self.tracking_uri):
+                self.client.log_batch(self.id, **call, synchronous=True)
+
+    def add_params(self, params: Mapping[str, str]) -> None:
+        """Take over new params, to be told."""
+        self.state.params |= params
+        self.untold.params |= params
+
+    def add_points(
+        self, points: Sequence[Point], now: int, about: Callable[[Point], Mapping[str, str]] = lambda _: {}
+    ) -> None:
+        """Take over points, to be told, each with its first time and the fields that `about` gives.
+
+        New ones have the time `now`, in milliseconds since 1970.
+        """
+        from mlflow.entities import Metric
+
+        for point in points:
+            time = self.times.setdefault((point.key, point.step), now)
+            self.untold.metrics.append(Metric(self.name(point.key), point.value, time, point.step, **about(point)))
+        self.state.add_points(points)
 
     def new_points(self, points: Sequence[Point]) -> list[Point]:
         """Return those of the points that the store does not have, of which it is asked where that is not known.

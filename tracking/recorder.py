@@ -8,6 +8,7 @@ so that work done twice is written once. `tests/tracking/test_recorder_contract.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -92,6 +93,13 @@ class Recorder(Protocol):
 
     Logging to a `run_key` that was never started, by this recorder or an earlier one, is a bug and raises KeyError.
     """
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Within it params, tags and points of a run may be gathered, and written together at the end.
+
+        What a store says against them is then raised there.
+        """
+        return nullcontext()
 
     def start(
         self,

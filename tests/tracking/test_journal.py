@@ -147,7 +147,7 @@ def test_what_is_left_at_the_end_is_delivered_by_the_next_command(
         f"tracking: {left} records for MLflow at {uri} wait in {path}; the next command that opens the sweep delivers "
         "them, as does: python -m tracking deliver"
     ]
-    assert left == 15
+    assert 0 < left < sum(1 for _ in read_records(path)), "some of it is there"
     again = JournalRecorder(path, uri, EXPERIMENT)
     assert not again.new
     again.close()
@@ -352,6 +352,7 @@ from test_journal import EXPERIMENT, work
 from tracking import JournalRecorder, MlflowRecorder, sqlite_uri
 from tracking.delivery import Delivery
 from tracking.journal_file import JournalFile
+from tracking.mlflow_run import MlflowRun
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -374,7 +375,7 @@ POINTS = {
     "journaled": lambda n: killing(JournalFile, "append", n, die),
     "torn": lambda n: killing(JournalFile, "append", n, torn),
     "unsaved": lambda n: killing(Delivery, "_save", n, die),      # the store has the call, and nobody remembers
-    "created": lambda n: killing(MlflowRecorder, "set_tags", n, die),  # in the middle of a start
+    "gathered": lambda n: killing(MlflowRun, "write", n, die),  # the store has some of what is told at once
 }
 children = []
 folders = sorted(Path(sys.argv[2]).iterdir())
@@ -393,7 +394,7 @@ for folder in folders:
 print(children)
 """
 
-KILLS = ("journaled-2", "journaled-17", "torn-6", "torn-13", "unsaved-1", "unsaved-8", "created-3")
+KILLS = ("journaled-2", "journaled-17", "torn-6", "torn-13", "unsaved-1", "unsaved-4", "gathered-2", "gathered-5")
 
 
 def test_a_kill_anywhere_loses_and_doubles_nothing(
@@ -481,6 +482,7 @@ def test_the_commands(
     running = JsonlRecorder(results / "sweeps" / "running" / "journal.jsonl", experiment=EXPERIMENT)
     running.start("running", {}, {})
     capsys.readouterr()
+    left = waiting(results / "sweeps" / "demo" / "journal.jsonl", uri)
     assert main(["deliver", *folder]) == 0
     assert observe(uri, EXPERIMENT) == undisturbed
     assert main(["deliver", "demo", *folder]) == 0
@@ -490,7 +492,7 @@ def test_the_commands(
         assert main(["replay", "demo", "--to", other, *folder]) == 0
     assert observe(other, EXPERIMENT) == undisturbed
     assert capsys.readouterr().out.splitlines() == [
-        f"demo: 15 records delivered to MLflow at {uri}",
+        f"demo: {left} records delivered to MLflow at {uri}",
         "running: is being run, and delivers its 1 records by itself",
         f"demo: no records delivered to MLflow at {uri}",
         "demo: no run was left open",

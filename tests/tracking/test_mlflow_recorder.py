@@ -9,14 +9,16 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from tracking import MlflowRecorder, Point, Status, TrackingError, sqlite_uri
+from tracking import ConflictError, MlflowRecorder, Point, Status, TrackingError, UnreachableError, sqlite_uri
 from tracking.mlflow_backend import shown, sqlite_path
 from tracking.recorder import ModelOutput
 
@@ -128,9 +130,81 @@ def test_more_than_one_call_holds(recorder: MlflowRecorder, monkeypatch: pytest.
     recorder.start("demo", {f"p{i}": i for i in range(250)}, {f"t{i}": "" for i in range(120)})
     recorder.log_points("demo", [Point(f"val/{key}", 0.5, step) for key in range(30) for step in range(50)])
     recorder.log_points("demo", [Point("val/0", 0.5, 1)])
-    assert calls == [(0, 100, 0), (0, 100, 0), (0, 50, 0), (0, 0, 100), (0, 0, 20), (1000, 0, 0), (500, 0, 0)]
+    assert calls == [(0, 100, 0), (0, 100, 0), (0, 50, 0), (1000, 0, 0), (500, 0, 0)]
     run = recorder.client.get_run(recorder.run_id("demo"))
     assert run.data.params == {f"p{i}": str(i) for i in range(250)}
+    assert run.data.tags.items() >= {f"t{i}": "" for i in range(120)}.items()
+
+
+def test_what_is_gathered_of_a_run_takes_as_few_calls_as_it_can(
+    recorder: MlflowRecorder, uri: str, monkeypatch: pytest.MonkeyPatch, observe: Callable[[str, str], dict[str, Any]]
+) -> None:
+    told: list[tuple[str, ...] | tuple[str, int, int, int]] = []
+    log_batch, set_terminated, seconds = recorder.client.log_batch, recorder.client.set_terminated, count()
+
+    def counted(run_id: str, **batch: Any) -> None:
+        told.append((run_id, *(len(batch[name]) for name in ("metrics", "params", "tags"))))
+        log_batch(run_id, **batch)
+
+    def ended(run_id: str, **options: Any) -> None:
+        told.append((run_id,))
+        set_terminated(run_id, **options)
+
+    monkeypatch.setattr(recorder.client, "log_batch", counted)
+    monkeypatch.setattr(recorder.client, "set_terminated", ended)
+    monkeypatch.setattr(recorder, "_clock", lambda: float(next(seconds)))
+
+    def work() -> None:
+        for key in ("one", "two"):
+            recorder.start(key, {f"p{i}": i for i in range(150)}, {"kind": "trial"})
+            recorder.set_tags(key, {"kind": "other"})
+        for session in (1, 2, 3):
+            for key in ("one", "two"):
+                points = [Point("val/accuracy", session / 10, session)]
+                recorder.log_points(key, [*points, *(Point(f"train/{i}", 0.5, session) for i in range(320))])
+                recorder.log_points(key, points)
+        recorder.log_params("two", {"temperature": 1.0, "p1": 9})
+        recorder.finish("two", Status.STOPPED)
+
+    with recorder.gathered():
+        work()
+        assert told[-1] == (recorder.run_id("two"),)
+    one, two = map(recorder.run_id, ("one", "two"))
+    assert told == [(two, 898, 100, 2), (two, 65, 51, 0), (two,), (one, 899, 100, 1), (one, 64, 50, 0)]
+    history = recorder.client.get_metric_history(one, "val/accuracy")
+    assert [(point.step, point.value) for point in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert len({point.timestamp for point in history}) == 3, "each at its own time"
+    seen = observe(uri, "sweeps")
+    told.clear()
+    with recorder.gathered():
+        work()
+    assert told == [(two, 0, 0, 2), (two,), (one, 0, 0, 1)], "tags are told again"
+    assert observe(uri, "sweeps") == seen
+
+
+def test_what_could_not_be_told_together_is_told_when_it_is_done_again(
+    recorder: MlflowRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        with recorder.gathered():
+            for key in ("one", "two"):
+                recorder.start(key, {"lr": 0.1}, {"kind": "trial"})
+                recorder.log_metrics(key, {"val/accuracy": 0.5}, 1)
+
+    def away(*_: object, **__: object) -> None:
+        raise OSError("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.client, "log_batch", away)
+        with pytest.raises(UnreachableError, match="connection lost"):
+            work()
+    work()
+    for key in ("one", "two"):
+        run = recorder.client.get_run(recorder.run_id(key))
+        assert (run.data.params, run.data.metrics) == ({"lr": "0.1"}, {"val/accuracy": 0.5})
+    assert len(recorder.client.search_runs([recorder.experiment_id])) == 2
+    with pytest.raises(ConflictError, match=r"0\.5 at step 1 and was now 0\.6"), recorder.gathered():
+        recorder.log_metrics("one", {"val/accuracy": 0.6}, 1)
 
 
 def test_a_deleted_experiment_says_how_to_restore_it(database: Path, recorder: MlflowRecorder) -> None:
