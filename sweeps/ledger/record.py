@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Self
 
 from safe.evaluation.metrics import depends_on_prediction
@@ -14,6 +15,9 @@ from safe.types import SessionResult, Work, with_split
 
 VERSION = 1  # of the JSON
 _NOTHING: dict[str, str] = {}
+_told = itemgetter(
+    "session", "sessions", "split", "metrics", "losses", "row", "grid", "grid_metrics", "counts", "provenance", "work"
+)
 _LEFT_OUT = ("within", "confusion", "grid_within", "notes")  # where they are empty
 
 
@@ -105,30 +109,31 @@ class SessionRecord:
         Raises:
             LookupError, TypeError, ValueError: it is no session's record.
         """
-        work = line["work"]
-        # Lists stay as they were parsed: ledgers of ten thousand trials hold tens of thousands of records.
+        # In the order of the fields, and lists as they were parsed: ledgers of ten thousand trials hold tens of
+        # thousands of records.
+        session, sessions, split, metrics, losses, row, grid, grid_metrics, counts, provenance, work = _told(line)
         return cls(
-            session=line["session"],
-            sessions=line["sessions"],
-            split=line["split"],
-            metrics=line["metrics"],
-            losses=line["losses"],
-            row=line["row"],
-            grid=line["grid"],
-            grid_metrics=line["grid_metrics"],
-            grid_within=line.get("grid_within", []),
-            within=line.get("within", []),
-            confusion=line.get("confusion", []),
-            counts=line["counts"],
-            provenance=_shared(tuple(line["provenance"].items())),
-            work=Work(
-                training=work["training"],
-                seconds=work["seconds"],
-                saved_seconds=work.get("saved_seconds", 0.0),
-                waited_seconds=work.get("waited_seconds", 0.0),
-                stages=work.get("stages", {}),
+            session,
+            sessions,
+            split,
+            metrics,
+            losses,
+            row,
+            grid,
+            grid_metrics,
+            line.get("grid_within", []),
+            line.get("within", []),
+            line.get("confusion", []),
+            counts,
+            _shared(tuple(provenance.items())),
+            Work(
+                work["training"],
+                work["seconds"],
+                work.get("saved_seconds", 0.0),
+                work.get("waited_seconds", 0.0),
+                work.get("stages", {}),
             ),
-            notes=line.get("notes") or _NOTHING,
+            line.get("notes") or _NOTHING,
         )
 
     @property
