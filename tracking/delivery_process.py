@@ -99,20 +99,24 @@ class DeliveryProcess:
     def lost(self) -> str:
         """Return how the process ended, after its line broke."""
         process = self.process
-        self.close()
         if process is None:
             return "closed"
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+        self.close()
         code = process.returncode
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
-        """End the process, in the middle of its work if need be."""
+        """End the process, in the middle of its work if need be; one that was asked for nothing at once."""
         with self._changing:
-            process, line = self.process, self._line
+            process, line, served = self.process, self._line, self.serving is not None
             self.process = self.serving = self._line = None
         if process is None or line is None:
             return
         line.close()
+        if not served:
+            process.kill()
         try:
             process.wait(_END_S)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -144,14 +143,19 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
 
 def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
     """Carry out what the specification of a known sweep or ablation still lacks."""
-    if isinstance(spec, SweepSpec):
-        from sweeps.studies.sweep import run_sweep
+    from tracking import DeliveryProcess
 
-        work = partial(run_sweep, spec, arguments.results, retry_failed=retry_failed, detail=arguments.detail)
-    else:
-        from sweeps.studies.ablation import run_ablation
+    def work() -> SweepLog:
+        results, detail = arguments.results, arguments.detail
+        with DeliveryProcess() as process:  # which loads MLflow while this one loads the trainer
+            if isinstance(spec, SweepSpec):
+                from sweeps.studies.sweep import run_sweep
 
-        work = partial(run_ablation, spec, arguments.results, detail=arguments.detail)
+                return run_sweep(spec, results, process, retry_failed=retry_failed, detail=detail)
+            from sweeps.studies.ablation import run_ablation
+
+            return run_ablation(spec, results, process, detail=detail)
+
     return carry_out(work, spec.name, arguments)
 
 

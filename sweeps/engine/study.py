@@ -6,7 +6,7 @@ A sweep and an ablation are studies; what they run and in which order is theirs,
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from sweeps.engine.joining import ray_of
 from sweeps.engine.order import JobKeys
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
-from sweeps.engine.tuner import check_local, run_work
+from sweeps.engine.tuner import check_local, load_ray, run_work
 from sweeps.engine.work import DrivenStudy, Work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
@@ -47,6 +47,7 @@ def carry_out(
     spec: Spec,
     results: Path,
     work: Work,
+    process: DeliveryProcess | None = None,
     *,
     summarise: Summarise,
     retry_failed: bool = False,
@@ -58,6 +59,7 @@ def carry_out(
         spec: what the name stands for.
         results: results folder.
         work: see `Work`.
+        process: brings records to MLflow; None begins one, which takes its seconds to load it.
         summarise: writes the outcome to the parent run.
         retry_failed: go on with a finished study too when some of its runs failed.
         detail: how much is shown while it runs.
@@ -69,10 +71,11 @@ def carry_out(
         KeyboardInterrupt: interrupted, or Ray is gone (with the words for it); everything is closed and the same call
             continues.
     """
-    from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
     from tracking import DeliveryProcess
 
-    with DeliveryProcess() as process:  # which loads MLflow while this one gets ready
+    with nullcontext(process) if process else DeliveryProcess() as process:
+        from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
+
         # The head of a cluster trains nothing, so its own devices say nothing.
         elsewhere = {"runtime.device": "cpu"} if ray_address() else {}
         print(preflight(validate({**spec.base, **elsewhere})), flush=True)
@@ -134,6 +137,8 @@ def _run(
     ):
         start_parent(recorder, ledger.log, tags)
         try:
+            if not ray_address():
+                load_ray()  # while MLflow gets ready
             # Refuses a name that the store has with other settings before anything is trained.
             recorder.flush(FIRST_FLUSH_S)
             note_tracking(ledger, recorder)

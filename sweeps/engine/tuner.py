@@ -39,6 +39,19 @@ def check_local() -> None:
     passed(os.environ)
 
 
+def load_ray() -> None:
+    """Load Ray and Tune for `local_ray`, which takes seconds; they read their environment only once."""
+    root = str(Path(__file__).resolve().parents[2])
+    prepare_ray(joins=False)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    # Workers take it over: they import this checkout, also when it is not installed.
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths, *own_folders()])))
+    import sweeps.engine.driver
+    import sweeps.engine.tune_adapters
+    import sweeps.worker.trainable  # noqa: F401
+
+
 @contextmanager
 def local_ray(cpus: int) -> Iterator[None]:
     """Run the block with a Ray of its own on this machine.
@@ -46,12 +59,7 @@ def local_ray(cpus: int) -> Iterator[None]:
     Raises:
         RayLost: a process of it that nothing goes on without is gone; see `sweeps.engine.compat`.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    prepare_ray(joins=False)
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    # Workers take it over: they import this checkout, also when it is not installed.
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, [root, *paths, *own_folders()])))
+    load_ray()
     import ray
 
     from sweeps.engine.compat import check_answer, check_processes, start

@@ -181,12 +181,15 @@ def run_sweep(
         TrackingError: the tracking store cannot be used.
         AllFailedError: no run came to its end.
     """
-    from sweeps.studies import sweep
+    from tracking import DeliveryProcess
 
     asked: dict[str, Any] = {"name": name, "space": space, "trials": trials, "seeds": seeds, "overrides": overrides}
     asked["imports"] = imports
-    spec = sweep_spec(dataset, results=results, **asked, **options)
-    log = sweep.run_sweep(spec, Path(results), retry_failed=retry_failed, detail=detail)
+    with DeliveryProcess() as process:  # which loads MLflow while this one loads the trainer
+        from sweeps.studies import sweep
+
+        spec = sweep_spec(dataset, results=results, **asked, **options)
+        log = sweep.run_sweep(spec, Path(results), process, retry_failed=retry_failed, detail=detail)
     return Sweep(log, log.folder)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safe.config import validate
 from safe.data.sessions import require_sessions, session_count
@@ -41,12 +42,26 @@ from sweeps.studies.memory import check_room, largest_configs
 from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds, slow_rounds
 from tracking.recorder import Recorder, Status
 
+if TYPE_CHECKING:
+    from tracking import DeliveryProcess
 
-def run_sweep(spec: SweepSpec, results: Path, *, retry_failed: bool = False, detail: Detail = "usual") -> SweepLog:
-    """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out` for what is raised."""
+
+def run_sweep(
+    spec: SweepSpec,
+    results: Path,
+    process: DeliveryProcess | None = None,
+    *,
+    retry_failed: bool = False,
+    detail: Detail = "usual",
+) -> SweepLog:
+    """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out`, also for what is raised.
+
+    Args:
+        process: brings records to MLflow; None begins one.
+    """
     check_early(spec, begun=has_ledger(Folders(results, spec.name).sweep))
     refuse_early(spec, results)
-    return carry_out(spec, results, work, summarise=_summarise, retry_failed=retry_failed, detail=detail)
+    return carry_out(spec, results, work, process, summarise=_summarise, retry_failed=retry_failed, detail=detail)
 
 
 def check_early(spec: SweepSpec, *, begun: bool = False) -> None:

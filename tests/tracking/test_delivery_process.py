@@ -164,6 +164,13 @@ def test_the_end_does_not_wait_for_a_process_that_hangs(
     assert not recorder._thread.is_alive(), "it has learnt that the process is gone"
 
 
+def test_one_that_was_asked_for_nothing_keeps_nobody_waiting() -> None:
+    with DeliveryProcess() as process:
+        begun = process.process
+    assert begun is not None
+    assert begun.returncode == -signal.SIGKILL
+
+
 DRIVER = """
 import sys, time
 from pathlib import Path

@@ -26,7 +26,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Spec, b
     """Give the list of what would have been run."""
     specs: list[tuple[Spec, bool]] = []
 
-    def run_sweep(spec: Spec, results: Path, *, retry_failed: bool = False, detail: str = "usual") -> Any:
+    def run_sweep(spec: Spec, results: Path, process: Any, *, retry_failed: bool = False, detail: str = "usual") -> Any:
         specs.append((spec, retry_failed))
         return read_ledger(tmp_path / "sweeps" / "demo")
 
