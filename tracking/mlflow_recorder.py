@@ -87,7 +87,7 @@ class MlflowRecorder(Recorder):
         self._gathering = True
         try:
             yield
-            for known in [*self._runs.values()]:
+            for known in [run for run in self._runs.values() if run.untold]:
                 self._write(known)
         except BaseException:
             self._runs.clear()  # what the store has of them is unknown: it is asked again

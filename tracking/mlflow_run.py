@@ -35,6 +35,9 @@ class Untold:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        return bool(self.params or self.tags or self.metrics)
+
     def calls(self, at_once: int = ENTRIES_PER_CALL) -> Iterator[dict[str, list[Any]]]:
         """Give the arguments of the calls, of which each has at most `at_once` metrics."""
         from mlflow.entities import Param, RunTag
