@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracking.compat import close_database
+from tracking.errors import ConflictError
 from tracking.mlflow_backend import artifact_folder, checkpoint, connect, open_experiment, sqlite_path, sqlite_uri
 from tracking.mlflow_errors import in_words, uploading
 from tracking.mlflow_pages import VIEW_TAG, uncharted
@@ -27,7 +28,7 @@ from tracking.mlflow_reader import (
     find_run,
     read_state,
 )
-from tracking.mlflow_run import ENTRIES_PER_CALL, READY, MlflowRun
+from tracking.mlflow_run import READY, MlflowRun
 from tracking.recorder import DatasetInput, ModelOutput, Point, Recorder, Status
 from tracking.state import (
     RunState,
@@ -39,9 +40,6 @@ from tracking.state import (
     check_view,
     cut_description,
 )
-
-# Points that a model has already are passed over by MLflow in a call of at most so many, and refused in a larger one.
-MODEL_METRICS_PER_CALL = 100
 
 
 class MlflowRecorder(Recorder):
@@ -87,11 +85,11 @@ class MlflowRecorder(Recorder):
         self._gathering = True
         try:
             yield
-            for known in [run for run in self._runs.values() if run.untold]:
-                self._write(known)
-        except BaseException:
-            self._runs.clear()  # what the store has of them is unknown: it is asked again
+        except ConflictError:
+            self._write_gathered()  # what was told before it stands
             raise
+        else:
+            self._write_gathered()
         finally:
             self._gathering = False
 
@@ -108,7 +106,7 @@ class MlflowRecorder(Recorder):
         name: str | None = None,
         parent: str | None = None,
     ) -> None:
-        nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}  # which may have been made anew
+        nesting = {} if parent is None else {PARENT_TAG: self._known(parent).id}
         known = self._find(check_key(run_key))
         state = known.state if known else RunState(run_key, name=name or run_key)
         new_params, new_tags = state.new_params(params), check_tags(tags)  # before anything is written
@@ -122,7 +120,7 @@ class MlflowRecorder(Recorder):
             else:
                 self.client.update_run(known.id, status=Status.RUNNING, name=name)
                 self._drop_stopped_tag(known)
-                known.untold.tags |= new_tags | nesting
+                known.untold.tags |= new_tags | nesting  # the parent may have been deleted and made anew
             state.status = Status.RUNNING
         known.add_params(new_params)
         self._tell(known)
@@ -198,7 +196,6 @@ class MlflowRecorder(Recorder):
         unready = [model for model in models if str(logged[model.name].status) != READY]
         if not unready and not new:
             return
-        self._write(known)
         owner = {point: model for point in points for model in models if model.owns(point)}
 
         def about(point: Point) -> dict[str, str]:
@@ -207,7 +204,7 @@ class MlflowRecorder(Recorder):
         # The store takes a point of the same time for the one that the run has; the model gets it all the same.
         told = [point for point in points if point in owner or point in new]
         known.add_points(told, self._now(), about)
-        self._write(known, MODEL_METRICS_PER_CALL if models else ENTRIES_PER_CALL)
+        self._write(known)
         known.link([(logged[model.name].model_id, model.step) for model in unready])
         for model in unready:
             known.complete(model, logged[model.name])
@@ -243,9 +240,13 @@ class MlflowRecorder(Recorder):
         if not self._gathering:
             self._write(known)
 
-    def _write(self, known: MlflowRun, at_once: int = ENTRIES_PER_CALL) -> None:
+    def _write_gathered(self) -> None:
+        for known in [run for run in self._runs.values() if run.untold]:
+            self._write(known)
+
+    def _write(self, known: MlflowRun) -> None:
         try:
-            known.write(at_once)
+            known.write()
         except BaseException:
             self._runs.pop(known.state.key, None)  # what the store has of it is unknown: it is asked again
             raise

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODEL_TYPE = "safe-session"
 # MLflow's limits of what one call may hold.
 PARAMS_PER_CALL, ENTRIES_PER_CALL = 100, 1000
+# Points that a model has already are passed over in a call of at most so many, and refused in a larger one.
+MODEL_METRICS_PER_CALL = 100
 READY = "READY"
 
 
@@ -38,13 +40,14 @@ class Untold:
     def __bool__(self) -> bool:
         return bool(self.params or self.tags or self.metrics)
 
-    def calls(self, at_once: int = ENTRIES_PER_CALL) -> Iterator[dict[str, list[Any]]]:
-        """Give the arguments of the calls, of which each has at most `at_once` metrics."""
+    def calls(self) -> Iterator[dict[str, list[Any]]]:
+        """Give the arguments of the calls."""
         from mlflow.entities import Param, RunTag
 
         params = [Param(key, value) for key, value in self.params.items()]
         tags = [RunTag(key, value) for key, value in self.tags.items()]
         metrics = self.metrics
+        at_once = MODEL_METRICS_PER_CALL if any(metric.model_id for metric in metrics) else ENTRIES_PER_CALL
         while params or tags or metrics:
             call = {"params": params[:PARAMS_PER_CALL], "tags": tags[:PARAMS_PER_CALL]}
             room = min(at_once, ENTRIES_PER_CALL - len(call["params"]) - len(call["tags"]))
@@ -78,10 +81,10 @@ class MlflowRun:
     times: dict[tuple[str, int], int] = field(default_factory=dict)
     untold: Untold = field(default_factory=Untold)
 
-    def write(self, at_once: int = ENTRIES_PER_CALL) -> None:
-        """Tell the store what it was not told yet, at most `at_once` metrics a call."""
+    def write(self) -> None:
+        """Tell the store what it was not told yet."""
         untold, self.untold = self.untold, Untold()
-        for call in untold.calls(at_once):
+        for call in untold.calls():
             with in_words(self.tracking_uri):
                 self.client.log_batch(self.id, **call, synchronous=True)
 

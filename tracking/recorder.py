@@ -7,12 +7,14 @@ so that work done twice is written once. `tests/tracking/test_recorder_contract.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+R = TypeVar("R")
 
 
 class Status(StrEnum):
@@ -100,6 +102,10 @@ class Recorder(Protocol):
         What a store says against them is then raised there.
         """
         return nullcontext()
+
+    def call(self, function: Callable[..., R], *arguments: object) -> R:
+        """Return what a function of a module gives, called where the store is reached from; raises what it raises."""
+        return function(*arguments)
 
     def start(
         self,

@@ -8,9 +8,9 @@ accuracy.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sweeps.ledger.job_log import JobLog
 from sweeps.ledger.ledger import SweepLog
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tracking.recorder import ModelOutput, Recorder
 
 CHAMPION = "champion"
-
-R = TypeVar("R")
 
 
 def log_final_model(log: SweepLog, folders: Folders, recorder: Recorder) -> dict[str, Any] | None:
@@ -73,23 +71,15 @@ def _log(log: SweepLog, job: JobLog, last: ModelOutput, folders: Folders, record
     points = [Point(name, value, record.session) for name, value in record.metrics.items()]
     recorder.log_models(key, [last], [point for point in points if last.owns(point)])  # unless it has it already
     recorder.link_model(log.spec.name, key, last.name, record.session)
-    if isinstance(recorder, JournalRecorder):
-        if not recorder.drain():  # it may still be delivering it
-            raise _lacking(key)
-        call = recorder.call
-    else:
-        call = _here
+    if isinstance(recorder, JournalRecorder) and not recorder.drain():  # it may still be delivering it
+        raise _lacking(key)
     name, experiment = model_name(log.began_as.dataset), Path(log.began_as.dataset).name
-    version = call(register, uri, experiment, key, last.name, name, _version_tags(log, job, key))
+    version = recorder.call(register, uri, experiment, key, last.name, name, _version_tags(log, job, key))
     address = f"models:/{name}/{version}"
     wish = objectives(log.sweep_spec.objective)[0]
-    champion, why = call(describe_and_crown, uri, name, version, card(log, job, address), wish)
+    champion, why = recorder.call(describe_and_crown, uri, name, version, card(log, job, address), wish)
     words = f"{name} version {version} is {'the champion' if champion else 'registered without alias'}: {why}"
     return {"name": name, "version": version, "uri": address, "champion": champion, "words": words}
-
-
-def _here(function: Callable[..., R], *arguments: object) -> R:
-    return function(*arguments)
 
 
 def _lacking(key: str) -> TrackingError:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +137,17 @@ def test_an_outage_is_told_once_and_loses_nothing(
     assert told == [kept, f"tracking: MLflow at {uri} has everything again"]
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every record noted by itself: how many go together depends on how many were there."""
+    monkeypatch.setattr("tracking.delivery.RECORDS_AT_ONCE", 1)
+
+
+@pytest.mark.usefixtures("one_by_one")
 def test_what_is_left_at_the_end_is_delivered_by_the_next_command(
     path: Path, uri: str, files: Path, undisturbed: dict[str, Any], observe: Observe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(5)))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(3)))
     work(recorder, files)
     recorder.close()
     recorder.close()
@@ -147,12 +156,59 @@ def test_what_is_left_at_the_end_is_delivered_by_the_next_command(
         f"tracking: {left} records for MLflow at {uri} wait in {path}; the next command that opens the sweep delivers "
         "them, as does: python -m tracking deliver"
     ]
-    assert 0 < left < sum(1 for _ in read_records(path)), "some of it is there"
+    assert left == 15
     again = JournalRecorder(path, uri, EXPERIMENT)
     assert not again.new
     again.close()
     assert (waiting(path, uri), observe(uri, EXPERIMENT)) == (0, undisturbed)
     assert capsys.readouterr().err == ""
+
+
+def test_more_and_more_is_told_at_once_until_the_store_fails(path: Path, uri: str, files: Path) -> None:
+    """A group ends with files, which take long to bring again; after a failure records go one by one."""
+    recorder = JsonlRecorder(path, experiment=EXPERIMENT)
+    recorder.start("demo", {}, {})
+    for step in range(1, 80):
+        recorder.log_metrics("demo", {"val/accuracy": 1 / step}, step)
+    recorder.log_directory("demo", files)
+    for step in range(80, 90):
+        recorder.log_metrics("demo", {"val/accuracy": 1 / step}, step)
+    recorder.close()
+    outage = Outage(1 + 10)
+    delivery = Delivery(path, uri, EXPERIMENT, outage)
+    ends = [offset for offset, _ in read_records(path)]
+
+    def noted() -> list[int]:
+        """Return how many records each move of a delivery was, in bytes of the file as it has noted them."""
+        moves = [ends.index(delivery.offset) + 1 if delivery.offset else 0]
+
+        def moved() -> bool:
+            moves.append(ends.index(Delivery(path, uri, EXPERIMENT).offset) + 1)
+            return True
+
+        with suppress(UnreachableError):
+            delivery.run(path.stat().st_size, moved)
+        return [after - before for before, after in pairwise(moves)]
+
+    assert noted() == [1, 2, 4]
+    outage.over.set()
+    assert noted() == [1, 2, 4, 8, 16, 32, 11, 10]
+    assert len(MlflowRecorder(uri, EXPERIMENT).client.search_runs([delivery.experiment_id])) == 1
+
+
+def test_what_was_told_before_a_contradiction_reaches_the_store(path: Path, uri: str) -> None:
+    store = MlflowRecorder(uri, EXPERIMENT)
+    store.start("demo", {}, {})
+    store.log_metrics("demo", {"val/accuracy": 0.5}, 3)
+    recorder = JsonlRecorder(path, experiment=EXPERIMENT)
+    recorder.start("demo", {}, {})
+    for step, value in enumerate((0.1, 0.2, 0.6, 0.7), start=1):
+        recorder.log_metrics("demo", {"val/accuracy": value}, step)
+    recorder.close()
+    with pytest.raises(ConflictError, match=r"0\.5 at step 3 and was now 0\.6"):
+        deliver(path, uri)
+    points = store.client.get_metric_history(store.run_id("demo"), "val/accuracy")
+    assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (2, 0.2), (3, 0.5)]
 
 
 def test_no_call_waits_for_a_store_that_hangs(path: Path, uri: str, files: Path, observe: Observe) -> None:
@@ -464,12 +520,13 @@ def test_reconcile_ends_in_a_restored_store_what_has_ended(path: Path, uri: str,
 def results(path: Path, uri: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A results folder with the sweep "demo", of which MLflow has the two first records."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(5)))
+    recorder = JournalRecorder(path, uri, EXPERIMENT, delivery=partial(Delivery, open=Outage(3)))
     work(recorder, files)
     recorder.close()
     return tmp_path
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_the_commands(
     results: Path,
     uri: str,
@@ -482,7 +539,6 @@ def test_the_commands(
     running = JsonlRecorder(results / "sweeps" / "running" / "journal.jsonl", experiment=EXPERIMENT)
     running.start("running", {}, {})
     capsys.readouterr()
-    left = waiting(results / "sweeps" / "demo" / "journal.jsonl", uri)
     assert main(["deliver", *folder]) == 0
     assert observe(uri, EXPERIMENT) == undisturbed
     assert main(["deliver", "demo", *folder]) == 0
@@ -492,7 +548,7 @@ def test_the_commands(
         assert main(["replay", "demo", "--to", other, *folder]) == 0
     assert observe(other, EXPERIMENT) == undisturbed
     assert capsys.readouterr().out.splitlines() == [
-        f"demo: {left} records delivered to MLflow at {uri}",
+        f"demo: 15 records delivered to MLflow at {uri}",
         "running: is being run, and delivers its 1 records by itself",
         f"demo: no records delivered to MLflow at {uri}",
         "demo: no run was left open",
