@@ -1,4 +1,4 @@
-"""Errors that a person can act on, and notices.
+"""Errors that a person can act on, notices, and what every command line does.
 
 `UserError` carries one message for the person who gave the input; the command lines print it without a
 traceback and end with exit code 2. Every other exception is a bug and keeps its traceback. A `Notice` stops nothing.
@@ -6,9 +6,11 @@ traceback and end with exit code 2. Every other exception is a bug and keeps its
 
 from __future__ import annotations
 
+import atexit
 import difflib
 import errno
 import functools
+import gc
 import sys
 import unicodedata
 import warnings
@@ -17,6 +19,9 @@ from typing import ParamSpec
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+# How many objects Python waits for before it looks through them for garbage: with its own 700, a thousand times while
+# torch loads.
+YOUNG_OBJECTS = 10_000
 P = ParamSpec("P")
 _usual_format = warnings.formatwarning
 _told: set[str] = set()
@@ -112,6 +117,7 @@ def command_line(*also: type[Exception], stopped: str = "") -> Callable[[Callabl
     def decorate(main: Callable[P, int]) -> Callable[P, int]:
         @functools.wraps(main)
         def told(*arguments: P.args, **options: P.kwargs) -> int:
+            look_seldom_for_garbage()
             try:
                 return main(*arguments, **options)
             except bad_input as error:
@@ -127,3 +133,14 @@ def command_line(*also: type[Exception], stopped: str = "") -> Callable[[Callabl
         return told
 
     return decorate
+
+
+@functools.cache
+def look_seldom_for_garbage() -> None:
+    """Have this process look for garbage in cycles seldom, and not at all when it ends.
+
+    What torch, timm and MLflow bring stays to the end. Python would look through the latest of it while it loads, and
+    through all of it after the last line of a program, which takes a second or two.
+    """
+    gc.set_threshold(YOUNG_OBJECTS)
+    atexit.register(gc.freeze)

@@ -12,6 +12,7 @@ journal.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -214,7 +215,9 @@ def serve(handle: int) -> None:
     tempfile.tempdir = tempfile.mkdtemp(prefix=_temporary(os.getpid()))  # MLflow's too go when this one ends
     served = _Served(Connection(handle))
     threading.Thread(target=served.listen, name="requests", daemon=True).start()
+    gc.disable()  # what is loaded stays, and would be looked through for garbage again and again
     load_store()  # before the first request, while the other process does something else
+    gc.enable()
     while True:
         served.answer()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ray import tune
 
-from safe.errors import UserError, shown
+from safe.errors import UserError, look_seldom_for_garbage, shown
 from safe.io.writable import naming
 from sweeps.ledger.record import SessionRecord
 from sweeps.worker.artifacts import keep_session, read_records
@@ -34,6 +34,7 @@ class SafeTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Take over a job. Its trainer waits for the first step, whose failure Tune reports with its cause."""
         take_back_umask()
+        look_seldom_for_garbage()
         self.job: dict[str, Any] = config["job"]
         self._trainer: SafeTrainer | None = None
         self._notes: dict[str, str] = {}  # what the stage store has to tell, by kind

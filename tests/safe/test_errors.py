@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -70,6 +72,18 @@ def test_a_command_line_tells_what_stopped_it_in_a_line(
 
     assert main([]) == code
     assert capsys.readouterr() == ("", told)
+
+
+SEARCHED = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # the last to be called
+from safe.errors import command_line
+print(command_line()(lambda: gc.get_threshold()[0])())
+"""
+
+
+def test_a_command_line_looks_seldom_for_garbage_and_not_when_it_ends() -> None:
+    assert subprocess.check_output([sys.executable, "-c", SEARCHED], text=True) == "10000\nTrue\n"
 
 
 @pytest.mark.parametrize("bug", [ValueError("a bug"), BrokenPipeError(errno.EPIPE, "nobody reads"), LookupError("x")])
