@@ -6,6 +6,8 @@ Seen with the versions of SEEN_WITH. `tests/tracking/test_compat.py` names what 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +50,19 @@ def close_database(uri: str) -> None:
     for store in (SqlAlchemyStore, Registry):
         if uri in store._engine_map:
             store._engine_map[uri].dispose()
+
+
+@contextmanager
+def requirements_as_given() -> Iterator[None]:
+    """Write models, in the block, without MLflow's look through all packages whether what they require is installed."""
+    from mlflow.utils import environment
+
+    before = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = before
 
 
 def model_and_version(client: MlflowClient, address: str) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """The logged model: MLflow copies this file beside the inference state and runs it to load the model, no pickle.
 
+It is run when a model is written too, where torch is of no use and takes seconds to load: what needs it loads it.
+
 It needs the package `safe` of the installation that wrote the state, and finds the backbone by its name; the state
 holds its digest. The model configuration can name other weights and a device (`device`, `weights`); it has the modules
 of a user's own that the sweep was run with (`imports`).
@@ -10,17 +12,18 @@ from __future__ import annotations
 import base64
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from safe.errors import UserError
 from safe.io.sources import import_own
-from safe.predictor import load_predictor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_TOP = 5
 
@@ -30,6 +33,8 @@ class SafePyfunc(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the state and its backbone; a `UserError` says how to get weights or modules that are not here."""
+        from safe.predictor import load_predictor
+
         settings = context.model_config or {}
         import_own(settings.get("imports", ()))
         place = Path(context.artifacts["state"])
@@ -43,6 +48,8 @@ class SafePyfunc(PythonModel):
 
         `weight_fast` is None where learners have no weight (`aggregation.kind=max`).
         """
+        import torch
+
         texts = list(model_input["image"])
         if not texts:
             return pd.DataFrame({"label": [], "probability": [], "weight_fast": [], "top": []})
@@ -59,7 +66,7 @@ class SafePyfunc(PythonModel):
             }
         )
 
-    def _image(self, row: int, text: object) -> torch.Tensor:
+    def _image(self, row: int, text: object) -> Tensor:
         expected = "expected the base64 text of an image file (PNG, JPEG, ...)"
         try:
             return self._predictor.read(BytesIO(base64.b64decode(str(text), validate=True)))

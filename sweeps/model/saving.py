@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from safe.io.opening import held
+from tracking.compat import requirements_as_given
 from tracking.environment import client_defaults
 
 STATE_FOLDER = "artifacts/state"
@@ -46,15 +47,16 @@ def _write_code(folder: Path, imports: Sequence[str]) -> None:
         state.mkdir(parents=True)
         # The model remembers where its code came from, which need not be a folder of this machine.
         shutil.copyfile(Path(__file__).with_name(code.name), code)
-        mlflow.pyfunc.save_model(
-            draft,
-            python_model=str(code),
-            artifacts={"state": str(state)},
-            signature=_signature(),
-            input_example=pd.DataFrame({"image": [as_text(example())]}),
-            pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
-            model_config={"device": "auto", "weights": None, "imports": list(imports)},
-        )
+        with requirements_as_given():  # they are what is installed
+            mlflow.pyfunc.save_model(
+                draft,
+                python_model=str(code),
+                artifacts={"state": str(state)},
+                signature=_signature(),
+                input_example=pd.DataFrame({"image": [as_text(example())]}),
+                pip_requirements=[f"{package}=={version(package)}" for package in _REQUIREMENTS],
+                model_config={"device": "auto", "weights": None, "imports": list(imports)},
+            )
         shutil.rmtree(draft / "artifacts", ignore_errors=True)
         draft.replace(folder)
     finally:

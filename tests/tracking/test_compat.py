@@ -15,6 +15,7 @@ from mlflow.store.artifact.utils import models
 from mlflow.store.db import utils
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as Registry
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.utils import environment
 
 from tracking import sqlite_uri
 from tracking.compat import (
@@ -43,6 +44,9 @@ INTERFACES = {
     ),
     "how an address of a model is read": lambda: (
         parameters(models.get_model_name_and_version) == ["client", "models_uri"]
+    ),
+    "how it looks for what a model requires": lambda: (
+        "\n    warn_dependency_requirement_mismatches(" in inspect.getsource(environment._process_pip_requirements)
     ),
     "where its database reports errors": lambda: utils._logger.name == DATABASE_LOGGER,
 }

@@ -55,6 +55,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return files
 
 
+def test_a_models_code_is_written_without_torch(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from sweeps.model.saving import model_code; "
+    code += f"print(model_code(Path({str(tmp_path / 'code')!r})), {{'torch', 'timm'}} & set(sys.modules))"
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed == f"{tmp_path / 'code'} set()\n"
+    assert (tmp_path / "code" / "MLmodel").exists()
+
+
 def test_what_a_kill_leaves_of_a_models_code_is_gone_once_it_is_written(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
