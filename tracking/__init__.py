@@ -10,7 +10,7 @@ from tracking.journal import JournalRecorder
 from tracking.jsonl import JsonlRecorder
 from tracking.layout import default_uri, journal_path
 from tracking.memory import MemoryRecorder
-from tracking.mlflow_backend import sqlite_uri
+from tracking.mlflow_backend import make_ahead, sqlite_uri
 from tracking.mlflow_errors import shown
 from tracking.mlflow_recorder import MlflowRecorder
 from tracking.recorder import FINAL_STATUSES, VOLATILE_PREFIXES, DatasetInput, Point, Recorder, Status
@@ -38,6 +38,7 @@ __all__ = [
     "environment_tags",
     "journal_path",
     "load_sweep",
+    "make_ahead",
     "shown",
     "sqlite_uri",
     "telemetry_off",

@@ -10,8 +10,10 @@ import http.client
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import ssl
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _UNFIT = re.compile(r"\?|%[0-9A-Fa-f]{2}|[\ud800-\udfff]")  # surrogates stand for bytes of a name that are no text
 BUSY_TIMEOUT_S = 20.0  # what MLflow sets on its own connections
 PROBE_TIMEOUT_S = 3.0
+_ahead: dict[Path, Path] = {}  # by the file that it is for, a database that `make_ahead` has made
 # Tells the UI that the experiment holds training runs, so that it need not guess.
 _UI_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -101,6 +104,20 @@ def connect(tracking_uri: str) -> MlflowClient:
     with _locked(path), _quiet(), in_words(tracking_uri):
         _prepare(path)
         return MlflowClient(sqlite_uri(path), registry_uri=sqlite_uri(path))
+
+
+def make_ahead(tracking_uri: str) -> None:
+    """Make the database of an SQLite store that is not there, which takes a second, where `connect` can take it from.
+
+    It is for a process that has nothing else to do yet, while it is not sure that the store will be wanted.
+    """
+    path = sqlite_path(tracking_uri)
+    if path is not None and not path.exists():
+        client_defaults()
+        draft = Path(tempfile.mkdtemp(), path.name)
+        with _quiet():
+            make_database(sqlite_uri(draft), artifact_folder(path).as_uri())
+        _ahead[path] = draft
 
 
 def open_experiment(client: MlflowClient, tracking_uri: str, name: str, artifact_root: Path | None) -> str:
@@ -217,6 +234,10 @@ def _create(path: Path) -> None:
     # Made under another name and renamed when whole: a process killed on the way leaves no half-made database.
     draft = path.with_name(f"{path.name}.creating")
     draft.unlink(missing_ok=True)
-    # The experiment "Default" comes with it; a client would place its artefacts in the working folder.
-    make_database(sqlite_uri(draft), artifact_folder(path).as_uri())
+    if ahead := _ahead.pop(path, None):
+        shutil.copyfile(ahead, draft)
+        shutil.rmtree(ahead.parent, ignore_errors=True)
+    else:
+        # The experiment "Default" comes with it; a client would place its artefacts in the working folder.
+        make_database(sqlite_uri(draft), artifact_folder(path).as_uri())
     draft.replace(path)

@@ -141,20 +141,26 @@ def carry_out(work: Callable[[], SweepLog], name: str, arguments: argparse.Names
     return 0 if log.finished else EXIT_FAILED
 
 
-def go_on(spec: Spec, arguments: argparse.Namespace, *, retry_failed: bool = False) -> int:
-    """Carry out what the specification of a known sweep or ablation still lacks."""
-    from tracking import DeliveryProcess
+def go_on(spec: Spec, arguments: argparse.Namespace, *, lacks: bool = True, retry_failed: bool = False) -> int:
+    """Carry out what the specification of a known sweep or ablation still lacks.
+
+    Args:
+        lacks: whether there is something: only then what that takes is begun at once.
+    """
+    from sweeps.engine.helpers import Helpers
 
     def work() -> SweepLog:
         results, detail = arguments.results, arguments.detail
-        with DeliveryProcess() as process:  # which loads MLflow while this one loads the trainer
+        with Helpers() as helpers:
+            if lacks:
+                helpers.begin(spec, results)
             if isinstance(spec, SweepSpec):
                 from sweeps.studies.sweep import run_sweep
 
-                return run_sweep(spec, results, process, retry_failed=retry_failed, detail=detail)
+                return run_sweep(spec, results, helpers, retry_failed=retry_failed, detail=detail)
             from sweeps.studies.ablation import run_ablation
 
-            return run_ablation(spec, results, process, detail=detail)
+            return run_ablation(spec, results, helpers, detail=detail)
 
     return carry_out(work, spec.name, arguments)
 

@@ -35,7 +35,7 @@ def _run(arguments: argparse.Namespace) -> int:
 @command("resume", "go on with a sweep where it ended, and try again what failed", add_name, add_detail)
 def _resume(arguments: argparse.Namespace) -> int:
     log, _ = named_sweep(arguments)
-    return go_on(log.spec, arguments, retry_failed=True)
+    return go_on(log.spec, arguments, lacks=not log.finished, retry_failed=True)
 
 
 def _larger(parser: argparse.ArgumentParser) -> None:

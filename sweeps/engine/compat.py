@@ -9,23 +9,28 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import services, worker
+from ray._private import node, services, utils, worker
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError, RpcError
 from ray.tune import PlacementGroupFactory
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
+from ray.tune.experiment import trial as trials
 from ray.tune.trainable.metadata import _CheckpointManager
 
 SEEN_WITH = ("2.60.0",)
-VITAL = ("raylet", "gcs_server")  # without these nothing goes on; others write logs
+VITAL = ("raylet", "gcs_server")  # without these nothing goes on
+# What starts others of a cluster, Ray's dashboard, and what sends the driver its workers' logs: nobody here asks for
+# any of it, and it takes Ray half of its start and most of its end.
+SPARE = ("start_monitor", "start_api_server", "start_log_monitor")
 TOGETHER_S = 1.0  # within which processes begin to end that are ended together
 UNRESOLVED = "_Trial__unresolved_config"  # in which Tune keeps a trial's configuration once more
 ANSWER_S = 10.0  # in which a GCS answers that is there, also on a machine with too much to do
@@ -57,15 +62,35 @@ class LostActorError(RayActorError):
         self.cause = cause
 
 
-def start(folder: str, **options: Any) -> None:
+def start(folder: str, meanwhile: Callable[[], object] = lambda: None, **options: Any) -> None:
     """Start a Ray on this machine with the `options` of `ray.init`, which listens on the loopback address alone.
+
+    It consists of what runs tasks, without the processes of SPARE. `ray.shutdown` ends it, also where this fails.
 
     Args:
         folder: for its logs and sockets.
+        meanwhile: what to do while its processes get ready.
     """
+    start_head, start_others = node.Node.start_head_processes, node.Node.start_ray_processes
+
+    def head(one: node.Node) -> None:
+        worker._global_node = one  # where `ray.shutdown` looks for processes
+        start_head(one)
+
+    def others(one: node.Node) -> None:
+        start_others(one)
+        meanwhile()
+
     # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
     worker.print_to_stdstream = lambda *_, **__: None
-    ray.init(address="local", _node_ip_address="127.0.0.1", _temp_dir=folder, **options)
+    with ExitStack() as stack:
+        for name in SPARE:
+            stack.enter_context(_replaced(node.Node, name, lambda *_, **__: None))
+        # Its agent, without which no raylet runs, then leaves out what the dashboard would show.
+        stack.enter_context(_replaced(utils, "get_dashboard_dependency_error", lambda: ImportError("none is wanted")))
+        stack.enter_context(_replaced(node.Node, "start_head_processes", head))
+        stack.enter_context(_replaced(node.Node, "start_ray_processes", others))
+        ray.init(address="local", _node_ip_address="127.0.0.1", _temp_dir=folder, **options)
 
 
 def check_processes() -> None:
@@ -80,17 +105,18 @@ def check_processes() -> None:
 
 
 def check_answer() -> None:
-    """Do nothing while the GCS of the Ray that this process has started answers, or when it has started none.
+    """Do nothing while the GCS of the Ray that this process has started answers, or when none has been started whole.
 
     A GCS that was asked to end lives on for a while and takes no more calls. A minute later Ray ends this process.
 
     Raises:
         RayLost: there was no answer within `ANSWER_S`.
     """
-    if not _vital():
+    client = getattr(worker.global_worker, "gcs_client", None)
+    if client is None or not _vital():
         return
     try:
-        worker.global_worker.gcs_client.check_alive([], timeout=ANSWER_S)
+        client.check_alive([], timeout=ANSWER_S)
     except RpcError:
         check_processes()
         raise RayLost("Ray's gcs_server does not answer") from None
@@ -109,16 +135,31 @@ def processes(adapted: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterato
         def __init__(self, *words: Any, **options: Any) -> None:
             super().__init__(*words, **adapted(options))
 
-    before, services.ConsolePopen = services.ConsolePopen, Process
+    with _replaced(services, "ConsolePopen", Process):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        services.ConsolePopen = before
+        setattr(owner, name, before)
 
 
-def keep_variables() -> None:
-    """Keep Tune from sending the keys of AWS to every node, whose Ray writes them into its logs."""
-    class_cache.ENV_VARS_TO_PROPAGATE = set()
+def restrain_tune() -> None:
+    """Keep Tune from what nobody here has asked it for.
+
+    It would send the keys of AWS to every node, whose Ray writes them into its logs; and with any variable of their
+    own, its workers cannot be those that Ray has started by then. To count which callbacks are in use, which nobody is
+    told, it would load those of all services, MLflow's among them. Of every trial it would ask the GCS whether there is
+    what it trains, which is there for all of them.
+    """
+    class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = set(), {}
+    usage.tag_callbacks = lambda _: False
+    trials.validate_trainable = lambda _: None
 
 
 def actor_cache(controller: Any) -> Any:
@@ -167,11 +208,8 @@ def causes(raised: dict[str, Exception]) -> Iterator[None]:
         raised[trial.trial_id] = error or TuneError("Tune gave no reason")
         handle_error(trial, TuneError(str(error)))
 
-    Trial.handle_error = kept
-    try:
+    with _replaced(Trial, "handle_error", kept):
         yield
-    finally:
-        Trial.handle_error = handle_error
 
 
 @contextmanager
@@ -201,11 +239,11 @@ def every_error_is_a_trials() -> Iterator[None]:
             check_answer()
         cleanup(manager, tracked_actor)
 
-    RayActorManager._actor_task_failed, RayActorManager._cleanup_actor = failed, cleaned
-    try:
+    with (
+        _replaced(RayActorManager, "_actor_task_failed", failed),
+        _replaced(RayActorManager, "_cleanup_actor", cleaned),
+    ):
         yield
-    finally:
-        RayActorManager._actor_task_failed, RayActorManager._cleanup_actor = task_failed, cleanup
 
 
 def node_died(cause: BaseException) -> bool:

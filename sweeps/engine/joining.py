@@ -7,8 +7,9 @@ folder, must then lie on a path that means the same folder on every node.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from safe.errors import UserError
 from sweeps.engine.polite import polite_kill
@@ -55,12 +56,22 @@ def existing_ray(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def ray_of(spec: Spec) -> Iterator[None]:
-    """Run the block with a Ray, which takes SIGTERM for itself when it starts: afterwards that is as it was."""
+def ray_of(spec: Spec, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Run the block with a Ray, which takes SIGTERM for itself when it starts and ends: then that is as it was.
+
+    Args:
+        meanwhile: what to do while a Ray of its own gets ready.
+    """
     address = ray_address()
-    with polite_kill():
-        try:
-            with existing_ray(address) if address else local_ray(spec.concurrency * spec.threads):
-                yield
-        except SystemExit:  # Ray's answer to SIGTERM
-            raise KeyboardInterrupt from None
+    try:
+        with ExitStack() as stack:
+            with polite_kill():
+                try:
+                    own = spec.concurrency * spec.threads
+                    stack.enter_context(existing_ray(address) if address else local_ray(own, meanwhile))
+                except SystemExit:  # Ray's answer to SIGTERM
+                    raise KeyboardInterrupt from None
+            yield
+    finally:
+        # Python does not know that Ray's end has taken the system's answer to SIGTERM, which ends the process at once.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

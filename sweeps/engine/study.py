@@ -8,19 +8,18 @@ from __future__ import annotations
 import shutil
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safe.config import validate
 from safe.errors import UserError
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import Detail, LiveDisplay
+from sweeps.engine.helpers import Helpers
 from sweeps.engine.job_queue import JobQueue
-from sweeps.engine.joining import ray_of
 from sweeps.engine.order import JobKeys
 from sweeps.engine.parent_run import Summarise, catch_up, note_tracking, start_parent, study_recorder
 from sweeps.engine.polite import polite_kill
-from sweeps.engine.tuner import check_local, load_ray, run_work
+from sweeps.engine.tuner import check_local, run_work
 from sweeps.engine.work import DrivenStudy, Work
 from sweeps.ledger.data import settle_data
 from sweeps.ledger.folders import Folders
@@ -37,9 +36,6 @@ from sweeps.spec.marks import Mark, marked
 from sweeps.spec.specs import Spec, SweepSpec
 from tracking.recorder import Status
 
-if TYPE_CHECKING:
-    from tracking import DeliveryProcess
-
 FIRST_FLUSH_S = 10.0
 
 
@@ -47,7 +43,7 @@ def carry_out(
     spec: Spec,
     results: Path,
     work: Work,
-    process: DeliveryProcess | None = None,
+    helpers: Helpers | None = None,
     *,
     summarise: Summarise,
     retry_failed: bool = False,
@@ -59,7 +55,7 @@ def carry_out(
         spec: what the name stands for.
         results: results folder.
         work: see `Work`.
-        process: brings records to MLflow; None begins one, which takes its seconds to load it.
+        helpers: of this study, begun already; None begins some, which takes their seconds to get ready.
         summarise: writes the outcome to the parent run.
         retry_failed: go on with a finished study too when some of its runs failed.
         detail: how much is shown while it runs.
@@ -71,9 +67,7 @@ def carry_out(
         KeyboardInterrupt: interrupted, or Ray is gone (with the words for it); everything is closed and the same call
             continues.
     """
-    from tracking import DeliveryProcess
-
-    with nullcontext(process) if process else DeliveryProcess() as process:
+    with nullcontext(helpers) if helpers else Helpers() as helpers:
         from safe.training.build import preflight  # brings torch, which `show` and `--help` do without
 
         # The head of a cluster trains nothing, so its own devices say nothing.
@@ -92,9 +86,9 @@ def carry_out(
                 else:
                     _go_on(ledger, spec, retry_failed)
                 if ledger.log.finished:
-                    catch_up(ledger, folders, summarise, process)
+                    catch_up(ledger, folders, summarise, helpers.delivery)
                 else:
-                    _run(ledger, folders, work, summarise, detail, process)
+                    _run(ledger, folders, work, summarise, detail, helpers)
                 return ledger.log
             finally:
                 ledger.close()
@@ -120,9 +114,7 @@ def _go_on(ledger: Ledger, asked: Spec, retry_failed: bool) -> None:
         ledger.log.spec = spec
 
 
-def _run(
-    ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, detail: Detail, process: DeliveryProcess
-) -> None:
+def _run(ledger: Ledger, folders: Folders, work: Work, summarise: Summarise, detail: Detail, helpers: Helpers) -> None:
     from tracking import environment_tags
     from tracking.reconcile import reconcile
 
@@ -133,12 +125,10 @@ def _run(
     # The display is there before and after the work too, since a store may take its time.
     with (
         LiveDisplay(ledger.log, detail=detail) as display,
-        closing(study_recorder(folders, ledger.log, process)) as recorder,
+        closing(study_recorder(folders, ledger.log, helpers.delivery)) as recorder,
     ):
         start_parent(recorder, ledger.log, tags)
         try:
-            if not ray_address():
-                load_ray()  # while MLflow gets ready
             # Refuses a name that the store has with other settings before anything is trained.
             recorder.flush(FIRST_FLUSH_S)
             note_tracking(ledger, recorder)
@@ -146,13 +136,13 @@ def _run(
             recorder.finish(spec.name, Status.KILLED)
             raise
         if spec.checkpoints != "none":
-            process.begin(model_code, *code_of(folders.sweep, spec))  # which would hold up the work later
+            helpers.delivery.begin(model_code, *code_of(folders.sweep, spec))  # which would hold up the work later
         status = Status.FAILED
         try:
             books = Bookkeeper(ledger, recorder, display, folders.states, tags)
             books.record_again(everything=recorder.new)
             reconcile(recorder, own=spec.name)
-            _work(books, folders, work)
+            _work(books, folders, work, helpers)
             display.ending()
             summarise(recorder, ledger, folders)
             status = Status.FINISHED
@@ -178,8 +168,8 @@ def _finish(ledger: Ledger, folders: Folders) -> None:
     shutil.rmtree(folders.heartbeats, ignore_errors=True)
 
 
-def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
-    """Run what is missing; Ray is started only when there is something."""
+def _work(books: Bookkeeper, folders: Folders, work: Work, helpers: Helpers) -> None:
+    """Run what is missing; Ray ends before what is written then, which takes a while."""
     log = books.ledger.log
     spec = log.spec
     search = spec if isinstance(spec, SweepSpec) else None
@@ -190,7 +180,7 @@ def _work(books: Bookkeeper, folders: Folders, work: Work) -> None:
     folders.heartbeats.mkdir(exist_ok=True)
     if not rounds.prepare():
         return
-    with ray_of(spec), polite_kill():
+    with helpers.ray(spec):
         run_work(
             rounds,
             books,

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -39,8 +39,8 @@ def check_local() -> None:
     passed(os.environ)
 
 
-def load_ray() -> None:
-    """Load Ray and Tune for `local_ray`, which takes seconds; they read their environment only once."""
+def _load_ray() -> None:
+    """Load Ray and Tune, which read their environment only once."""
     root = str(Path(__file__).resolve().parents[2])
     prepare_ray(joins=False)
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -53,13 +53,16 @@ def load_ray() -> None:
 
 
 @contextmanager
-def local_ray(cpus: int) -> Iterator[None]:
+def local_ray(cpus: int, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Run the block with a Ray of its own on this machine.
+
+    Args:
+        meanwhile: what to do while it gets ready.
 
     Raises:
         RayLost: a process of it that nothing goes on without is gone; see `sweeps.engine.compat`.
     """
-    load_ray()
+    _load_ray()
     import ray
 
     from sweeps.engine.compat import check_answer, check_processes, start
@@ -68,6 +71,7 @@ def local_ray(cpus: int) -> Iterator[None]:
         try:
             start(
                 folder,
+                meanwhile,
                 num_cpus=cpus,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -121,7 +125,7 @@ def run_work(
     import ray
     from ray import tune
 
-    from sweeps.engine.compat import causes, every_error_is_a_trials, keep_variables
+    from sweeps.engine.compat import causes, every_error_is_a_trials, restrain_tune
     from sweeps.engine.driver import Driver
     from sweeps.engine.tune_adapters import JobScheduler, JobSearcher
     from sweeps.worker.trainable import SafeTrainable
@@ -133,7 +137,7 @@ def run_work(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
 
-    keep_variables()
+    restrain_tune()
     private_folder(storage)
     stop.unlink(missing_ok=True)
     tuner = tune.Tuner(

@@ -7,7 +7,7 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -20,6 +20,7 @@ from safe.io.tables import Column as Shown
 from safe.io.tables import Table
 from safe.types import with_split
 from sweeps.engine.display import Detail
+from sweeps.engine.helpers import Helpers
 from sweeps.engine.study import carry_out
 from sweeps.engine.work import Study
 from sweeps.ledger.folders import Folders
@@ -37,9 +38,6 @@ from sweeps.spec.titles import status_word
 from sweeps.studies.catalogues import ABLATION, ALL_CLASSES, ORDERS, VARIANTS, Catalogue, logged
 from sweeps.studies.memory import check_room
 from tracking.recorder import Recorder, Status
-
-if TYPE_CHECKING:
-    from tracking import DeliveryProcess
 
 CATALOGUES: dict[str, Catalogue] = {"ablation": ABLATION, "variants": VARIANTS, "orders": ORDERS}
 
@@ -86,12 +84,12 @@ def build_ablation(
 
 
 def run_ablation(
-    spec: AblationSpec, results: Path, process: DeliveryProcess | None = None, *, detail: Detail = "usual"
+    spec: AblationSpec, results: Path, helpers: Helpers | None = None, *, detail: Detail = "usual"
 ) -> SweepLog:
     """Run what is missing of an ablation and return its log; see `sweeps.studies.sweep.run_sweep`."""
     # Refuses now what would only come out later.
     check_room(spec, [validate(variant_config(spec, variant, spec.seeds - 1)) for variant in spec.variants])
-    return carry_out(spec, results, _run_variants, process, summarise=_summarise, detail=detail)
+    return carry_out(spec, results, _run_variants, helpers, summarise=_summarise, detail=detail)
 
 
 def variant_config(spec: AblationSpec, variant: str, repeat: int) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from safe.config.loading import ORDER, with_kept_order
 from safe.errors import UserError, choices
 from sweeps.engine.display import Detail
-from sweeps.ledger.folders import FILE_NAME, FOLDER
+from sweeps.engine.helpers import Helpers
+from sweeps.ledger.folders import FILE_NAME, FOLDER, Folders
 from sweeps.ledger.known import known_sweep
 from sweeps.ledger.ledger import SweepLog, has_ledger, read_ledger
 from sweeps.report.learned import learned_lines
@@ -181,15 +182,15 @@ def run_sweep(
         TrackingError: the tracking store cannot be used.
         AllFailedError: no run came to its end.
     """
-    from tracking import DeliveryProcess
-
     asked: dict[str, Any] = {"name": name, "space": space, "trials": trials, "seeds": seeds, "overrides": overrides}
     asked["imports"] = imports
-    with DeliveryProcess() as process:  # which loads MLflow while this one loads the trainer
-        from sweeps.studies import sweep
-
+    with Helpers() as helpers:
         spec = sweep_spec(dataset, results=results, **asked, **options)
-        log = sweep.run_sweep(spec, Path(results), process, retry_failed=retry_failed, detail=detail)
+        if not has_ledger(Folders(Path(results), spec.name).sweep):
+            helpers.begin(spec, Path(results))
+        from sweeps.studies import sweep  # which takes seconds
+
+        log = sweep.run_sweep(spec, Path(results), helpers, retry_failed=retry_failed, detail=detail)
     return Sweep(log, log.folder)
 
 

@@ -104,15 +104,17 @@ def count(runs: Iterable[tuple[Config, range]], predictions: int) -> Count:
         settings = repr([flat[name] for name in acting(Acts.HEADS)])
         shared = shares_statistics(config)
         fronts = [beside(config, name) for name in LEARNERS]
+        first = sharing_key(config, 1)
         for session in sessions:
-            heads = settings + (sharing_key(config, session) if shared else "")
-            states["slow"].add((sharing_key(config, 1), session, heads))
+            own = sharing_key(config, session)
+            heads = settings + (own if shared else "")
+            states["slow"].add((first, session, heads))
             frozen |= {(frozen_key(config), session)} if "ptm" in fronts else set()
             if (session > 1 and config.fast.epochs > 0) or fronts[0] != fronts[1]:
-                states["fast"].add((sharing_key(config, session), session, heads))
+                states["fast"].add((own, session, heads))
             if (config.slow if session == 1 else config.fast).epochs > 0:
                 unshared += 1
-                trained.add(sharing_key(config, session))
+                trained.add(own)
     fast = {key for key, session, _ in states["fast"] if session > 1}
     slow = {(key, session) for key, session, _ in states["slow"]}
     read = sum(map(len, states.values()))

@@ -6,14 +6,17 @@ after it changes the choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safe.config import validate
 from safe.data.sessions import require_sessions, session_count
 from safe.errors import UserError
 from sweeps.engine.display import Detail
+from sweeps.engine.helpers import Helpers
 from sweeps.engine.job_queue import AllFailedError
 from sweeps.engine.study import carry_out
 from sweeps.engine.work import Study
@@ -42,14 +45,11 @@ from sweeps.studies.memory import check_room, largest_configs
 from sweeps.studies.race import baseline_jobs, chosen, predictions, preset_jobs, race_rounds, slow_rounds
 from tracking.recorder import Recorder, Status
 
-if TYPE_CHECKING:
-    from tracking import DeliveryProcess
-
 
 def run_sweep(
     spec: SweepSpec,
     results: Path,
-    process: DeliveryProcess | None = None,
+    helpers: Helpers | None = None,
     *,
     retry_failed: bool = False,
     detail: Detail = "usual",
@@ -57,11 +57,11 @@ def run_sweep(
     """Run what is missing of a sweep and return its log; see `sweeps.engine.study.carry_out`, also for what is raised.
 
     Args:
-        process: brings records to MLflow; None begins one.
+        helpers: of this sweep, begun already; None begins some.
     """
     check_early(spec, begun=has_ledger(Folders(results, spec.name).sweep))
     refuse_early(spec, results)
-    return carry_out(spec, results, work, process, summarise=_summarise, retry_failed=retry_failed, detail=detail)
+    return carry_out(spec, results, work, helpers, summarise=_summarise, retry_failed=retry_failed, detail=detail)
 
 
 def check_early(spec: SweepSpec, *, begun: bool = False) -> None:
@@ -115,9 +115,11 @@ def work(study: Study) -> Iterator[list[Job]]:
     for proposed in proposals(spec, log):
         if proposed and proposed[0].kind == Kind.TRIAL:
             live.proposed = proposed[-1].index + 1
-        yield [*(_search_job(study, proposal, space) for proposal in proposed), *beside, *live.take_up()]
+        slow = bool(proposed) and proposed[0].kind == Kind.SLOW
+        searched = [_search_job(study, proposal, space) for proposal in proposed]
+        yield [*(_short_last(searched, beside) if slow else searched + beside), *live.take_up()]
         beside = []
-        if proposed and proposed[0].kind == Kind.SLOW and spec.shrinks:
+        if slow and spec.shrinks:
             yield from slow_rounds(study)
         if not study.budget_left:
             break
@@ -141,10 +143,29 @@ def work(study: Study) -> Iterator[list[Job]]:
     if log.selected != taken:
         study.append("selected", **taken)
     study.keep_best()
+    # What is written in the end is made with libraries that take a second to load: beside these runs, not after them.
+    threading.Thread(target=_load_for_the_end, name="loads").start()
     # One round, the long runs first: audits train nothing, and fill what these leave of the workers' time.
     yield [*_final_jobs(study), *_control_jobs(study), *(_audit_jobs(study, space) if spec.audit else [])]
     if study.requests and study.requests.waiting():  # asked for since the search ended: as a later call would do it
         yield from work(study)
+
+
+def _short_last(slow: Sequence[Job], beside: Sequence[Job]) -> list[Job]:
+    """Return all of them, last the slow settings that train nothing: no worker waits long for the end of the round."""
+    from safe.sharing.stages import sharing_key
+
+    trained: dict[str, Job] = {}
+    for job in slow:
+        trained.setdefault(sharing_key(validate(job.config), 1), job)
+    first = list(trained.values())
+    return [*first, *beside, *(job for job in slow if job not in first)]
+
+
+def _load_for_the_end() -> None:
+    with suppress(Exception):  # such as that the program ends just now; who needs them loads them, and tells what fails
+        for name in ("optuna.importance", "sweeps.report.page", "sweeps.report.sections"):
+            import_module(name)
 
 
 def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from itertools import count
@@ -18,7 +19,17 @@ from typing import Any
 
 import pytest
 
-from tracking import ConflictError, MlflowRecorder, Point, Status, TrackingError, UnreachableError, sqlite_uri
+from tracking import (
+    ConflictError,
+    MlflowRecorder,
+    Point,
+    Status,
+    TrackingError,
+    UnreachableError,
+    make_ahead,
+    mlflow_backend,
+    sqlite_uri,
+)
 from tracking.mlflow_backend import shown, sqlite_path
 from tracking.recorder import ModelOutput
 
@@ -93,6 +104,27 @@ def test_wal_is_on_and_closing_leaves_a_whole_file(database: Path, recorder: Mlf
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("SELECT value FROM metrics").fetchall() == [(0.5,)]
+
+
+def test_a_database_made_ahead_is_the_one_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (aside := tmp_path / "aside").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(aside))
+    made: list[str] = []
+    make = mlflow_backend.make_database
+    monkeypatch.setattr(mlflow_backend, "make_database", lambda uri, *more: (made.append(uri), make(uri, *more)))
+    path = tmp_path / "results" / "mlflow.db"
+    uri = sqlite_uri(path)
+    make_ahead(uri)
+    assert len(made) == 1
+    assert not path.parent.exists(), "whether it will be wanted is not known yet"
+    recorder = MlflowRecorder(uri, "sweeps")
+    recorder.start("demo", {}, {})
+    default = recorder.client.get_experiment("0")
+    assert default.artifact_location == (path.parent / "mlartifacts" / "0").as_uri()
+    make_ahead(uri)
+    make_ahead("http://127.0.0.1:9")
+    assert len(made) == 1
+    assert list(aside.iterdir()) == []
 
 
 def test_a_stopped_trial_is_finished_with_a_tag(recorder: MlflowRecorder) -> None:

@@ -92,7 +92,7 @@ def no_engine(monkeypatch: pytest.MonkeyPatch, before_session: Callable[[Job], N
     done: list[str] = []
 
     @contextmanager
-    def no_ray(cpus: int) -> Iterator[None]:
+    def no_ray(cpus: int, meanwhile: Callable[[], object]) -> Iterator[None]:
         yield
 
     def run_work(rounds: JobQueue, books: Bookkeeper, **_: Any) -> None:

@@ -22,11 +22,19 @@ TEMPERATURES = "aggregation.temperature: {grid: [0.1, 1.0, 10.0]}"
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Spec, bool]]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the names of the studies for which Ray would have been started at once."""
+    names: list[str] = []
+    monkeypatch.setattr("sweeps.engine.helpers.Helpers.begin", lambda self, spec, results: names.append(spec.name))
+    return names
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begun: list[str]) -> list[tuple[Spec, bool]]:
     """Give the list of what would have been run."""
     specs: list[tuple[Spec, bool]] = []
 
-    def run_sweep(spec: Spec, results: Path, process: Any, *, retry_failed: bool = False, detail: str = "usual") -> Any:
+    def run_sweep(spec: Spec, results: Path, helpers: Any, *, retry_failed: bool = False, detail: str = "usual") -> Any:
         specs.append((spec, retry_failed))
         return read_ledger(tmp_path / "sweeps" / "demo")
 
@@ -38,10 +46,16 @@ def call(tmp_path: Path, *words: str) -> int:
     return main([*words, "--results", str(tmp_path)])
 
 
-def test_resume_asks_for_the_same_again(finished_sweep: Written, tmp_path: Path, asked: list[Any]) -> None:
-    spec = finished_sweep().log.spec
+def test_resume_asks_for_the_same_again_and_begins_ray_at_once_only_where_something_lacks(
+    finished_sweep: Written, tmp_path: Path, asked: list[Any], begun: list[str]
+) -> None:
+    ledger = finished_sweep()
     assert call(tmp_path, "resume", "demo") == 0
-    assert asked == [(spec, True)]
+    assert asked == [(ledger.log.spec, True)]
+    assert begun == []
+    ledger.append("spec", spec=ledger.log.spec.model_dump(mode="json"))
+    assert call(tmp_path, "resume", "demo") == 1
+    assert begun == ["demo"]
 
 
 def test_extend_changes_what_is_said_and_nothing_else(

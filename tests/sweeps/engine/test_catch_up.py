@@ -128,7 +128,7 @@ def make_place(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(journal, "CONTACT_S", 300.0)
     monkeypatch.setattr(journal, "DRAIN_S", 300.0)
-    monkeypatch.setattr(joining, "local_ray", lambda cores: nullcontext())
+    monkeypatch.setattr(joining, "local_ray", lambda *_: nullcontext())
 
     def make(name: str) -> Place:
         trained = {setting: value for setting, value in untrained.items() if not setting.endswith(".epochs")}

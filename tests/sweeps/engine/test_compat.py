@@ -28,6 +28,7 @@ from ray.exceptions import (
     RayTaskError,
     RpcError,
 )
+from ray.tune import Trainable, tune
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment.trial import Trial, _TemporaryTrialState
@@ -36,6 +37,7 @@ from ray.tune.utils.object_cache import _ObjectCache
 
 from sweeps.engine.compat import (
     SEEN_WITH,
+    SPARE,
     UNRESOLVED,
     VITAL,
     LostActorError,
@@ -46,6 +48,7 @@ from sweeps.engine.compat import (
     check_processes,
     in_words,
     node_died,
+    restrain_tune,
 )
 from sweeps.engine.compat import every_error_is_a_trials as as_trials
 from sweeps.engine.processes import private_processes
@@ -99,9 +102,18 @@ INTERFACES = {
         f'kwargs.pop("{option}", None)' in inspect.getsource(worker.init)
         for option in ("_node_ip_address", "_temp_dir")
     ),
-    "which variables Tune sends to every node": lambda: (
-        "in ENV_VARS_TO_PROPAGATE:" in inspect.getsource(class_cache._ActorClassCache.get)
+    "how its agent knows what there is": lambda: (
+        "utils.get_dashboard_dependency_error() is not None:\n" in inspect.getsource(services.start_raylet)
     ),
+    "what it starts that nobody here asks for": lambda: all(
+        re.search(rf"^ +self\.{name}\(", inspect.getsource(node.Node), re.MULTILINE) for name in SPARE
+    ),
+    "which variables Tune sends to every node": lambda: all(
+        part in inspect.getsource(class_cache._ActorClassCache.get)
+        for part in ("in ENV_VARS_TO_PROPAGATE:", "DEFAULT_ENV_VARS.copy()")
+    ),
+    "where it counts callbacks": lambda: "air_usage.tag_callbacks(callbacks)\n" in inspect.getsource(tune),
+    "where it asks for its trainable": lambda: "    validate_trainable(trainable_name)\n" in inspect.getsource(Trial),
     "where Tune keeps idle workers": lambda: (
         "self._actor_cache = _ObjectCache(" in inspect.getsource(tune_controller.TuneController.__init__)
         and actor_cache(wrapped(_ObjectCache())) is not None
@@ -139,6 +151,13 @@ def test_the_version_that_is_installed_has_been_seen() -> None:
     assert ray.__version__ in SEEN_WITH, (
         "run tests/interrupted with it, then add it to SEEN_WITH in sweeps/engine/compat.py"
     )
+
+
+def test_tunes_workers_can_be_those_that_wait_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    restrain_tune()
+    actor = class_cache._ActorClassCache().get(type("Anything", (Trainable,), {}))
+    assert actor._default_options["runtime_env"] == {}, "with a variable, Ray starts others"
 
 
 PARENT = f"""

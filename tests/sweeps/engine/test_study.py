@@ -17,13 +17,13 @@ from sweeps.engine import study as module
 from sweeps.engine.bookkeeper import Bookkeeper
 from sweeps.engine.budget import Budget
 from sweeps.engine.display import LiveDisplay
+from sweeps.engine.helpers import Helpers
 from sweeps.engine.polite import polite_kill
 from sweeps.engine.study import _finish, _go_on
 from sweeps.engine.work import DrivenStudy
 from sweeps.ledger.folders import Folders
 from sweeps.ledger.jobs import Kind
 from sweeps.ledger.ledger import Ledger, read_ledger
-from tracking import DeliveryProcess
 from tracking.memory import MemoryRecorder
 
 Make = Callable[..., Any]
@@ -74,31 +74,39 @@ def test_an_interrupt_of_the_first_delivery_leaves_nothing_running(
         def flush(self, timeout_s: float) -> None:  # where Ctrl-C comes when the store is slow
             raise KeyboardInterrupt
 
-    spec, recorder, process = make_spec(), Interrupted(), DeliveryProcess()
-    process.close()
+    spec, recorder, helpers = make_spec(), Interrupted(), Helpers()
+    helpers.delivery.close()
     folders = Folders(tmp_path, spec.name)
     folders.make()
     monkeypatch.setattr(module, "study_recorder", lambda *_: recorder)
     with pytest.raises(KeyboardInterrupt):
-        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None, "usual", process)
+        module._run(Ledger.create(folders.sweep, spec), folders, lambda _: iter(()), lambda *_: None, "usual", helpers)
     assert recorder.runs[spec.name].status == "KILLED"
 
 
 def test_a_sigterm_that_ray_answers_is_an_interrupt_and_after_ray_they_are_ours_again(
     monkeypatch: pytest.MonkeyPatch, make_spec: Make
 ) -> None:
+    ended = []
+
     @contextmanager
-    def ray(cpus: int) -> Iterator[None]:
+    def ray(cpus: int, meanwhile: Callable[[], object]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        meanwhile()
         yield
+        ended.append(cpus)
 
     monkeypatch.setattr(joining, "local_ray", ray)
+    spec = make_spec()
     with polite_kill():
         ours = signal.getsignal(signal.SIGTERM)
-        with pytest.raises(KeyboardInterrupt), joining.ray_of(make_spec()):
-            signal.raise_signal(signal.SIGTERM)
-        with joining.ray_of(make_spec()):
-            assert signal.getsignal(signal.SIGTERM) is not ours
+        with pytest.raises(KeyboardInterrupt), joining.ray_of(spec, lambda: signal.raise_signal(signal.SIGTERM)):
+            pytest.fail("it does not start")
+        assert signal.getsignal(signal.SIGTERM) is ours
+        with joining.ray_of(spec):
+            assert signal.getsignal(signal.SIGTERM) is ours
+            assert ended == []
+        assert ended == [spec.concurrency * spec.threads]
         assert signal.getsignal(signal.SIGTERM) is ours
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,6 +117,64 @@ def test_all_rounds_run_in_the_same_workers_and_leave_no_checkpoint(engine: Engi
     assert not list(engine.folder.rglob("state.json"))
     assert log.sessions_trained == 5 * SESSIONS
     assert {run.status for key, run in engine.recorder.runs.items() if key != "demo"} == {"FINISHED"}
+
+
+def test_ray_is_what_runs_tasks_and_nothing_else(ray: None) -> None:
+    from ray._private import worker
+
+    from sweeps.engine.compat import VITAL
+
+    assert set(worker._global_node.all_processes) == set(VITAL)
+
+
+AFTER_RAY = """
+import os, signal, time
+from types import SimpleNamespace
+from sweeps.engine.joining import ray_of
+from sweeps.engine.polite import polite_kill
+
+with polite_kill():
+    for end in ("the block", "the end"):
+        try:
+            with ray_of(SimpleNamespace(concurrency=1, threads=1)):
+                if end == "the block":
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(10)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            print("heard in", end)
+"""
+
+
+def test_a_sigterm_is_heard_while_ray_runs_and_after_it() -> None:
+    done = subprocess.run([sys.executable, "-c", AFTER_RAY], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("heard in the block\nheard in the end\n", 0), done.stderr
+
+
+INTERRUPTED_START = """
+from sweeps.engine.tuner import local_ray
+processes = {}
+
+def interrupt():
+    import psutil
+    processes.update({one: one.name() for one in psutil.Process().children(recursive=True)})
+    raise %s
+
+try:
+    with local_ray(1, interrupt):
+        print("started")
+except %s:
+    import psutil
+    print({"gcs_server", "raylet"} <= set(processes.values()), psutil.wait_procs(processes, 10)[1])
+"""
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "ImportError"])
+def test_what_interrupts_rays_start_leaves_none_of_its_processes(kind: str) -> None:
+    code = INTERRUPTED_START % (kind, kind)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("True []\n", 0), done.stderr
 
 
 def test_tune_keeps_nothing_of_a_job_that_is_over(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

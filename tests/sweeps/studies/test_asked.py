@@ -111,6 +111,17 @@ def test_what_is_not_valid_is_refused_in_words(options: dict[str, Any], told: st
     assert not (tmp_path / "sweeps").exists()
 
 
+def test_ray_is_begun_at_once_for_a_new_sweep_alone(
+    finished_sweep: Callable[[], Ledger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, begun = finished_sweep().log, []
+    monkeypatch.setattr("sweeps.engine.helpers.Helpers.begin", lambda self, spec, results: begun.append(spec.name))
+    monkeypatch.setattr("sweeps.studies.sweep.run_sweep", lambda *_, **__: log)
+    for name in ("demo", "new"):
+        run_sweep("digits", results=tmp_path, name=name)
+    assert begun == ["new"]
+
+
 def test_importing_sweeps_brings_nothing_heavy() -> None:
     code = "import sys, sweeps; "
     code += "print(sorted({'ray', 'torch', 'mlflow', 'pandas', 'pydantic'} & set(sys.modules)))"

@@ -53,6 +53,23 @@ def raced(runner: Runner, **changes: Any) -> SweepLog:
     return Rehearsal(asked(**changes)).run(runner)
 
 
+def test_baselines_come_after_the_slow_settings_that_train_and_before_those_that_do_not(fake: Any) -> None:
+    space = {"slow.diag_weight": {"grid": [0.0, 1.0]}, "head.kind": {"grid": ["ridge", "gaussian"]}}
+    rehearsal = Rehearsal(asked(search="staged", space=space | SPACE, trials=4))
+    rehearsal.run(fake(level))
+    rounds = [[(job.kind, job.config["slow.diag_weight"], job.variant) for job in jobs] for jobs in rehearsal.rounds]
+    first, second = rounds[0], next(jobs for jobs in rounds if jobs[0][0] == Kind.TRIAL)
+    baselines = [(Kind.BASELINE, variant) for variant in ("ranpac", "frozen")]
+    assert [(kind, variant) for kind, _, variant in first] == [
+        *[(Kind.SLOW, None)] * 2,
+        *baselines,
+        *[(Kind.SLOW, None)] * 2,
+    ]
+    weights = [weight for kind, weight, _ in first if kind == Kind.SLOW]
+    assert set(weights[:2]) == set(weights[2:]) == {0.0, 1.0}
+    assert Kind.BASELINE not in {kind for kind, *_ in second}
+
+
 def test_baselines_are_judged_as_trials_are_and_are_finalists(fake: Any) -> None:
     log = raced(fake(noisy), race_sessions=100)
     baselines = {str(job.variant): job.config for job in log.of_kind(Kind.BASELINE)}
