@@ -81,8 +81,6 @@ def start(folder: str, meanwhile: Callable[[], object] = lambda: None, **options
         start_others(one)
         meanwhile()
 
-    # What Ray prints of a worker that died, on top of our display, the ledger and the display say in a line.
-    worker.print_to_stdstream = lambda *_, **__: None
     with ExitStack() as stack:
         for name in SPARE:
             stack.enter_context(_replaced(node.Node, name, lambda *_, **__: None))
@@ -136,6 +134,13 @@ def processes(adapted: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterato
             super().__init__(*words, **adapted(options))
 
     with _replaced(services, "ConsolePopen", Process):
+        yield
+
+
+@contextmanager
+def silent_workers() -> Iterator[None]:
+    """Keep Ray from printing, within the block, on top of our display how a worker died: ledger and display say it."""
+    with _replaced(worker, "print_to_stdstream", lambda *_, **__: None):
         yield
 
 

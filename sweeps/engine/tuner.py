@@ -65,9 +65,9 @@ def local_ray(cpus: int, meanwhile: Callable[[], object] = lambda: None) -> Iter
     _load_ray()
     import ray
 
-    from sweeps.engine.compat import check_answer, check_processes, start
+    from sweeps.engine.compat import check_answer, check_processes, silent_workers, start
 
-    with scratch() as folder, private_processes():
+    with scratch() as folder, private_processes(), silent_workers():
         try:
             start(
                 folder,
