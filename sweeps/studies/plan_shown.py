@@ -15,7 +15,7 @@ from safe.training.cost import RunBytes, run_bytes, session_costs
 from sweeps.studies.forecast import WORTH, Rounds
 from sweeps.studies.plan import Plan, race_budget
 
-START_SECONDS = 15.0  # until Ray and its first workers are up, on two idle cores; roughly, as everything here
+START_SECONDS = 10.0  # until Ray and its first workers are up, on two idle cores; roughly, as everything here
 
 
 @dataclass(frozen=True)

@@ -146,14 +146,14 @@ def test_a_plan_does_without_the_data(capsys: pytest.CaptureFixture[str], tmp_pa
     shown = capsys.readouterr().out
     assert "28,985 gradient steps" in " ".join(shown.split())
     assert "reckoned for a100x4 by 40% of its published peak" in " ".join(shown.split())
-    assert "in all with 15 s until Ray and its workers are up" in " ".join(shown.split())
+    assert "in all with 10 s until Ray and its workers are up" in " ".join(shown.split())
     with pytest.warns(UserWarning, match="not there.*--on h100x8 reckons a time"):
         assert main(words) == 0
     assert "estimated time" not in capsys.readouterr().out
     assert main([*words, "--on", "a100x4", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert (printed["workers"], printed["run"]["steps"]) == (4, 28_985)
-    assert printed["start_seconds"] == 15
+    assert printed["start_seconds"] == 10
     assert printed["search_seconds"] + printed["final_seconds"] >= printed["critical_seconds"]
 
 
