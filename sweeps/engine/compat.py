@@ -9,7 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,11 +137,9 @@ def processes(adapted: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Iterato
         yield
 
 
-@contextmanager
-def silent_workers() -> Iterator[None]:
+def silent_workers() -> AbstractContextManager[None]:
     """Keep Ray from printing, within the block, on top of our display how a worker died: ledger and display say it."""
-    with _replaced(worker, "print_to_stdstream", lambda *_, **__: None):
-        yield
+    return _replaced(worker, "print_to_stdstream", lambda *_, **__: None)
 
 
 @contextmanager
@@ -154,17 +152,22 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
         setattr(owner, name, before)
 
 
-def restrain_tune() -> None:
-    """Keep Tune from what nobody here has asked it for.
+@contextmanager
+def restrained_tune() -> Iterator[None]:
+    """Keep Tune, within the block, from what nobody here has asked it for.
 
     It would send the keys of AWS to every node, whose Ray writes them into its logs; and with any variable of their
     own, its workers cannot be those that Ray has started by then. To count which callbacks are in use, which nobody is
     told, it would load those of all services, MLflow's among them. Of every trial it would ask the GCS whether there is
     what it trains, which is there for all of them.
     """
-    class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = set(), {}
-    usage.tag_callbacks = lambda _: False
-    trials.validate_trainable = lambda _: None
+    with (
+        _replaced(class_cache, "ENV_VARS_TO_PROPAGATE", set()),
+        _replaced(class_cache, "DEFAULT_ENV_VARS", {}),
+        _replaced(usage, "tag_callbacks", lambda _: False),
+        _replaced(trials, "validate_trainable", lambda _: None),
+    ):
+        yield
 
 
 def actor_cache(controller: Any) -> Any:

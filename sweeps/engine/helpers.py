@@ -6,7 +6,7 @@ Each takes seconds to get ready, and so does loading the trainer: where there is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -27,19 +27,15 @@ class Helpers:
         from tracking import DeliveryProcess
 
         self.delivery = DeliveryProcess()
-        self._ray = ExitStack()
-        self._has_ray = False
+        self._ray: ExitStack | None = None
         self._signals = ExitStack()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with self._signals:
-            try:
-                self._ray.close()
-            finally:
-                self.delivery.close()
+        with self._signals, closing(self.delivery), self._ray or ExitStack():
+            pass
 
     def begin(self, spec: Spec, results: Path) -> None:
         """Begin at once what a study with work to do needs, and load the trainer; a Ray of others is joined later.
@@ -50,25 +46,23 @@ class Helpers:
         """
         from tracking import default_uri, make_ahead
 
-        self._signals.enter_context(polite_kill())  # which would leave Ray's folder behind
+        self._signals.enter_context(polite_kill())  # a process that ends at once leaves Ray's folder behind
         self.delivery.begin(make_ahead, default_uri(results.absolute()))
         if not ray_address():
-            self._start_ray(spec, _load_trainer)
+            self._ray = _started(spec, _load_trainer)
 
     @contextmanager
     def ray(self, spec: Spec) -> Iterator[None]:
         """Run the block with the study's Ray, started if it is not there yet, which ends with the block."""
-        try:
-            with self._ray:
-                if not self._has_ray:
-                    self._start_ray(spec)
-                yield
-        finally:
-            self._has_ray = False
+        begun, self._ray = self._ray, None
+        with begun or _started(spec):
+            yield
 
-    def _start_ray(self, spec: Spec, meanwhile: Callable[[], object] = lambda: None) -> None:
-        self._ray.enter_context(ray_of(spec, meanwhile))
-        self._has_ray = True
+
+def _started(spec: Spec, meanwhile: Callable[[], object] = lambda: None) -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(ray_of(spec, meanwhile))
+    return stack
 
 
 def _load_trainer() -> None:

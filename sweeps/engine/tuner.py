@@ -125,7 +125,7 @@ def run_work(
     import ray
     from ray import tune
 
-    from sweeps.engine.compat import causes, every_error_is_a_trials, restrain_tune
+    from sweeps.engine.compat import causes, every_error_is_a_trials, restrained_tune
     from sweeps.engine.driver import Driver
     from sweeps.engine.tune_adapters import JobScheduler, JobSearcher
     from sweeps.worker.trainable import SafeTrainable
@@ -137,7 +137,6 @@ def run_work(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
 
-    restrain_tune()
     private_folder(storage)
     stop.unlink(missing_ok=True)
     tuner = tune.Tuner(
@@ -163,7 +162,7 @@ def run_work(
     )
     before = signal.getsignal(signal.SIGINT)
     try:
-        with causes(driver.raised), every_error_is_a_trials():
+        with causes(driver.raised), every_error_is_a_trials(), restrained_tune():
             tuner.fit()
         if driver.error is not None:
             raise driver.error

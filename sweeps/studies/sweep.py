@@ -155,11 +155,12 @@ def _short_last(slow: Sequence[Job], beside: Sequence[Job]) -> list[Job]:
     """Return all of them, last the slow settings that train nothing: no worker waits long for the end of the round."""
     from safe.sharing.stages import sharing_key
 
-    trained: dict[str, Job] = {}
+    train: dict[str, Job] = {}
+    share: list[Job] = []
     for job in slow:
-        trained.setdefault(sharing_key(validate(job.config), 1), job)
-    first = list(trained.values())
-    return [*first, *beside, *(job for job in slow if job not in first)]
+        if train.setdefault(sharing_key(validate(job.config), 1), job) is not job:
+            share.append(job)
+    return [*train.values(), *beside, *share]
 
 
 def _load_for_the_end() -> None:

@@ -24,7 +24,7 @@ from tracking import (
     waiting,
 )
 from tracking.delivery import Delivery
-from tracking.delivery_process import _portable
+from tracking.delivery_server import _portable
 
 Observe = Callable[[str, str], dict[str, Any]]
 EXPERIMENT = "sweeps"

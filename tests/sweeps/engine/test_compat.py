@@ -48,7 +48,7 @@ from sweeps.engine.compat import (
     check_processes,
     in_words,
     node_died,
-    restrain_tune,
+    restrained_tune,
 )
 from sweeps.engine.compat import every_error_is_a_trials as as_trials
 from sweeps.engine.processes import private_processes
@@ -155,8 +155,8 @@ def test_the_version_that_is_installed_has_been_seen() -> None:
 
 def test_tunes_workers_can_be_those_that_wait_already(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    restrain_tune()
-    actor = class_cache._ActorClassCache().get(type("Anything", (Trainable,), {}))
+    with restrained_tune():
+        actor = class_cache._ActorClassCache().get(type("Anything", (Trainable,), {}))
     assert actor._default_options["runtime_env"] == {}, "with a variable, Ray starts others"
 
 
