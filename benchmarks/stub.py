@@ -48,7 +48,7 @@ class StubTrainable(tune.Trainable):
             self.epoch += 1
             self._heartbeat()
             if self.epoch < epochs and self.job["stop"] and Path(self.job["stop"]).exists():
-                return {"paused": True, "done": True, "should_checkpoint": True}
+                return {"paused": True, "done": True}
         self.session, self.epoch = self.session + 1, 0
         record = session_record(self.session, config["sessions"], config["accuracy"], len(self.job["predictions"]))
         if config.get("faults", {}).get(str(self.session)) == "nan":

@@ -76,11 +76,18 @@ class Needs(NamedTuple):
 
 def sizes_of(vit: VisionTransformer, classes: int, images: int, judged: int) -> Sizes:
     """Return the sizes of a network and a stream."""
-    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in vit.parameters()}
-    memo |= {id(buffer): buffer.to("meta") for buffer in vit.buffers()}
+    if any(parameter.device.type != "meta" for parameter in vit.parameters()):
+        vit = _without_weights(vit)
     side, parameters = int(vit.patch_embed.img_size[0]), sum(parameter.numel() for parameter in vit.parameters())
     sizes = (int(vit.embed_dim), len(vit.blocks), token_count(vit), side, parameters)
-    return Sizes(copy.deepcopy(vit, memo), *sizes, classes, images, judged)
+    return Sizes(vit, *sizes, classes, images, judged)
+
+
+def _without_weights(vit: VisionTransformer) -> VisionTransformer:
+    """Return a copy that takes no memory for its tensors."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=False) for p in vit.parameters()}
+    memo |= {id(buffer): buffer.to("meta") for buffer in vit.buffers()}
+    return copy.deepcopy(vit, memo)
 
 
 def stream_sizes(vit: VisionTransformer, stream: Stream, classes: int) -> Sizes:

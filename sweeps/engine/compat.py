@@ -159,13 +159,19 @@ def restrained_tune() -> Iterator[None]:
     It would send the keys of AWS to every node, whose Ray writes them into its logs; and with any variable of their
     own, its workers cannot be those that Ray has started by then. To count which callbacks are in use, which nobody is
     told, it would load those of all services, MLflow's among them. Of every trial it would ask the GCS whether there is
-    what it trains, which is there for all of them.
+    what it trains, and for it, which is one for all of them; and its worker for what each of its results tells again.
     """
+
+    def take(trial: Trial, actor: Any) -> None:
+        trial.temporary_state.ray_actor = actor
+
     with (
         _replaced(class_cache, "ENV_VARS_TO_PROPAGATE", set()),
         _replaced(class_cache, "DEFAULT_ENV_VARS", {}),
         _replaced(usage, "tag_callbacks", lambda _: False),
         _replaced(trials, "validate_trainable", lambda _: None),
+        _replaced(trials, "get_trainable_cls", cache(trials.get_trainable_cls)),
+        _replaced(Trial, "set_ray_actor", take),
     ):
         yield
 
@@ -189,7 +195,6 @@ def forget(trial: Trial) -> None:
     """Let go of what Tune keeps of a trial to its own end: by a thousand trials that would be much."""
     trial.config = trial.evaluated_params = {}
     vars(trial)[UNRESOLVED] = {}
-    trial._default_result_or_future = None  # what the worker said of itself at its start, the configuration in it
     known = trial.run_metadata
     known.last_result = {}
     known.metric_analysis.clear()

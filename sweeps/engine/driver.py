@@ -7,18 +7,18 @@
 from __future__ import annotations
 
 import functools
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
 
 from safe.errors import UserError
 from safe.io.writable import no_room
@@ -27,6 +27,7 @@ from sweeps.engine.compat import check_answer, check_processes, forget, in_words
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
+from sweeps.engine.spent import Spent
 from sweeps.ledger.jobs import BUDGET, DROPPED, INTERRUPTED, SEARCH_KINDS, Job
 from sweeps.ledger.record import SessionRecord
 from sweeps.search.early import Early
@@ -68,7 +69,6 @@ class Driver(tune.Callback, tune.Stopper):
 
     Args:
         stop: file that asks the running jobs to pause; see `interrupt`.
-        storage: folder in which the checkpoints are.
 
     Attributes:
         error: the first exception of the bookkeeper or of the work; the experiment then ends.
@@ -82,7 +82,7 @@ class Driver(tune.Callback, tune.Stopper):
     heartbeat: Heartbeat
     early: Early | None
     stop: Path
-    storage: Path
+    spent: Spent
 
     def __post_init__(self) -> None:
         self.raised: dict[str, Exception] = {}
@@ -174,8 +174,13 @@ class Driver(tune.Callback, tune.Stopper):
         # What Tune keeps of a result to its own end is never read again; it even keeps statistics of every setting.
         record: SessionRecord | None = result.pop("session", None)
         result.pop("config", None)
-        if record is None:
-            return True
+        ends = record is not None and self._take(job, record)
+        # Tune saves what may go on from here, and nothing else.
+        result[SHOULD_CHECKPOINT] = not ends or self._stopped.get(job.id) == BUDGET
+        return ends or record is None or (self.queue.draining and self.interrupts > 0)
+
+    def _take(self, job: Job, record: SessionRecord) -> bool:
+        """Take down a session; return whether the job ends with it."""
         self.heartbeat.sign(job.id)
         if (broken := record.not_finite()) is not None:
             self._broken[job.id] = broken
@@ -188,14 +193,14 @@ class Driver(tune.Callback, tune.Stopper):
             self._stopped[job.id] = DROPPED
             return True
         if log.complete:
-            return False  # it says so itself
+            return True
         if job.kind in SEARCH_KINDS:
             self.books.clock(self.queue.budget.seconds)
             if self.queue.budget.out_of_time():
                 self._stopped[job.id] = BUDGET
             elif self.early is not None and (reason := self.early.reason(log)) is not None:
                 self._stopped[job.id] = reason
-        return job.id in self._stopped or (self.queue.draining and self.interrupts > 0)
+        return job.id in self._stopped
 
     def stop_all(self) -> bool:
         """Whether the experiment ends here."""
@@ -211,7 +216,7 @@ class Driver(tune.Callback, tune.Stopper):
         before = set(log.checkpoints.values())
         self.books.checkpoint(job.id, checkpoint.path)
         newest = sorted(log.checkpoints.items())[-KEPT_CHECKPOINTS:]
-        self._remove(before - {path for _, path in newest})
+        self.spent.remove(before - {path for _, path in newest})
 
     @_kept
     def on_trial_complete(self, *, trial: Trial, **info: Any) -> None:
@@ -232,7 +237,7 @@ class Driver(tune.Callback, tune.Stopper):
         else:
             self._end(job, Status.KILLED, INTERRUPTED)
         if log.over:
-            self._remove(checkpoints)
+            self.spent.remove(checkpoints)
 
     @_kept
     def on_trial_error(self, *, trial: Trial, **info: Any) -> None:
@@ -269,12 +274,6 @@ class Driver(tune.Callback, tune.Stopper):
             reason = f"{told.splitlines()[0][:LONGEST_REASON]} (details: {details})"
         spared = self._lowered(job, cause) or (node_died(cause) and self.queue.lost(job.id))
         self._end(job, Status.FAILED, reason, cause if isinstance(cause, UserError) else None, counts=not spared)
-
-    def _remove(self, checkpoints: Iterable[str]) -> None:
-        """Remove checkpoints that the ledger names, within their folder: what else it names is not ours to remove."""
-        for path in checkpoints:
-            if self.storage.resolve() in Path(path).resolve().parents:
-                shutil.rmtree(path, ignore_errors=True)
 
     def _lowered(self, job: Job, cause: BaseException) -> bool:
         """Make room after memory ran out, of a GPU or of the machine; False when it had all, or failed otherwise."""

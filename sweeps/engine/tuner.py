@@ -21,6 +21,7 @@ from sweeps.engine.packing import Packing
 from sweeps.engine.private import private_folder, scratch, scratch_parent
 from sweeps.engine.processes import private_processes
 from sweeps.engine.ray_environment import prepare_ray
+from sweeps.engine.spent import Spent
 from sweeps.ledger.jobs import INTERRUPTED
 from sweeps.search.early import Early
 from sweeps.spec.machine import GpusPerTrial
@@ -132,7 +133,8 @@ def run_work(
 
     gpus = ray.cluster_resources().get("GPU", 0.0) if use_gpus else 0.0
     packing = Packing(gpus_per_trial, gpus, queue.concurrency)
-    driver = Driver(queue, books, packing, Heartbeat(trial_timeout), early, stop, storage)
+    spent = Spent(storage)
+    driver = Driver(queue, books, packing, Heartbeat(trial_timeout), early, stop, spent)
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": threads, "GPU": config["job"]["gpus"]}])
@@ -156,7 +158,8 @@ def run_work(
             stop=driver,
             # Retries and old checkpoints are ours: a job tried again may need another checkpoint, or more memory.
             failure_config=tune.FailureConfig(max_failures=0),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+            # The driver says after each session whether anything goes on from there.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )
@@ -170,6 +173,7 @@ def run_work(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
         stop.unlink(missing_ok=True)
+        spent.close()
         books.close_open(Status.KILLED, INTERRUPTED)
     if driver.interrupts:
         raise KeyboardInterrupt

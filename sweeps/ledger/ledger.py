@@ -1,7 +1,7 @@
 """The ledger: an append-only JSON-lines file that holds what a sweep did, and all that is needed to continue it.
 
-The first record carries the format version. Every record is on disk before the next step is taken, so a killed sweep
-loses at most the session it was in; a last line cut short by the kill is ignored on reading and removed on writing.
+The first record carries the format version. What would be missed is on disk before the next step is taken: a killed
+sweep loses at most the session it was in. A last line cut short by the kill is ignored on reading, removed on writing.
 Every line ends in its number and its checksum (`sweeps.ledger.lines`).
 
     {"type": "sweep", "version": 3, "spec": {...}}
@@ -226,7 +226,11 @@ class Ledger:
         return cls(folder / FILE_NAME, read_ledger(folder))
 
     def append(self, type: str, **fields: Any) -> None:
-        """Write one record and have it on disk; `UserError` when it cannot be written, on a full disk for one."""
+        """Write one record, on disk with those before it if anything is lost with it.
+
+        Raises:
+            UserError: it cannot be written, on a full disk for one.
+        """
         line = self._write({"type": type, **fields})
         self.log.apply(read_line(line, self._file.count))  # as it will be read
 
@@ -238,9 +242,15 @@ class Ledger:
     def _write(self, record: Mapping[str, Any]) -> bytes:
         with _in_words(self.path):
             line = self._file.append(record)
-            if record["type"] != "clock":  # a time that is lost costs nothing; the next line takes it to the disk
+            if not _can_wait(record):
                 self._file.sync()
         return line
+
+
+def _can_wait(record: Mapping[str, Any]) -> bool:
+    """Whether a record may reach the disk with the next one: a time is soon another, a run without a session begins
+    anew, and what MLflow was told it can be told again."""
+    return record["type"] in ("clock", "job", "recorded") or record.get("status") == Status.RUNNING
 
 
 @contextmanager

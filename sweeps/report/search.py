@@ -14,6 +14,7 @@ from sweeps.report.gather import Gathered, Progress, Trial, progress
 from sweeps.report.page import Block, Figure, Missing, Section, Text
 from sweeps.report.words import head_lines
 from sweeps.results.importance import DRAWS, edge_words, finished_scores, importances, range_edges
+from sweeps.results.importance import importance as reckoned
 from sweeps.results.selection import carried_on, measured, varied
 from sweeps.results.slow import over_seeds, with_best_head
 from sweeps.results.summary import front, optimism_gap
@@ -82,7 +83,8 @@ def importance(gathered: Gathered) -> Section | Missing:
     title = "Importance of each setting"
     settings, scores = finished_scores(gathered.log)
     try:
-        shares = importances(gathered.spec.parsed_space(), settings, scores)
+        # What there is none of is reckoned once more, to say why.
+        shares = reckoned(gathered.log) or importances(gathered.spec.parsed_space(), settings, scores)
     except ValueError as why:
         return Missing(title, f"{why}.")
     note = (

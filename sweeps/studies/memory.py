@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 
 from safe.config import Config, validate
 from safe.config.described import of_role
@@ -59,7 +60,8 @@ def check_room(spec: Spec, configs: Iterable[Config]) -> None:
         each = "" if runs == 1 else f" for each of {runs} runs at a time"
         return Room(None if host is None else host / runs - WORKER_BYTES, gpu, each)
 
+    network = cache(skeleton)  # most of the configurations have the same one
     for config in configs:
-        sizes = expected_sizes(skeleton(config.backbone.name, config.backbone.image_size), config)
+        sizes = expected_sizes(network(config.backbone.name, config.backbone.image_size), config)
         alone = host is not None and needs(config, sizes, device).host <= host - WORKER_BYTES
         require_memory(config, sizes, device, room(runs), "; or run one at a time: --concurrency 1" if alone else "")

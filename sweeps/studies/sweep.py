@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -118,6 +120,7 @@ def work(study: Study) -> Iterator[list[Job]]:
         slow = bool(proposed) and proposed[0].kind == Kind.SLOW
         searched = [_search_job(study, proposal, space) for proposal in proposed]
         yield [*(_short_last(searched, beside) if slow else searched + beside), *live.take_up()]
+        _load_ahead()
         beside = []
         if slow and spec.shrinks:
             yield from slow_rounds(study)
@@ -143,8 +146,6 @@ def work(study: Study) -> Iterator[list[Job]]:
     if log.selected != taken:
         study.append("selected", **taken)
     study.keep_best()
-    # What is written in the end is made with libraries that take a second to load: beside these runs, not after them.
-    threading.Thread(target=_load_for_the_end, name="loads").start()
     # One round, the long runs first: audits train nothing, and fill what these leave of the workers' time.
     yield [*_final_jobs(study), *_control_jobs(study), *(_audit_jobs(study, space) if spec.audit else [])]
     if study.requests and study.requests.waiting():  # asked for since the search ended: as a later call would do it
@@ -163,10 +164,16 @@ def _short_last(slow: Sequence[Job], beside: Sequence[Job]) -> list[Job]:
     return [*train.values(), *beside, *share]
 
 
-def _load_for_the_end() -> None:
-    with suppress(Exception):  # such as that the program ends just now; who needs them loads them, and tells what fails
-        for name in ("optuna.importance", "sweeps.report.page", "sweeps.report.sections"):
-            import_module(name)
+@cache
+def _load_ahead() -> None:
+    """Load in a thread, once, what proposals, race and report are made with: beside runs, which would wait for it."""
+
+    def load() -> None:
+        with suppress(Exception):  # such as that the program ends just now; who needs them tells what fails
+            for name in ("scipy.special", "optuna.importance", "sweeps.report.page", "sweeps.report.sections"):
+                import_module(name)
+
+    threading.Thread(target=load, name="loads").start()
 
 
 def _search_job(study: Study, proposal: Proposal, space: Space) -> Job:
@@ -242,13 +249,19 @@ def _audit_title(title: str) -> str:
 def _summarise(recorder: Recorder, ledger: Ledger, folders: Folders) -> None:
     log = ledger.log
     name = log.spec.name
-    model = log_final_model(log, folders, recorder)
+
+    def written() -> Path:
+        if (record := importance_record(log)) != log.importance:
+            ledger.append("importance", **record)
+        return write_report(log, folders.sweep)
+
+    with ThreadPoolExecutor(1) as beside:  # here the model is waited for, which another process registers
+        report = beside.submit(written)
+        model = log_final_model(log, folders, recorder)
     if model is not None and model != log.model:
         ledger.append("model", **model)
-    if (record := importance_record(log)) != log.importance:
-        ledger.append("importance", **record)
     recorder.set_description(name, describe(log))
     recorder.set_tags(name, {"selected.trial": log.selected["trial"] if log.selected else ""})
     # Counted by sessions, so that a sweep that is extended or repaired writes its summary at a later step.
     recorder.log_metrics(name, summary_metrics(log), step=sum(len(job.sessions) for job in log.jobs.values()))
-    recorder.log_directory(name, write_report(log, folders.sweep).parent, FOLDER)
+    recorder.log_directory(name, report.result().parent, FOLDER)

@@ -77,7 +77,7 @@ class SafeTrainable(tune.Trainable):
             self._heartbeat()
             if self.job.get("stop") and Path(self.job["stop"]).exists():
                 self.trainer.close()  # others may go on with these gradient steps meanwhile
-                return {"paused": True, "done": True, "should_checkpoint": True}
+                return {"paused": True, "done": True}
             event = self.trainer.advance()
         session = self._record(event)
         with naming(Path(self.job["states"])):

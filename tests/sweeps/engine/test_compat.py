@@ -31,6 +31,7 @@ from ray.exceptions import (
 from ray.tune import Trainable, tune
 from ray.tune.error import TuneError
 from ray.tune.execution import class_cache, tune_controller
+from ray.tune.experiment import trial
 from ray.tune.experiment.trial import Trial, _TemporaryTrialState
 from ray.tune.trainable.metadata import _CheckpointManager, _TrainingRunMetadata
 from ray.tune.utils.object_cache import _ObjectCache
@@ -113,7 +114,17 @@ INTERFACES = {
         for part in ("in ENV_VARS_TO_PROPAGATE:", "DEFAULT_ENV_VARS.copy()")
     ),
     "where it counts callbacks": lambda: "air_usage.tag_callbacks(callbacks)\n" in inspect.getsource(tune),
-    "where it asks for its trainable": lambda: "    validate_trainable(trainable_name)\n" in inspect.getsource(Trial),
+    "where it asks for its trainable": lambda: all(
+        part in inspect.getsource(Trial)
+        for part in ("    validate_trainable(trainable_name)\n", " = self.get_trainable_cls()\n")
+    ),
+    "what it does with a trial's worker": lambda: (
+        re.findall(r"^ +(self\.\w+[.\w]* = .*)", inspect.getsource(Trial.set_ray_actor), re.MULTILINE)
+        == [
+            "self.temporary_state.ray_actor = ray_actor",
+            "self._default_result_or_future = ray_actor.get_auto_filled_metrics.remote(",
+        ]
+    ),
     "where Tune keeps idle workers": lambda: (
         "self._actor_cache = _ObjectCache(" in inspect.getsource(tune_controller.TuneController.__init__)
         and actor_cache(wrapped(_ObjectCache())) is not None
@@ -129,7 +140,6 @@ INTERFACES = {
         _TrainingRunMetadata().metric_analysis == _TrainingRunMetadata().metric_n_steps == {}
         and {"last_result", "checkpoint_manager"} <= vars(_TrainingRunMetadata()).keys()
         and UNRESOLVED in vars(Trial("stub", stub=True))
-        and "self._default_result_or_future = ray_actor.get_auto_filled_metrics" in inspect.getsource(Trial)
         and type(Trial("stub", stub=True).run_metadata.checkpoint_manager) is type(_CheckpointManager(None))
     ),
     "where it keeps the logs of workers": lambda: parameters(node.Node.get_logs_dir_path) == ["self"],
@@ -158,6 +168,21 @@ def test_tunes_workers_can_be_those_that_wait_already(monkeypatch: pytest.Monkey
     with restrained_tune():
         actor = class_cache._ActorClassCache().get(type("Anything", (Trainable,), {}))
     assert actor._default_options["runtime_env"] == {}, "with a variable, Ray starts others"
+
+
+def test_a_trial_takes_a_worker_without_asking_it_and_knows_what_it_trains_without_asking_the_gcs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = list[str]()
+    monkeypatch.setattr(trial, "get_trainable_cls", lambda name: asked.append(name) or Trainable)
+    with restrained_tune():
+        trials = [Trial("Anything") for _ in range(3)]
+        assert {one.get_trainable_cls() for one in trials} == {Trainable}
+        for one in trials:
+            one.set_ray_actor(worker := SimpleNamespace())  # which answers nothing
+            assert one.temporary_state.ray_actor is worker
+            assert one.last_result == {"trial_id": one.trial_id}
+    assert asked == ["Anything"]
 
 
 PARENT = f"""

@@ -19,6 +19,7 @@ from sweeps.engine.driver import ASK_S, Driver
 from sweeps.engine.heartbeat import Heartbeat
 from sweeps.engine.job_queue import JobQueue
 from sweeps.engine.packing import Packing
+from sweeps.engine.spent import Spent
 from sweeps.ledger.jobs import Job, Kind
 from sweeps.ledger.ledger import Ledger
 from tracking.memory import MemoryRecorder
@@ -46,7 +47,7 @@ def test_without_ray_an_open_job_is_left_to_be_closed_and_has_not_failed(
     with LiveDisplay(ledger.log, (tmp_path / "display").open("w")) as display:
         books = Bookkeeper(ledger, recorder, display, tmp_path / "states", {})
         queue = JobQueue(iter([[job]]), ledger.log, Budget(ledger.log), concurrency=1)
-        driver = Driver(queue, books, Packing(None, 0, 1), Heartbeat(None), None, tmp_path / "stop", tmp_path)
+        driver = Driver(queue, books, Packing(None, 0, 1), Heartbeat(None), None, tmp_path / "stop", Spent(tmp_path))
         begun = driver.next_job("tune-1")
         assert begun is not None
         assert begun.id == "trial-0"

@@ -119,6 +119,23 @@ def test_all_rounds_run_in_the_same_workers_and_leave_no_checkpoint(engine: Engi
     assert {run.status for key, run in engine.recorder.runs.items() if key != "demo"} == {"FINISHED"}
 
 
+def test_what_may_go_on_is_saved_after_a_session_and_nothing_else(engine: Engine) -> None:
+    engine.run([engine.job("trial-2", seconds=0.4)], max_hours=0.3 / 3600)
+    engine.run([engine.job("trial-0"), engine.job("trial-1", faults={"3": "nan"})])
+    engine.run(
+        [engine.job("trial-3", accuracy=0.9)], [engine.job("trial-4", accuracy=0.1)], early=Halving(engine.ledger.log)
+    )
+    lines = [json.loads(line) for line in (engine.folder / "ledger.jsonl").read_text().splitlines()]
+    saved = {
+        job: [line["session"] for line in lines if line["type"] == "checkpoint" and line["job"] == job]
+        for job in engine.ledger.log.jobs
+    }
+    assert engine.told("trial-1")[0] == "FAILED"
+    assert engine.told("trial-2")[:2] == ("STOPPED", BUDGET)
+    assert engine.told("trial-4")[:2] == ("STOPPED", OUTRANKED)
+    assert saved == {"trial-0": [1, 2, 3], "trial-1": [1, 2], "trial-2": [1], "trial-3": [1, 2, 3], "trial-4": []}
+
+
 def test_ray_is_what_runs_tasks_and_nothing_else(ray: None) -> None:
     from ray._private import worker
 

@@ -103,16 +103,32 @@ def test_texts_of_a_ledger_are_one_object_each_and_may_be_no_utf8(finished_sweep
         assert {id(name) for name in first.metrics if name in last.metrics} <= {id(name) for name in last.metrics}
 
 
-def test_a_session_is_on_disk_before_the_next_step_and_the_time_waits_for_it(
-    finished_sweep: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
+WAITING = [
+    {"type": "clock", "seconds": 3.5},
+    {"type": "job", "job": "trial-90", "kind": "trial", "title": "trial 90", "config": {}, "predictions": []},
+    {"type": "status", "job": "trial-90", "status": "RUNNING", "reason": None},
+    {"type": "recorded", "job": "trial-00"},
+]
+AT_ONCE = [
+    {"type": "checkpoint", "job": "trial-00", "session": 1, "path": "ray/one"},
+    {"type": "status", "job": "trial-90", "status": "FAILED", "reason": "broken"},
+    {"type": "dropped", "job": "trial-00", "request": "one"},
+    {"type": "finished"},
+]
+
+
+@pytest.mark.parametrize("record", AT_ONCE, ids=lambda record: record["type"])
+def test_what_must_not_be_lost_is_on_disk_before_the_next_step_with_all_that_waited_for_it(
+    finished_sweep: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch, record: dict[str, Any]
 ) -> None:
     ledger, synced = finished_sweep(), []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
-    ledger.append("clock", seconds=3.5)
-    assert (synced, ledger.log.search_seconds) == ([], 3.5)
-    ledger.append("recorded", job="trial-00")
+    for waiting in WAITING:
+        ledger.append(**waiting)
+    assert synced == []
+    assert read_ledger(ledger.path.parent).search_seconds == 3.5  # others see it
+    ledger.append(**record)
     assert synced == [ledger.path.stat().st_size]
-    assert read_ledger(ledger.path.parent).search_seconds == 3.5
 
 
 def test_newer_damaged_and_missing_ledgers_are_refused_in_words(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ from sweeps.report.tree import Node
 from sweeps.report.words import forgetting_words
 from sweeps.results import selection
 from sweeps.results.confused import HEADER, PICTURE, TABLE, Pair, table_of
+from sweeps.results.importance import importance_record
 from sweeps.results.summary import summary_metrics, sweep_summary
 from sweeps.spec.specs import AblationSpec
 from sweeps.studies.asked import sweep_spec
@@ -372,6 +373,14 @@ def test_any_number_of_trials_makes_a_page_of_bounded_size(trials: int) -> None:
         assert "the first 50 of 1000" in board.caption
         assert "The best 300 of 1000 finished trials" in sections["parallel"].blocks[0].caption  # type: ignore[union-attr]
         assert all(getattr(block, "id", "") != "stage-tree" for block in sections["work"].blocks)
+
+
+def test_importances_that_the_ledger_keeps_are_not_reckoned_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = make_log()
+    page = render(report_page(log, {}))
+    log.importance = importance_record(log)
+    monkeypatch.delattr("optuna.importance.PedAnovaImportanceEvaluator")
+    assert render(report_page(log, {})) == page
 
 
 def test_an_unfinished_sweep_says_what_is_missing() -> None:

@@ -91,6 +91,25 @@ def test_nothing_is_written_before_a_refusal(make_spec: Callable[..., SweepSpec]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_is_built_once_for_all_that_have_it(
+    make_spec: Callable[..., SweepSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safe.backbones import loading
+
+    built, build = list[str](), loading.skeleton
+
+    def counted(name: str, image_size: int | None) -> object:
+        built.append(name)
+        return build(name, image_size)
+
+    monkeypatch.setattr(loading, "skeleton", counted)
+    spec = make_spec(space={"pet.kind": {"choice": ["ssf", "adapter"]}}, target=load_config("glyphs").flat())
+    configs = largest_configs(spec)
+    assert len(configs) == 4
+    check_room(spec, configs)
+    assert len(built) == len({(one.backbone.name, one.backbone.image_size) for one in configs})
+
+
 def test_the_machines_of_a_cluster_are_not_judged_by_this_one(
     make_spec: Callable[..., SweepSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:

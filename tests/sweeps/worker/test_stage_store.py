@@ -452,7 +452,7 @@ def test_jobs_share_their_work_and_say_so(tmp_path: Path) -> None:
     assert numbers(told["warm"]) == numbers(told["alone"][:2])
     trainings = {name: [r["work"]["training"] for r in told[name]] for name in ("alone", "cold", "warm")}
     assert trainings == {"alone": ["trained"] * 3, "cold": ["trained"] * 3, "warm": ["reused"] * 2}
-    assert told["paused"] == {"paused": True, "done": True, "should_checkpoint": True}
+    assert told["paused"] == {"paused": True, "done": True}
     assert told["locks"] == []  # others may go on meanwhile
     assert told["heartbeat"]
     assert [r["sessions"] for r in told["warm"]] == [2, 2]
