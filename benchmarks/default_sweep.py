@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,33 +24,40 @@ from tracking import journal_path
 from tracking.journal_file import read_records
 
 DATASET, NAME = "quickstart", "default"
+TIMES = 5
 
 
 def run(console: Console) -> list[dict[str, Any]]:
-    """Run it, print one line, return it as a row."""
+    """Run it TIMES times, print a line each, return the medians as a row, and of the share the least and the most."""
+    measured = []
+    for number in range(1, TIMES + 1):
+        measured.append(one := _measured())
+        console.print(
+            f"{DATASET}, {number} of {TIMES}: {one['seconds']:.0f} s, {one['before_seconds']:.1f} before the first run "
+            f"and {one['after_seconds']:.1f} after the last; all workers have work {one['all_busy']:.1%} of the time",
+            soft_wrap=True,
+            highlight=False,
+        )
+    shares = [one["all_busy"] for one in measured]
+    medians = {name: median(one[name] for one in measured) for name in measured[0]}
+    row = {"name": f"{DATASET}, as make sweep runs it", "workers": core_count(), "times": TIMES}
+    return [row | medians | {"all_busy_min": min(shares), "all_busy_max": max(shares)}]
+
+
+def _measured() -> dict[str, float]:
     with TemporaryDirectory() as folder, alone():
         began, since = time.time(), time.perf_counter()
         words = [sys.executable, "-m", "sweeps", "run", "--dataset", DATASET, "--name", NAME, "--results", folder]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - since
         spans = runs_under_way(record for _, record in read_records(journal_path(Path(folder), NAME)))
-    workers = core_count()
-    row = {
-        "name": f"{DATASET}, as make sweep runs it",
-        "workers": workers,
+    return {
         "runs": len(spans),
         "seconds": seconds,
         "before_seconds": min(first for first, _ in spans) - began,
         "after_seconds": began + seconds - max(last for _, last in spans),
-        "all_busy": seconds_with(spans, workers) / seconds,
+        "all_busy": seconds_with(spans, core_count()) / seconds,
     }
-    console.print(
-        f"{row['name']}: {seconds:.0f} s, {row['before_seconds']:.1f} before the first of {len(spans)} runs and "
-        f"{row['after_seconds']:.1f} after the last; all {workers} workers have work {row['all_busy']:.0%} of the time",
-        soft_wrap=True,
-        highlight=False,
-    )
-    return [row]
 
 
 def runs_under_way(records: Iterable[Mapping[str, Any]]) -> list[tuple[float, float]]:
