@@ -26,6 +26,8 @@ from ray.tune.experiment import Trial
 from ray.tune.experiment import trial as trials
 from ray.tune.trainable.metadata import _CheckpointManager
 
+from sweeps.engine.polite import put_off
+
 SEEN_WITH = ("2.60.0",)
 VITAL = ("raylet", "gcs_server")  # without these nothing goes on
 # What starts others of a cluster, Ray's dashboard, and what sends the driver its workers' logs: nobody here asks for
@@ -41,8 +43,6 @@ EXIT_CODE = re.compile(r"exits with an exit code (\d+)")
 WITHOUT_A_WORD = "unexpectedly exits with a connection error code"
 PID = re.compile(r"^\tpid: (\d+)$", re.MULTILINE)
 CRASH = re.compile(r"\*\*\* (SIG[A-Z]+) received")  # in the worker's own log; SIGKILL lets nobody write any
-
-
 _NO_CHECKPOINTS = _CheckpointManager(None)
 
 
@@ -86,6 +86,7 @@ def start(folder: str, meanwhile: Callable[[], object] = lambda: None, **options
             stack.enter_context(_replaced(node.Node, name, lambda *_, **__: None))
         # Its agent, without which no raylet runs, then leaves out what the dashboard would show.
         stack.enter_context(_replaced(utils, "get_dashboard_dependency_error", lambda: ImportError("none is wanted")))
+        stack.enter_context(_replaced(worker, "connect", put_off()(worker.connect)))  # interrupted, it crashes
         stack.enter_context(_replaced(node.Node, "start_head_processes", head))
         stack.enter_context(_replaced(node.Node, "start_ray_processes", others))
         ray.init(address="local", _node_ip_address="127.0.0.1", _temp_dir=folder, **options)

@@ -106,6 +106,7 @@ INTERFACES = {
     "how its agent knows what there is": lambda: (
         "utils.get_dashboard_dependency_error() is not None:\n" in inspect.getsource(services.start_raylet)
     ),
+    "how it connects": lambda: re.search(r"^    connect\($", inspect.getsource(worker.init), re.MULTILINE) is not None,
     "what it starts that nobody here asks for": lambda: all(
         re.search(rf"^ +self\.{name}\(", inspect.getsource(node.Node), re.MULTILINE) for name in SPARE
     ),

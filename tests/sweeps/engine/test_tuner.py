@@ -266,6 +266,36 @@ def test_workers_get_no_secret_and_what_ray_writes_is_private_and_holds_none(eng
     assert [str(file) for file in files if SECRET.encode() in file.read_bytes()] == []
 
 
+IN_RAYS_CONNECT = """
+import signal, sys
+from types import SimpleNamespace
+from sweeps.engine.joining import ray_of
+from sweeps.engine.polite import polite_kill
+
+def meanwhile():
+    import ray._raylet
+    make = ray._raylet.CoreWorker
+    def made(*words, **options):
+        one = make(*words, **options)
+        signal.raise_signal(int(sys.argv[1]))
+        return one
+    ray._raylet.CoreWorker = made
+
+try:
+    with polite_kill(), ray_of(SimpleNamespace(concurrency=1, threads=1), meanwhile):
+        print("started")
+except KeyboardInterrupt:
+    print("in order", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_ray_connects_ends_in_order_and_does_not_crash_it(number: int) -> None:
+    words = [sys.executable, "-c", IN_RAYS_CONNECT, str(int(number))]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, "in order\n"), ended.stderr
+
+
 def test_a_checkpoint_that_the_ledger_names_elsewhere_is_not_removed(engine: Engine, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
