@@ -69,6 +69,7 @@ class Driver(tune.Callback, tune.Stopper):
 
     Args:
         stop: file that asks the running jobs to pause; see `interrupt`.
+        spent: takes the checkpoints from which no job goes on any more.
 
     Attributes:
         error: the first exception of the bookkeeper or of the work; the experiment then ends.

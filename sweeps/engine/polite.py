@@ -46,20 +46,22 @@ def polite_kill() -> Iterator[None]:
 
 @contextmanager
 def put_off() -> Iterator[None]:
-    """Put off the first signal that asks to end to the end of the block; another one is answered at once."""
+    """Put off a signal that asks to end to the end of the block; another wish, ONCE_S later, is answered at once."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
-    heard: list[int] = []
+    heard: list[tuple[int, float]] = []
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def on_signal(number: int, _: object) -> None:
-        if heard:
+        if not heard:
+            heard.append((number, time.monotonic()))
+        elif time.monotonic() - heard[0][1] >= ONCE_S:
+            heard.clear()
             restore()
             signal.raise_signal(number)
-        heard.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # which alone has signals
         yield
@@ -71,7 +73,7 @@ def put_off() -> Iterator[None]:
     finally:
         restore()
         if heard:
-            signal.raise_signal(heard[0])
+            signal.raise_signal(heard[0][0])
 
 
 def _leave_closed_terminal() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.engine import polite
-from sweeps.engine.polite import polite_kill
+from sweeps.engine.polite import polite_kill, put_off
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +94,28 @@ def test_a_terminal_that_closes_is_an_interrupt_and_words_to_it_are_no_errors(tm
         time.sleep(0.02)
     assert os.waitstatus_to_exitcode(done[1]) == 130
     assert ended.read_text() == "in order"
+
+
+def raise_each(numbers: list[int], done: list[int]) -> None:
+    for number in numbers:
+        signal.raise_signal(number)
+        done.append(number)
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGTERM] * 2])
+def test_a_signal_is_put_off_to_the_end_and_one_that_comes_twice_is_one(numbers: list[int]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt), polite_kill(), put_off():
+        raise_each(numbers, done)
+    assert done == numbers
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_another_wish_to_end_is_not_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(polite, "ONCE_S", 0.0)
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt) as raised, put_off():
+        raise_each([signal.SIGINT, signal.SIGINT], done)
+    assert done == [signal.SIGINT]
+    assert raised.value.__context__ is None, "it is answered once"
